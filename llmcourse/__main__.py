@@ -1,0 +1,7 @@
+"""`python -m llmcourse`."""
+
+import sys
+
+from llmcourse.cli import main
+
+sys.exit(main())

@@ -1,0 +1,173 @@
+"""The command line: doctor, prefetch, run, results, ask, lab.
+
+Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llmcourse import __version__, tiers
+from llmcourse.errors import CourseError, NotebookError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        if getattr(options, "tier", None):
+            os.environ["LLMCOURSE_TIER"] = options.tier
+        return options.command(options)
+    except CourseError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same again to go on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` closed the pipe: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is missing. Install what the course needs: "
+            f"pip install -r requirements.txt",
+            file=sys.stderr,
+        )
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m llmcourse",
+        description='Companion to the short course "Finetuning Large Language Models".',
+        epilog="Settings are environment variables: LLMCOURSE_TIER (smoke, cpu, gpu), "
+        f"LLMCOURSE_MODELS ({', '.join(tiers.PAIRS)}), LLMCOURSE_CACHE (converted models), "
+        "LLMCOURSE_WORK (your ledger and files), LLMCOURSE_DEVICE, LLMCOURSE_DTYPE.",
+    )
+    parser.add_argument("--version", action="version", version=f"llmcourse {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(command=command)
+        return sub
+
+    def add_tier(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--tier", choices=list(tiers.TIERS), help="default: this machine's")
+
+    sub = add("doctor", _doctor, "say what this machine can do and what is missing")
+    add_tier(sub)
+
+    sub = add("prefetch", _prefetch, "get the models ready, so that no lesson waits or downloads")
+    sub.add_argument("models", nargs="*", metavar="NAME", help="default: the tier's two models")
+    add_tier(sub)
+
+    sub = add("run", _run, "run the lessons, leaving executed copies and HTML pages")
+    sub.add_argument("lessons", nargs="*", metavar="NN", help="lesson numbers (default: all)")
+    sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
+    sub.add_argument("--out", metavar="FOLDER", default="build/course", help="default: %(default)s")
+    sub.add_argument("--save", action="store_true", help="also write outputs into the lessons")
+    add_tier(sub)
+
+    sub = add("results", _results, "print the ledger: the course's claims as measured here")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+    add_tier(sub)
+
+    sub = add("ask", _ask, "ask a model something")
+    sub.add_argument("question", help="what to ask")
+    sub.add_argument("--model", default="chat", help="base, chat, a folder or owner/name")
+    sub.add_argument("--template", help="plain, qa, alpaca, llama2 or chat (default: its own)")
+    sub.add_argument("--system", help="what the model is told first")
+    sub.add_argument("--tokens", type=int, help="longest answer")
+    sub.add_argument("--temperature", type=float, default=0.0, help="default: 0, always the same")
+    add_tier(sub)
+
+    sub = add("lab", _lab, "open JupyterLab on the first lesson")
+    sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
+    sub.add_argument("--no-browser", action="store_true", help="only print the address")
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from llmcourse import doctor
+
+    checks = doctor.examine()
+    print(doctor.report(checks))
+    return 0 if all(check.well for check in checks) else 1
+
+
+def _prefetch(options: argparse.Namespace) -> int:
+    from llmcourse import models
+
+    for name, where in models.prefetch(options.models or None).items():
+        print(f"{name}: ready in {where}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from llmcourse import notebooks
+
+    paths = notebooks.find(notebooks.folder(options.notebooks), options.lessons)
+    tier = tiers.current().name
+    out = Path(options.out)
+    runs = notebooks.run(
+        paths, out, tier, save=options.save, say=lambda text: print(text, flush=True)
+    )
+    failed = [run for run in runs if run.error]
+    print(f"Executed copies and HTML pages are in {out}/")
+    if failed:
+        raise NotebookError("; ".join(f"{run.name}, {run.error}" for run in failed))
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from llmcourse import claims
+
+    tier = tiers.current().name
+    if options.json:
+        import json
+
+        print(json.dumps(claims.read(tier), indent=2, ensure_ascii=False))
+    else:
+        print(claims.as_text(tier))
+    return 0
+
+
+def _ask(options: argparse.Namespace) -> int:
+    from llmcourse import generation, models
+
+    answer = generation.generate(
+        models.load(options.model),
+        options.question,
+        options.template,
+        system=options.system,
+        max_new_tokens=options.tokens,
+        temperature=options.temperature,
+    )[0]
+    print(answer.text.strip("\n"))
+    if not answer.finished:
+        print(
+            f"(cut off after {answer.new_tokens} tokens; --tokens N allows more)", file=sys.stderr
+        )
+    return 0
+
+
+def _lab(options: argparse.Namespace) -> int:
+    from llmcourse import notebooks
+
+    folder = notebooks.folder(options.notebooks)
+    first = notebooks.find(folder)[0]
+    command = [
+        sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}",
+        f"--LabApp.default_url=/lab/tree/{first.name}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.news_url=None",
+    ]  # fmt: skip
+    return subprocess.call([*command, *(["--no-browser"] if options.no_browser else [])])

@@ -1,0 +1,88 @@
+"""The one family of errors a learner sees: what went wrong, and the way out."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+
+class CourseError(Exception):
+    """A mistake or a missing thing that the reader can mend.
+
+    The command line prints only the message. In a notebook, IPython calls
+    `_render_traceback_` (documented under "Custom Tracebacks") and shows the message
+    without a wall of frames that are not the learner's.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SettingError(CourseError):
+    """An environment variable or option has a value that means nothing."""
+
+
+class UnknownModel(CourseError):
+    """No role, package, folder or hub name is meant by this."""
+
+
+class ModelNotInstalled(CourseError):
+    """The packages that carry the model are missing."""
+
+
+class CorruptModel(CourseError):
+    """A model file is not what it should be."""
+
+
+class ModelTooLarge(CourseError):
+    """The weights would not fit into this machine's memory."""
+
+
+class HubError(CourseError):
+    """The model hub can't be reached, or does not hand out this model."""
+
+
+class NoSpace(CourseError):
+    """The disk is full."""
+
+
+class PromptError(CourseError):
+    """A prompt is empty, or longer than the model can read."""
+
+
+class TemplateError(CourseError):
+    """A record does not have what the template asks for."""
+
+
+class ClaimError(CourseError):
+    """A claim is unknown, or its numbers can't be written down."""
+
+
+class NotebookError(CourseError):
+    """A lesson notebook is missing, or one of its cells failed."""
+
+
+class ExerciseError(CourseError):
+    """An exercise was used in a way it can't be."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and everything it was raised from, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """True where `error` comes from a full disk or an exceeded quota.
+
+    safetensors reports a full disk in words only, so the message is looked at too.
+    """
+    full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return any(
+        getattr(cause, "errno", None) in full or "No space left" in str(cause)
+        for cause in causes(error)
+    )

@@ -1,0 +1,124 @@
+"""Where files live, and how they are written so that nothing is lost half-way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from llmcourse.errors import NoSpace, is_disk_full
+
+
+def cache_dir() -> Path:
+    """Folder of converted models: `LLMCOURSE_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("LLMCOURSE_CACHE", "").strip()
+    return Path(chosen or platformdirs.user_cache_dir("llmcourse", appauthor=False)).expanduser()
+
+
+def work_dir() -> Path:
+    """Folder of what lessons make (ledgers, data, adapters): `LLMCOURSE_WORK`, or user data."""
+    chosen = os.environ.get("LLMCOURSE_WORK", "").strip()
+    return Path(chosen or platformdirs.user_data_dir("llmcourse", appauthor=False)).expanduser()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` so that a reader sees the old file or the new one, never half.
+
+    Raises:
+        NoSpace: the disk is full; the old file is untouched.
+        OSError: the folder can't be written to; the old file is untouched.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8", newline="\n")
+        draft.replace(path)
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_space(path.parent) from error
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as JSON in the manner of `write_text`, keys sorted."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def no_space(folder: Path, needed: int = 0, hint: str = "") -> NoSpace:
+    """The error for a full disk: where, how much is needed (bytes), and the way out."""
+    amount = f"{needed / 1e9:.1f} GB are needed and " if needed else ""
+    return NoSpace(
+        f"No space left in {folder}: {amount}{free_bytes(folder) / 1e9:.1f} GB are free. "
+        f"Free some space{hint or ', then run the same again; nothing half-written stays'}."
+    )
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes on the disk that holds `folder`, whether `folder` exists yet or not."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+@contextmanager
+def lock(path: Path, waiting: str = "") -> Iterator[None]:
+    """Hold the lock file `path`, saying `waiting` once where another process has it.
+
+    The operating system lets go of the lock when its process dies, so a killed run
+    never leaves a lock behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        if waiting:
+            print(waiting, flush=True)
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that becomes `target` once the block succeeds.
+
+    Call it under a lock: left-overs of killed runs beside `target` are removed first.
+
+    Raises:
+        NoSpace: the disk filled up; the temporary folder is removed.
+    """
+    prefix = f".{target.name}.new-"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for stale in target.parent.glob(prefix + "*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    except OSError as error:
+        if is_disk_full(error):
+            raise no_space(target.parent) from error
+        raise
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp's folder is private; a shared cache is meant to be read
+        if target.exists():
+            shutil.rmtree(target)
+        draft.replace(target)
+    except Exception as error:
+        if is_disk_full(error) and not isinstance(error, NoSpace):
+            shutil.rmtree(draft, ignore_errors=True)
+            raise no_space(target.parent) from error
+        raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

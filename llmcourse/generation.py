@@ -1,0 +1,269 @@
+"""Asking a model many things at once, and getting back only what it wrote.
+
+Prompts are sorted by length, padded on the left and answered in batches: on a CPU the time of
+a step is mostly spent reading the weights, so sixteen answers cost little more than one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import templates, tiers
+from llmcourse.errors import CourseError, PromptError, SettingError
+from llmcourse.models import LoadedModel
+from llmcourse.progress import bar
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote to one prompt; `str(answer)` is the text.
+
+    Attributes:
+        prompt: What was asked, as given.
+        sent: What the model read: the prompt in its template.
+        text: What it wrote, without the prompt and without special tokens.
+        finished: True where the model ended by itself, False where the limit cut it off.
+        prompt_tokens: Tokens read.
+        new_tokens: Tokens written, the end-of-sequence token included.
+        seconds: Its share of the batch's time: the batch's seconds over its prompts.
+    """
+
+    prompt: str
+    sent: str
+    text: str
+    finished: bool
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One prompt on its way: its place in the input, its text and its token ids."""
+
+    place: int
+    prompt: str
+    sent: str
+    ids: list[int]
+
+
+def generate(
+    model: LoadedModel,
+    prompts: str | Sequence[str | templates.Record],
+    template: str | None = None,
+    *,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    batch_size: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Answer]:
+    """Answer every prompt, in input order.
+
+    Args:
+        model: From `models.load`.
+        prompts: A question, or a list of questions or records (see `templates.render`).
+        template: Name in `templates.NAMES`; the model's own (`model.template`) if not given.
+            "plain" sends the text as it is.
+        system: What the model is told before each question.
+        max_new_tokens: Longest answer in tokens; the tier's if not given.
+        batch_size: Prompts answered at once; the tier's if not given. A batch that does not
+            fit into memory is halved, down to one prompt.
+        temperature: 0 takes the likeliest token each time, so that the same question gets
+            the same answer; above 0 tokens are drawn at random.
+        seed: For the random draws.
+        progress: False shows no progress.
+
+    Returns:
+        One `Answer` a prompt.
+
+    Raises:
+        PromptError: a prompt is empty, or prompt and answer do not fit the model's context.
+        TemplateError: see `templates.render`.
+        SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range.
+    """
+    tier = tiers.current()
+    limit = tier.new_tokens if max_new_tokens is None else max_new_tokens
+    size = tier.batch_size if batch_size is None else batch_size
+    if limit < 1 or size < 1 or temperature < 0:
+        raise SettingError(
+            f"max_new_tokens={limit} and batch_size={size} must be at least 1, "
+            f"and temperature={temperature} at least 0."
+        )
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    jobs = _prepare(model, asked, template or model.template, system, limit)
+    jobs.sort(key=lambda job: len(job.ids))
+    answers: dict[int, Answer] = {}
+    count = -(-len(jobs) // size)
+    told = f"{model.title} answers {len(jobs)} prompt{'s' * (len(jobs) != 1)}"
+    with bar(count * limit, told, enabled=progress and bool(jobs)) as line:
+        for number in range(count):
+            batch = jobs[number * size : (number + 1) * size]
+            done = _answer(model, batch, limit, temperature, seed + number, line)
+            answers |= {job.place: answer for job, answer in zip(batch, done, strict=True)}
+            line.update((number + 1) * limit - line.n)
+        written = sum(answer.new_tokens for answer in answers.values())
+        line.set_postfix_str(f"{written} tokens", refresh=False)
+    return [answers[place] for place in range(len(jobs))]
+
+
+def _prepare(
+    model: LoadedModel, asked: list[Any], template: str, system: str | None, limit: int
+) -> list[_Job]:
+    """Render and tokenize, refusing what can't be answered, before any time is spent."""
+    jobs = []
+    room = model.context_length - limit
+    for place, item in enumerate(asked):
+        try:
+            rendered = templates.render(item, template, tokenizer=model.tokenizer, system=system)
+        except CourseError as error:
+            raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
+        # A chat template's text holds its special tokens already.
+        ids = model.tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
+        if len(ids) > room:
+            raise PromptError(
+                f"Prompt {place + 1} of {len(asked)} has {len(ids)} tokens, but {model.title} "
+                f"reads and writes {model.context_length} tokens in all, and {limit} are kept "
+                f"for the answer. Shorten the prompt by {len(ids) - room} tokens or lower "
+                f"max_new_tokens."
+            )
+        question = item if isinstance(item, str) else templates.get_field(item, "question")
+        jobs.append(_Job(place, question, rendered.prompt, list(ids)))
+    return jobs
+
+
+def _answer(
+    model: LoadedModel, batch: list[_Job], limit: int, temperature: float, seed: int, line: Any
+) -> list[Answer]:
+    """One batch; halved and tried again where memory runs out."""
+    import torch
+
+    start = time.perf_counter()
+    try:
+        written = _run(model, batch, limit, temperature, seed, line)
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise PromptError(
+                f"This machine's memory is too small for one prompt of {len(batch[0].ids)} "
+                f"tokens. Shorten it, or choose a smaller model."
+            ) from error
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        half = len(batch) // 2
+        line.write(f"Out of memory with {len(batch)} prompts at once: going on with {half}.")
+        return [
+            answer
+            for part in (batch[:half], batch[half:])
+            for answer in _answer(model, part, limit, temperature, seed, line)
+        ]
+    seconds = (time.perf_counter() - start) / len(batch)
+    return [replace(answer, seconds=seconds) for answer in written]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's, the CPU allocator's and Python's own ways of saying so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
+
+
+def _run(
+    model: LoadedModel, batch: list[_Job], limit: int, temperature: float, seed: int, line: Any
+) -> list[Answer]:
+    import torch
+    from transformers import GenerationConfig, StoppingCriteriaList
+
+    width = max(len(job.ids) for job in batch)
+    pad = model.tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(job.ids)) + job.ids for job in batch])
+    mask = torch.tensor([[0] * (width - len(job.ids)) + [1] * len(job.ids) for job in batch])
+    ends = end_tokens(model)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    config = GenerationConfig(
+        max_new_tokens=limit, eos_token_id=sorted(ends), pad_token_id=pad, **sampling
+    )
+
+    def tick(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        line.update()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    with torch.inference_mode(), torch.random.fork_rng(enabled=bool(temperature)):
+        if temperature:
+            torch.manual_seed(seed)
+        out = model.model.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            stopping_criteria=StoppingCriteriaList([tick]),
+        )
+    return [
+        _cut(model, job, row, ends) for job, row in zip(batch, out[:, width:].tolist(), strict=True)
+    ]
+
+
+def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int]) -> Answer:
+    """Keep `row` up to its first end token; what follows is padding."""
+    stop = next((place for place, token in enumerate(row) if token in ends), None)
+    written = row if stop is None else row[:stop]
+    return Answer(
+        prompt=job.prompt,
+        sent=job.sent,
+        text=model.tokenizer.decode(written, skip_special_tokens=True),
+        finished=stop is not None,
+        prompt_tokens=len(job.ids),
+        new_tokens=len(row) if stop is None else stop + 1,
+        seconds=0.0,
+    )
+
+
+def end_tokens(model: LoadedModel) -> set[int]:
+    """Ids that end an answer: the tokenizer's end-of-sequence token and the model's own list."""
+    configured = model.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return {token for token in (*listed, model.tokenizer.eos_token_id) if token is not None}
+
+
+# --- what can be measured in an answer without judging it ---------------------------------------
+
+
+def repetition(text: str, n: int = 4) -> float:
+    """Share of the word `n`-grams in `text` that stood there before, from 0 to 1.
+
+    0 means that no run of `n` words comes twice. Texts shorter than `n` words give 0. After
+    the repetition measures in Holtzman et al., The Curious Case of Neural Text Degeneration
+    (2020).
+    """
+    words = text.split()
+    grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+    total = sum(grams.values())
+    return 1 - len(grams) / total if total else 0.0
+
+
+def continues_the_sentence(text: str) -> bool:
+    """True where `text` reads on from the prompt's last word instead of answering it.
+
+    The rule is coarse but says nothing about content: an answer opens a sentence of its own,
+    so its first sign is a capital, a digit, a list mark or a quotation mark; a continuation
+    opens with a small letter, with punctuation that closes what stood before, or is empty.
+    """
+    opening = text.lstrip(" \n\t")[:1]
+    return not opening or opening.islower() or opening in ".,;:?!)…"
+
+
+def is_question(text: str) -> bool:
+    """True where the first sentence of `text` is a question."""
+    first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
+    return bool(first) and first[0].endswith("?")

@@ -1,0 +1,267 @@
+"""Running the lesson notebooks from the command line, with progress and time left.
+
+A notebook's metadata keeps a fingerprint of the sources its outputs were made from, so that a
+test can tell when outputs no longer belong to the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import tiers
+from llmcourse.errors import NotebookError
+from llmcourse.files import work_dir, write_json, write_text
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+@dataclass(frozen=True)
+class Run:
+    """What happened to one notebook.
+
+    Attributes:
+        name: The notebook's name without its ending.
+        seconds: How long it took.
+        peak_bytes: The most memory its kernel held.
+        error: What went wrong and in which cell; "" where all went well.
+    """
+
+    name: str
+    seconds: float
+    peak_bytes: int
+    error: str
+
+
+def folder(given: str | None = None) -> Path:
+    """The folder with the lessons: the one given, ./notebooks, or the one beside this package.
+
+    Raises:
+        NotebookError: there is none.
+    """
+    beside = Path(__file__).resolve().parent.parent / "notebooks"
+    for candidate in [Path(given)] if given else [Path("notebooks"), Path(), beside]:
+        if any(candidate.glob("0*.ipynb")):
+            return candidate
+    raise NotebookError(
+        f"There are no lessons in {given or 'this folder'}. Go to the folder that holds "
+        f"`notebooks/`, or name it with --notebooks FOLDER."
+    )
+
+
+def find(where: Path, numbers: list[str] | None = None) -> list[Path]:
+    """The lessons in `where`, in order; only those whose number or name is given, if any are.
+
+    Raises:
+        NotebookError: a number that no lesson has.
+    """
+    lessons = sorted(where.glob("[0-9][0-9]_*.ipynb"))
+    if not numbers:
+        return lessons
+    chosen = []
+    for wanted in numbers:
+        key = wanted.zfill(2) if wanted.isdigit() else Path(wanted).stem
+        found = [path for path in lessons if path.stem == key or path.stem[:2] == key]
+        if not found:
+            there = ", ".join(path.stem for path in lessons)
+            raise NotebookError(f"There is no lesson {wanted!r}. There are: {there}.")
+        chosen += found
+    return chosen
+
+
+def fingerprint(notebook: NotebookNode | dict[str, Any]) -> str:
+    """SHA-256 over the code cells' sources: what the outputs follow from."""
+    sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    texts = ["".join(source) if isinstance(source, list) else source for source in sources]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def expected_seconds(names: list[str], tier: str) -> dict[str, float]:
+    """Seconds each lesson takes: as last seen on this machine, else as published.
+
+    A lesson that was never timed counts as the tier's limit.
+    """
+    known = published_times(tier) | _own_times(tier)
+    limit = tiers.TIERS[tier].minutes * 60
+    return {name: known.get(name, {}).get("seconds", limit) for name in names}
+
+
+def published_times(tier: str) -> dict[str, dict[str, float]]:
+    """Seconds and peak gigabytes a lesson, as measured by `run --save` for the README."""
+    text = resources.files("llmcourse").joinpath("times.json").read_text(encoding="utf-8")
+    return json.loads(text).get(tier, {})
+
+
+def _own_times(tier: str) -> dict[str, dict[str, float]]:
+    try:
+        return json.loads((work_dir() / f"times-{tier}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def minutes(seconds: float) -> str:
+    """Seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def run(
+    paths: list[Path], out: Path, tier: str, *, save: bool = False, say: Callable = print
+) -> list[Run]:
+    """Execute lessons one after the other, each in a kernel of its own.
+
+    Every lesson is tried, also after one failed. An executed copy and an HTML page of each are
+    left in `out`, with the error in its place where one failed.
+
+    Args:
+        paths: The notebooks.
+        out: Folder for the executed copies; made if missing.
+        tier: The tier to run on.
+        save: True also writes the outputs into the notebooks themselves.
+        say: Takes each line of progress.
+    """
+    expected = expected_seconds([path.stem for path in paths], tier)
+    say(
+        f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
+        f"about {minutes(sum(expected.values()))} min in all"
+    )
+    runs: list[Run] = []
+    for number, path in enumerate(paths):
+        left = sum(expected[later.stem] for later in paths[number:])
+        say(f"[{number + 1}/{len(paths)}] {path.stem}: about {minutes(expected[path.stem])} min")
+        done = _run_one(path, out, tier, save, expected[path.stem])
+        runs.append(done)
+        left -= expected[path.stem]
+        outcome = "failed" if done.error else "done"
+        say(
+            f"[{number + 1}/{len(paths)}] {path.stem}: {outcome} in {minutes(done.seconds)} min, "
+            f"{done.peak_bytes / 1e9:.1f} GB of memory at most"
+            + (f"; about {minutes(left)} min left" if left else "")
+        )
+    times = {r.name: {"seconds": round(r.seconds), "peak_gb": round(r.peak_bytes / 1e9, 1)}
+             for r in runs if not r.error}  # fmt: skip
+    write_json(work_dir() / f"times-{tier}.json", _own_times(tier) | times)
+    return runs
+
+
+def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> Run:
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+    except ImportError as error:
+        raise NotebookError(
+            "Running lessons from the command line needs nbclient and nbconvert: "
+            "pip install nbclient nbconvert ipykernel"
+        ) from error
+
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    line = _Line(path.stem, len(cells), expected)
+    client = NotebookClient(
+        notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
+        on_cell_executed=lambda **_: line.step(),
+    )  # fmt: skip
+    start, error = time.perf_counter(), ""
+    with _environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
+        try:
+            client.execute()
+        except CellExecutionError as failed:
+            where = sum(1 for cell in cells if cell.get("execution_count"))
+            error = f"code cell {where}: {failed.ename}: {failed.evalue}"
+        except DeadKernelError:
+            error = "the kernel died, most likely for want of memory; close other programs"
+    line.close()
+    seconds = time.perf_counter() - start
+    _keep(notebook, path, out, tier, save=save and not error)
+    return Run(path.stem, seconds, peak[0], error)
+
+
+def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str, *, save: bool) -> None:
+    """Write the executed copy and its HTML page, and the notebook itself where asked to."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # time stamps would differ at every run
+    notebook.metadata.pop("widgets", None)
+    notebook.metadata["llmcourse"] = {"sources": fingerprint(notebook), "tier": tier}
+    notebook.metadata["language_info"] = {"name": "python"}
+    text = nbformat.writes(notebook) + "\n"
+    write_text(out / path.name, text)
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
+    write_text(out / f"{path.stem}.html", page)
+    if save:
+        write_text(path, text)
+
+
+class _Line:
+    """A line on a terminal that says how far a notebook is; silent where output is a file."""
+
+    def __init__(self, name: str, cells: int, expected: float) -> None:
+        self.name, self.cells, self.expected = name, cells, expected
+        self.done, self.start, self.ended = 0, time.perf_counter(), threading.Event()
+        self.shown = sys.stderr.isatty()
+        if self.shown:
+            threading.Thread(target=self._tell, daemon=True).start()
+
+    def step(self) -> None:
+        self.done += 1
+
+    def _tell(self) -> None:
+        while not self.ended.wait(1):
+            gone = time.perf_counter() - self.start
+            left = minutes(self.expected - gone) if gone < self.expected else "a little"
+            text = f"  cell {self.done + 1} of {self.cells}, {minutes(gone)} gone, {left} left"
+            print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.ended.set()
+        if self.shown:
+            print("\r" + " " * 60, end="\r", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """Set environment variables for the kernels started inside the block."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def _peak_memory(client: Any) -> Iterator[list[int]]:
+    """Watch the kernel's resident memory, twice a second; the list's one item is the most."""
+    import psutil
+
+    peak, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.5):
+            try:
+                process = psutil.Process(client.km.provisioner.pid)
+                peak[0] = max(peak[0], process.memory_info().rss)
+            except (AttributeError, psutil.Error):
+                continue  # not started yet, or just ended
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,63 @@
+"""Progress with time left: one line that updates itself, in a notebook as in a terminal.
+
+tqdm does the counting. Only its display is replaced in notebooks: tqdm's own notebook bar is
+a widget, and a saved widget shows nothing on GitHub.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+_FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} left{postfix}"
+
+
+class _NotebookLine(tqdm):
+    """A tqdm that writes its line into one updatable plain-text output."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from IPython.display import display
+
+        self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        super().__init__(*args, gui=True, **kwargs)  # gui: tqdm then prints nothing itself
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        line = str(self) if msg is None else msg
+        self._handle.update({"text/plain": line}, raw=True)
+
+    def clear(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing to clear: the next line replaces this one."""
+
+    def close(self) -> None:
+        if not self.disable:
+            self.disable = True
+            done = self.format_interval(self.format_dict["elapsed"])
+            self.display(f"{self.desc}: done in {done}{_postfix(self.postfix)}")
+
+
+def _postfix(text: str | None) -> str:
+    return f", {text}" if text else ""
+
+
+def in_notebook() -> bool:
+    """True in a Jupyter or Colab kernel, False in a terminal and in plain Python."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
+    """A progress bar over `total` units, to be used with `with` and `.update(n)`.
+
+    In a notebook it is one line of text; on a terminal it is on stderr; where stderr is a file
+    or a pipe it is silent.
+    """
+    if not enabled:
+        return tqdm(total=total, disable=True)
+    kind = _NotebookLine if in_notebook() else tqdm
+    quiet = False if in_notebook() else None
+    return kind(
+        total=total, desc=description, bar_format=_FORMAT, disable=quiet, leave=False, ascii=False
+    )
