@@ -49,8 +49,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as JSON in the manner of `write_text`, keys sorted."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+    """Write `value` as JSON in the manner of `write_text`."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def no_space(folder: Path, needed: int = 0, hint: str = "") -> NoSpace:

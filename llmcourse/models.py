@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib.util
 import io
+import json
 import logging
 import socket
 import warnings

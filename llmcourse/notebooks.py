@@ -171,6 +171,7 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
     client = NotebookClient(
         notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: line.step(),
+        extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
     )  # fmt: skip
     start, error = time.perf_counter(), ""
     with _environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:

