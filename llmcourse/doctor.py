@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llmcourse import models, notebooks, tiers
 from llmcourse.errors import CourseError
-from llmcourse.files import cache_dir, free_bytes, work_dir
+from llmcourse.files import cache_dir, free_bytes, shown, work_dir
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate",
           "huggingface-hub", "numpy", "pandas", "matplotlib", "ipython")  # fmt: skip
@@ -147,7 +147,7 @@ def _times() -> list[Check]:
     total = notebooks.minutes(sum(seconds.values()))
     each = ", ".join(f"{name[:2]} {notebooks.minutes(s)}" for name, s in seconds.items())
     return [Check("Lessons", f"about {total} min in all ({each})"),
-            Check("Your files", str(work_dir()))]  # fmt: skip
+            Check("Your files", shown(work_dir()))]  # fmt: skip
 
 
 def report(checks: list[Check] | None = None) -> str:

@@ -28,6 +28,13 @@ def work_dir() -> Path:
     return Path(chosen or platformdirs.user_data_dir("llmcourse", appauthor=False)).expanduser()
 
 
+def shown(path: Path) -> str:
+    """`path` for people: their home folder as "~", so that no name gets into saved outputs."""
+    path = path.expanduser().absolute()
+    home = Path.home()
+    return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` so that a reader sees the old file or the new one, never half.
 

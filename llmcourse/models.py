@@ -669,20 +669,20 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and advice off the page: our own line says what goes on."""
-    from transformers.utils import logging as hf
+    """Keep the libraries' bars and advice off the page: our own line says what goes on."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging as hf
 
-    client = logging.getLogger("huggingface_hub")
-    bars, level, client_level = hf.is_progress_bar_enabled(), hf.get_verbosity(), client.level
-    hf.disable_progress_bar()
-    hf.set_verbosity(logging.ERROR)
-    client.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+        client = logging.getLogger("huggingface_hub")
+        bars, level, client_level = hf.is_progress_bar_enabled(), hf.get_verbosity(), client.level
+        hf.disable_progress_bar()
+        hf.set_verbosity(logging.ERROR)
+        client.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        hf.set_verbosity(level)
-        client.setLevel(client_level)
-        if bars:
-            hf.enable_progress_bar()
+        finally:
+            hf.set_verbosity(level)
+            client.setLevel(client_level)
+            if bars:
+                hf.enable_progress_bar()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import claims
 from llmcourse.claims import Share
 from llmcourse.generation import Answer
 
@@ -174,33 +175,57 @@ def _mark(row: int) -> str:
 def side_by_side(columns: Mapping[str, Sequence[Answer]], *, characters: int = 420) -> None:
     """Show what several models wrote to the same prompts, in columns.
 
-    Whatever a model wrote is escaped, so that its markup stays text. "■" marks an answer that
-    ended by itself, "…" one that the limit cut off.
+    "■" marks an answer that ended by itself, "…" one that the limit cut off.
 
     Args:
         columns: Heading -> that model's answers, all to the same prompts.
         characters: Longest text shown of each answer.
     """
+    rows = [
+        [answers[0].prompt, *(_shortened(answer, characters) for answer in answers)]
+        for answers in zip(*columns.values(), strict=True)
+    ]
+    table(rows, ["prompt", *columns])
+
+
+def table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
+    """Show rows of text as a table that wraps long cells, the first column in bold.
+
+    Everything is escaped, so that markup in what a model wrote stays text.
+
+    Args:
+        rows: One sequence of cells a row.
+        columns: The headings.
+    """
     from IPython.display import display
 
-    names = list(columns)
-    cell = 'style="text-align:left;vertical-align:top;padding:6px 10px;white-space:pre-wrap"'
-    head = "".join(f'<th scope="col" {cell}>{html.escape(name)}</th>' for name in names)
-    body, plain = [], []
-    for answers in zip(*columns.values(), strict=True):
-        prompt = answers[0].prompt
-        texts = [_shortened(answer, characters) for answer in answers]
-        first = f'<th scope="row" {cell}>{html.escape(prompt)}</th>'
-        body.append(
-            f"<tr>{first}"
-            + "".join(f"<td {cell}>{html.escape(text)}</td>" for text in texts)
-            + "</tr>"
-        )
-        plain.append(f"> {prompt}")
-        plain += [f"[{name}] {text}" for name, text in zip(names, texts, strict=True)]
-    first = f'<th scope="col" {cell}>prompt</th>'
-    table = f"<table><thead><tr>{first}{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    display({"text/html": table, "text/plain": "\n".join(plain)}, raw=True)
+    rows = [[str(cell) for cell in row] for row in rows]
+    style = (
+        "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
+        "overflow-wrap:anywhere"
+    )
+
+    def cell(tag: str, text: str, scope: str = "") -> str:
+        return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
+
+    head = "".join(cell("th", name, ' scope="col"') for name in columns)
+    row = ' scope="row"'
+    body = "".join(
+        "<tr>" + cell("th", first, row) + "".join(cell("td", text) for text in rest) + "</tr>"
+        for first, *rest in rows
+    )
+    page = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    plain = "\n\n".join(
+        "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
+        for cells in rows
+    )
+    display({"text/html": page, "text/plain": plain}, raw=True)
+
+
+def ledger(lesson: str | None = None) -> None:
+    """Show this tier's ledger, or one lesson's rows of it, as a table."""
+    rows = claims.rows(lesson=lesson)
+    table([row.values() for row in rows], ["claim", "measured", "value", "holds here"])
 
 
 def _shortened(answer: Answer, characters: int) -> str:
