@@ -22,8 +22,13 @@ CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
 
 
 def main() -> int:
+    if sys.version_info < (3, 11):
+        return fail(
+            f"Python 3.11 or newer is needed, this is {platform.python_version()}. Start this with "
+            "a newer one, for example: python3.12 install.py, or make PYTHON=python3.12"
+        )
     wanted = fingerprint()
-    if PYTHON.exists() and STAMP.exists() and json.loads(STAMP.read_text()) == wanted:
+    if PYTHON.exists() and done_before() == wanted:
         return 0
     # Whatever goes wrong from here on, the next run starts over instead of trusting a half.
     STAMP.unlink(missing_ok=True)
@@ -51,7 +56,15 @@ def main() -> int:
     return 0
 
 
-def fingerprint() -> dict[str, str]:
+def done_before() -> object:
+    """What the environment was made from; None where that is not known."""
+    try:
+        return json.loads(STAMP.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def fingerprint() -> dict:
     """What the environment is made from; a change in any of it means installing again."""
     state = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in INPUTS}
     return state | {"place": str(HERE), "models": os.environ.get("LLMCOURSE_MODELS", "packaged")}

@@ -75,7 +75,7 @@ def _memory() -> Check:
 
 def _disk() -> Check:
     free, needed = free_bytes(cache_dir()), sum(m.disk for m in models.PACKAGED.values())
-    there = all(models.converted_path(name).is_dir() for name in models.PACKAGED)
+    there = all(models.is_converted(name) for name in models.PACKAGED)
     advice = ""
     if free < needed and not there:
         advice = f"Free {needed / 1e9:.1f} GB, or set LLMCOURSE_CACHE to a larger disk."
@@ -119,7 +119,7 @@ def _models() -> list[Check]:
             there = Path(name).is_dir() or _in_hub_cache(name)
             advice = "" if there else "Run `python -m llmcourse prefetch` while online."
             checks.append(Check(label, f"{name}, {'' if there else 'not '}downloaded", advice))
-        elif models.converted_path(name).is_dir():
+        elif models.is_converted(name):
             checks.append(Check(label, f"{name}, ready"))
         else:
             try:

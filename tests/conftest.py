@@ -1,0 +1,43 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from llmcourse import models
+
+ROOT = Path(__file__).resolve().parent.parent
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="session")
+def base32() -> models.LoadedModel:
+    """The packaged base model in float32, in which results do not depend on the batch."""
+    return models.load("gemma-3-270m", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def chat32() -> models.LoadedModel:
+    """The packaged chat model in float32."""
+    return models.load("smollm2-135m-instruct", dtype=torch.float32)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Run:
+    """Run `python -m llmcourse …` in a process of its own, as a user does."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        env = os.environ | {"LLMCOURSE_WORK": str(tmp_path / "work")} | environment
+        return subprocess.run(
+            [sys.executable, "-m", "llmcourse", *arguments],
+            capture_output=True, text=True, encoding="utf-8", env=env, cwd=ROOT, timeout=600,
+        )  # fmt: skip
+
+    return run

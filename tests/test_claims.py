@@ -1,0 +1,129 @@
+"""The ledger is whole at every moment, knows its claims, and shows its numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from llmcourse import claims
+from llmcourse.claims import Share
+from llmcourse.errors import ClaimError, NoSpace
+from tests.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
+    return tmp_path
+
+
+def test_a_claim_is_recorded_with_all_it_depends_on(work: Path) -> None:
+    claims.record("lora", {"accuracy": Share(9, 10), "seconds": 12.5}, holds=True, seed=3)
+    entry = json.loads((work / "ledger-smoke.json").read_text())["lora"]
+    assert entry["numbers"] == {"accuracy": {"count": 9, "of": 10}, "seconds": 12.5}
+    assert entry["models"] == {"base": "gemma-3-270m", "chat": "smollm2-135m-instruct"}
+    assert entry["tier"] == "smoke" and entry["seed"] == 3 and entry["holds"] is True
+    assert {"python", "torch", "transformers", "llmcourse"} <= set(entry["versions"])
+
+
+def test_each_tier_has_its_own_ledger(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims.record("lora", {"x": 1}, holds=True)
+    monkeypatch.setenv("LLMCOURSE_TIER", "cpu")
+    assert claims.read() == {}
+    assert "lora" in claims.read("smoke")
+
+
+def test_a_later_run_replaces_and_keeps_the_others() -> None:
+    claims.record("lora", {"x": 1}, holds=True)
+    claims.record("tone", {"x": 2}, holds=False, because="Too small.")
+    claims.record("lora", {"x": 3}, holds=False)
+    ledger = claims.read()
+    assert list(ledger) == ["tone", "lora"]  # in the order of the list of claims
+    assert ledger["lora"]["numbers"] == {"x": 3}
+    assert "Too small." in claims.as_text()
+
+
+def record_one(claim_id: str) -> None:
+    claims.record(claim_id, {"x": 1}, holds=True)
+
+
+def test_lessons_that_run_at_once_lose_nothing() -> None:
+    names = list(claims.CLAIMS)
+    with ProcessPoolExecutor(4) as pool:
+        list(pool.map(record_one, names))
+    assert list(claims.read()) == names
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "numbers", "message"),
+    [
+        ("loar", {"x": 1}, "There is no claim 'loar'. There are: base-continues"),
+        ("lora", {}, "needs at least one number"),
+        ("lora", {"x": math.nan}, "'x' must be a finite number, not nan"),
+        ("lora", {"x": math.inf}, "must be a finite number"),
+        ("lora", {"x": "much"}, "must be a finite number, not 'much'"),
+        ("lora", {"x": True}, "must be a finite number, not True"),
+    ],
+)
+def test_wrong_records_are_refused(claim_id: str, numbers: dict, message: str) -> None:
+    with pytest.raises(ClaimError, match=message):
+        claims.record(claim_id, numbers, holds=True)
+    assert claims.read() == {}
+
+
+def test_a_full_disk_keeps_the_old_ledger(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims.record("lora", {"x": 1}, holds=True)
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(NoSpace, match="No space left in"):
+        claims.record("tone", {"x": 2}, holds=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("LLMCOURSE_WORK", str(work))
+    assert json.loads((work / "ledger-smoke.json").read_text())["lora"]["numbers"] == {"x": 1}
+    assert [path.name for path in work.glob("*.tmp")] == []
+
+
+def test_a_damaged_ledger_is_not_overwritten(work: Path) -> None:
+    (work / "ledger-smoke.json").write_text("{half")
+    with pytest.raises(ClaimError, match=r"ledger-smoke.json is not a ledger .* Move it away"):
+        claims.record("lora", {"x": 1}, holds=True)
+    assert (work / "ledger-smoke.json").read_text() == "{half"
+
+
+def test_shares_carry_wilsons_interval() -> None:
+    low, high = Share(0, 24).interval
+    assert (round(low, 3), round(high, 3)) == (0.0, 0.138)
+    low, high = Share(12, 24).interval  # symmetric about one half
+    assert math.isclose(low, 1 - high) and math.isclose(low, 0.3143, abs_tol=1e-3)
+    assert str(Share(3, 4)) == "75 % (3 of 4; 95 %: 30–95 %)"
+    with pytest.raises(ClaimError, match="5 of 4 is no share"):
+        Share(5, 4)
+    with pytest.raises(ClaimError, match="0 of 0"):
+        claims.share([])
+
+
+def test_tables_show_one_row_a_number() -> None:
+    claims.record("base-continues", {"ends": Share(1, 4), "repeats": 0.8}, holds=True)
+    table = claims.table("01")
+    assert list(table["measured"]) == ["ends", "repeats"]
+    assert list(table["claim"]) == ["base-continues", ""]
+    assert claims.table("05").empty
+
+
+def test_results_on_the_command_line(cli: Run, tmp_path: Path) -> None:
+    assert "Nothing measured yet on the cpu tier" in cli("results", "--tier", "cpu").stdout
+    work = {"LLMCOURSE_WORK": str(tmp_path)}
+    claims.record("lora", {"seconds": 2.5}, holds=False, because="Too little data.")
+    text = cli("results", "--tier", "smoke", **work)
+    assert text.returncode == 0
+    assert "does not hold here" in text.stdout and "Too little data." in text.stdout
+    data = json.loads(cli("results", "--json", "--tier", "smoke", **work).stdout)
+    assert data["lora"]["numbers"] == {"seconds": 2.5}

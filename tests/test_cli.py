@@ -1,0 +1,91 @@
+"""The command line: help for each command, clear errors, exit codes, no tracebacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from llmcourse import doctor, models
+from tests.conftest import ROOT, Run
+
+COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "lab")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(cli: Run, command: str) -> None:
+    done = cli(command, "--help")
+    assert done.returncode == 0
+    assert "usage: python -m llmcourse " + command in done.stdout
+
+
+def test_all_commands_are_listed(cli: Run) -> None:
+    done = cli("--help")
+    assert all(command in done.stdout for command in COMMANDS)
+    assert cli("--version").stdout.startswith("llmcourse 0.")
+
+
+@pytest.mark.parametrize("arguments", [(), ("asks",), ("ask",), ("run", "--tier", "huge")])
+def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...]) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert "usage: python -m llmcourse" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("ask", ""), {}, "The question is empty"),
+        (("ask", "Hi", "--model", "bsae"), {}, "Did you mean 'base'?"),
+        (("ask", "Hi", "--template", "chatml"), {}, "There is no template 'chatml'"),
+        (("ask", "Hi", "--model", "base", "--template", "chat"), {}, "has no chat template"),
+        (("ask", "Hi", "--tokens", "0"), {}, "max_new_tokens=0"),
+        (("ask", "Hi", "--tokens", "9000"), {}, "lower max_new_tokens"),
+        (("prefetch", "nothing"), {}, "There is no model 'nothing'"),
+        (("results",), {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big' is not known"),
+        (("ask", "Hi"), {"LLMCOURSE_MODELS": "both"}, "LLMCOURSE_MODELS='both' is not known"),
+        (("run", "77"), {}, "There is no lesson '77'"),
+        (("run", "--notebooks", "nowhere"), {}, "There are no lessons in nowhere"),
+    ],
+)
+def test_mistakes_exit_1_with_one_clear_line(
+    cli: Run, arguments: tuple[str, ...], environment: dict[str, str], message: str
+) -> None:
+    done = cli(*arguments, **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_ask_prints_only_the_answer(cli: Run) -> None:
+    done = cli("ask", "What is the opposite of cold?", "--tokens", "24")
+    assert done.returncode == 0, done.stderr
+    assert "opposite" in done.stdout and "im_start" not in done.stdout
+    assert done.stderr == ""
+    cut = cli("ask", "Tell me about Mars", "--tokens", "4", "--model", "base")
+    assert "(cut off after 4 tokens; --tokens N allows more)" in cut.stderr
+
+
+def test_doctor_is_content_here_and_says_what_is_missing(
+    cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: str
+) -> None:
+    done = cli("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "All is well." in done.stdout
+    for word in ("Python", "Memory", "Device", "Tier", "Base model", "Chat model", "Lessons"):
+        assert word in done.stdout
+    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = doctor.report()
+    assert "!!  Base model" in report and models.INSTALL in report
+    assert "thing(s) to mend" in report
+
+
+def test_a_pipe_that_closes_early_is_no_error() -> None:
+    code = f"{sys.executable} -m llmcourse --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    if os.name == "nt":
+        pytest.skip("Windows shells have no PIPESTATUS")
+    done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr

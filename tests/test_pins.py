@@ -1,0 +1,86 @@
+"""pyproject.toml, requirements.txt, requirements-models.txt and environment.yml agree."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from llmcourse import models
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+DECLARED = [
+    Requirement(line)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for line in group
+]
+# What a fresh Colab runtime has, as publicly described in August 2026.
+COLAB = {
+    "torch": "2.11.0", "transformers": "5.15.0", "tokenizers": "0.22.2", "datasets": "4.0.0",
+    "pyarrow": "18.1.0", "accelerate": "1.14.0", "peft": "0.20.0", "numpy": "2.1.3",
+    "pandas": "2.2.3", "ipywidgets": "7.7.1",
+}  # fmt: skip
+
+
+def pins(name: str) -> dict[str, list[Version]]:
+    """Package -> its pinned versions (more than one where systems differ)."""
+    found: dict[str, list[Version]] = {}
+    for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+        if match := re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", line):
+            found.setdefault(canonicalize_name(match[1]), []).append(Version(match[2]))
+    return found
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    pinned = pins("requirements.txt")
+    for requirement in DECLARED:
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"{name} is in pyproject.toml but not in requirements.txt"
+        for version in pinned[name]:
+            assert requirement.specifier.contains(version), f"{name} {version} is out of range"
+
+
+def test_ranges_admit_what_colab_has() -> None:
+    for requirement in DECLARED:
+        if (name := canonicalize_name(requirement.name)) in COLAB:
+            assert requirement.specifier.contains(COLAB[name]), f"Colab's {name} is shut out"
+
+
+def test_every_dependency_has_a_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.split("dependencies = [")[1].split("]\n")[0]
+    for line in filter(None, map(str.strip, section.splitlines())):
+        assert re.search(r"#\s+\w{3,}", line), f"no reason given: {line}"
+
+
+def test_model_packages_are_pinned_with_hashes() -> None:
+    lines = [
+        line for line in (ROOT / "requirements-models.txt").read_text("utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]  # fmt: skip
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
+    names = {line.split("==")[0].replace("-", "_") for line in lines}
+    wanted = {module for model in models.PACKAGED.values() for module, _ in model.parts}
+    assert wanted <= names
+    assert not names & {name.replace("-", "_") for name in pins("requirements.txt")}
+
+
+def test_conda_uses_the_same_pins() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python = next(d for d in environment["dependencies"] if str(d).startswith("python="))
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python[7:])
+    pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
+    assert "-r requirements.txt" in pip
+    assert not any("==" in line for line in pip), "pins belong into requirements.txt alone"
+
+
+def test_texts_name_the_pinned_torch() -> None:
+    pinned = str(pins("requirements.txt")["torch"][0])
+    for name in ("README.md", "requirements.txt"):
+        named = set(re.findall(r"torch==([\d.]+\d)", (ROOT / name).read_text("utf-8")))
+        assert named == {pinned}, name
