@@ -31,9 +31,14 @@ results: setup
 clean:
 	rm -rf .venv build
 
-# For maintainers: pin the newest versions, and write badges, times and the ledger where shown.
+# For maintainers: pin the newest versions; run and time every lesson, save the outputs, and
+# write badges, times and the ledger where they are shown.
 lock: setup
 	.venv/bin/python tools/lock.py
 
 publish: setup
-	.venv/bin/python tools/publish.py
+	@$(RUN) prefetch
+	@$(RUN) run --tier smoke
+	@$(RUN) run --tier cpu --save
+	@$(RUN) run --tier cpu --save --notebooks notebooks/solutions
+	.venv/bin/python tools/publish.py --collect

@@ -47,12 +47,12 @@ CLAIMS: dict[str, Claim] = {
     ),
     "question-breeds-questions": Claim(
         "Asked a question, a base model may answer with more questions",
-        "share of continuations that contain a question",
+        "share of continuations that are questions, or contain one",
         "01",
     ),
     "tags-matter": Claim(
         "The same chat model needs its instruction tags",
-        "share of outputs that complete the sentence rather than answer it",
+        "share of outputs that complete the sentence rather than answer it, with and without",
         "01",
     ),
     "hallucination": Claim(
@@ -167,6 +167,24 @@ class Share:
 
 
 Number = int | float | Share
+HOLDS = {True: "yes", False: "no", None: "too close to tell"}
+
+
+def more_often(first: Share, second: Share) -> bool | None:
+    """Whether the rate behind `first` is larger than that behind `second`.
+
+    Returns:
+        True or False where the 95 % interval of the difference of the rates leaves out zero,
+        None where so few prompts can't tell. The interval is Newcombe's, made from the two
+        Wilson intervals (Newcombe, 1998, method 10).
+    """
+    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
+    difference = first.value - second.value
+    below = math.hypot(first.value - low_1, high_2 - second.value)
+    above = math.hypot(high_1 - first.value, second.value - low_2)
+    if difference - below > 0:
+        return True
+    return False if difference + above < 0 else None
 
 
 def share(outcomes: Any) -> Share:
@@ -188,7 +206,7 @@ def record(
     claim_id: str,
     numbers: Mapping[str, Number],
     *,
-    holds: bool,
+    holds: bool | None,
     because: str = "",
     models: Mapping[str, str] | None = None,
     seed: int = 0,
@@ -198,7 +216,8 @@ def record(
     Args:
         claim_id: A key of `CLAIMS`.
         numbers: What was measured, by name. A `Share` keeps its counts.
-        holds: Whether the claim came out true here. An honest no is a result.
+        holds: Whether the claim came out true here; None where the numbers can't tell. An
+            honest no is a result.
         because: A sentence on why, for a claim that came out false or half.
         models: Which model played which role; the tier's pair if not given.
         seed: Of every random draw behind the numbers.
@@ -215,7 +234,7 @@ def record(
     pair = tiers.pair(tier)
     entry = {
         "numbers": {name: _as_json(claim_id, name, value) for name, value in numbers.items()},
-        "holds": bool(holds),
+        "holds": None if holds is None else bool(holds),
         "because": because,
         "lesson": CLAIMS[claim_id].lesson,
         "tier": tier.name,
@@ -291,7 +310,7 @@ def rows(
                     "claim": claim_id if number == 0 else "",
                     "measured": name,
                     "value": shown(value),
-                    "holds": ("yes" if entry["holds"] else "no") if number == 0 else "",
+                    "holds": HOLDS[entry["holds"]] if number == 0 else "",
                 }
             )
     return result
@@ -316,8 +335,8 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
         )
     lines = [f"Measured on this machine, {tier} tier: {len(entries)} of {len(CLAIMS)} claims", ""]
     for claim_id, entry in entries.items():
-        verdict = "holds here" if entry["holds"] else "does not hold here"
-        lines.append(f"{claim_id}: {CLAIMS[claim_id].text} - {verdict}")
+        lines.append(f"{claim_id}: {CLAIMS[claim_id].text}")
+        lines.append(f"    holds here: {HOLDS[entry['holds']]}")
         width = max(map(len, entry["numbers"]))
         lines += [
             f"    {name:<{width}}  {shown(value)}" for name, value in entry["numbers"].items()

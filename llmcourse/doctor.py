@@ -144,9 +144,9 @@ def _times() -> list[Check]:
     except CourseError:
         return []
     seconds = notebooks.expected_seconds(names, tier)
-    total = notebooks.minutes(sum(seconds.values()))
-    each = ", ".join(f"{name[:2]} {notebooks.minutes(s)}" for name, s in seconds.items())
-    return [Check("Lessons", f"about {total} min in all ({each})"),
+    total = notebooks.duration(sum(seconds.values()))
+    each = ", ".join(f"{name[:2]} {notebooks.duration(s)}" for name, s in seconds.items())
+    return [Check("Lessons", f"about {total} in all ({each})"),
             Check("Your files", shown(work_dir()))]  # fmt: skip
 
 

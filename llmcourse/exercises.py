@@ -6,6 +6,8 @@ behind the learner's back, and nothing is sent anywhere.
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,15 +58,13 @@ class Exercise:
 
     def check(self, answer: Any = ...) -> Outcome:
         """Check an answer: a value, or a function that is tried on examples."""
-        if answer is ... or answer is None:
+        if answer is ... or answer is None or _is_empty(answer):
             return Outcome("not tried", "Put your answer in place of the dots, then run again.")
         try:
             trouble = self.checker(answer)
-        except Exception as error:
-            return Outcome(
-                "raised",
-                f"Your code stopped with {type(error).__name__}: {error}. Mend that first.",
-            )
+        except Exception as error:  # whatever the learner's code raises is told, not thrown
+            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return Outcome("raised", f"Your code stopped with {told}. Fix that first.")
         return Outcome("wrong", trouble) if trouble else Outcome("right", self.praise)
 
     def hint(self, number: int = 1) -> None:
@@ -90,66 +90,111 @@ def lesson(number: str) -> tuple[Exercise, ...]:
     return _LESSONS[number]
 
 
+def _untouched() -> None: ...
+
+
+def _is_empty(function: Any) -> bool:
+    """True for a function whose body is still the dots."""
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_code == _untouched.__code__.co_code
+
+
+class _Stopped(Exception):
+    """The learner's function raised on one of the examples."""
+
+
 def _try(function: Any, cases: Sequence[tuple[tuple, Any, str]]) -> str | None:
     """Call `function` on each case; the first that differs is told, with its own remark."""
     if not callable(function):
         return f"A function is wanted here, not {function!r:.40}."
     for arguments, wanted, remark in cases:
-        found = function(*arguments)
-        if isinstance(wanted, list) and isinstance(found, tuple):
-            found = list(found)
-        same = (
-            abs(found - wanted) < 1e-6
-            if isinstance(wanted, float) and isinstance(found, int | float)
-            else found == wanted
-        )
-        if not same:
-            shown = ", ".join(repr(argument) for argument in arguments)
+        shown = ", ".join(repr(argument) for argument in arguments)
+        try:
+            found = function(*copy.deepcopy(arguments))
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise _Stopped(f"{told} (tried with {shown}; {remark})") from error
+        if found is None:
+            return f"For {shown} it gives None. Is the line with `return` missing?"
+        if not _same(found, wanted):
             return f"For {shown} it gives {found!r} instead of {wanted!r}. {remark}"
     return None
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    """Equal in value, whatever the kind of number or sequence."""
+    if isinstance(wanted, float):
+        number = _number(found)
+        return number is not None and math.isclose(number, wanted, abs_tol=1e-6)
+    try:
+        return [int(item) for item in found] == wanted
+    except (TypeError, ValueError):
+        return False
+
+
+def _number(value: Any) -> float | None:
+    """`value` as a float if it is a number of any kind (numpy's and fractions too)."""
+    if isinstance(value, str | bytes | bool):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 # --- lesson 00 ------------------------------------------------------------------------------------
 
 
 def _weight_gigabytes(answer: Any) -> str | None:
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
-        return f"A number of gigabytes is wanted, not {answer!r}."
-    right = 0.536
-    if abs(answer - right) <= 0.045:  # 0.5 is a fair reading too
+    number = _number(answer)
+    if number is None:
+        return f"A number of gigabytes is wanted, without quotes, not {answer!r:.40}."
+    right = 0.27
+    if abs(number - right) <= 0.015:
         return None
     for factor, remark in (
         (2, "That is float32, with 4 bytes a weight. bfloat16 has 16 bits."),
         (8, "You multiplied by 16: those are bits. A byte has 8 of them."),
         (0.5, "That counts one byte a weight. 16 bits are two bytes."),
+        (0.25, "That counts 4 bits a weight. bfloat16 has 16."),
         (1000, "That is the number of megabytes. Gigabytes are wanted."),
         (1e9, "That is the number of bytes. A gigabyte is a billion of them."),
     ):
-        if abs(answer / factor - right) <= 0.045:
+        if abs(number / factor - right) <= 0.015:
             return remark
     return "Multiply the number of weights by the bytes of each, then divide by a billion."
 
 
-_SHOP_CASES = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
+_WISHES = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
+_OTHER_NAMES = {"prompting": "prompt", "better prompt": "prompt", "rag": "retrieve",
+                "retrieval": "retrieve", "finetune": "fine-tune", "fine tune": "fine-tune",
+                "fine-tuning": "fine-tune", "finetuning": "fine-tune"}  # fmt: skip
+_REMARKS = {
+    ("prices", "fine-tune"): "Prices that change daily would have to be trained in daily. What "
+    "can be looked up at the moment of the question?",
+    ("prices", "prompt"): "Typing all prices into every prompt works for a short list only. What "
+    "puts in just those that the question is about?",
+    ("voice", "prompt"): "That has to be said again each time, and is read again each time. Which "
+    "way changes how the model behaves without saying it?",
+    ("voice", "retrieve"): "Passages bring facts. A manner wanted in every answer, on every "
+    "subject, is behaviour. Which way changes that?",
+    ("once", "retrieve"): "For one letter an index costs more than it brings. What costs nothing "
+    "to start?",
+    ("once", "fine-tune"): "For one letter, gathering examples and training cost more than they "
+    "bring. What costs nothing to start?",
+}
 
 
 def _ways(answer: Any) -> str | None:
-    if not isinstance(answer, dict) or set(answer) != set(_SHOP_CASES):
-        return f"A dict with the keys {', '.join(_SHOP_CASES)} is wanted."
-    remarks = {
-        "prices": "Prices that change daily would have to be trained in daily. What can be "
-        "looked up at the moment of the question?",
-        "voice": "A manner wanted in every answer, on every subject, is behaviour. Which way "
-        "changes how the model behaves without saying it each time?",
-        "once": "For one letter, gathering data or documents costs more than it brings. "
-        "What costs nothing to start?",
-    }
-    for case, right in _SHOP_CASES.items():
-        given = str(answer[case]).lower()
-        if given not in _SHOP_CASES.values():
-            return f"{answer[case]!r} is none of prompt, retrieve, fine-tune."
+    if not isinstance(answer, dict) or set(answer) != set(_WISHES):
+        return f"A dict with the keys {', '.join(_WISHES)} is wanted."
+    for wish, right in _WISHES.items():
+        given = str(answer[wish]).strip().lower()
+        given = _OTHER_NAMES.get(given, given)
+        if given not in _WISHES.values():
+            return f"{wish}: {answer[wish]!r} is none of prompt, retrieve, fine-tune."
         if given != right:
-            return f"{case}: {given} can be made to work, but look again. {remarks[case]}"
+            return f"{wish}: {_REMARKS[wish, given]}"
     return None
 
 
@@ -173,20 +218,30 @@ def _llama2_prompt(answer: Any) -> str | None:
     wanted = templates.render("What is a lake?", "llama2", system="Be brief.").prompt
     if not isinstance(answer, str):
         return f"A text is wanted, not {type(answer).__name__}."
-    if answer.strip() == wanted:
+    given = answer.strip().removeprefix("<s>").strip().replace("\r\n", "\n")
+    if given == wanted:
         return None
-    for piece, remark in (
-        ("[INST]", "It does not start with the tag [INST]."),
-        ("[/INST]", "The closing tag [/INST] is missing: the model would not know it is its turn."),
-        ("<<SYS>>\nBe brief.\n<</SYS>>", "The system text belongs between <<SYS>> and <</SYS>>, "
-         "each on a line of its own."),
-        ("What is a lake?", "The question itself is missing."),
-    ):  # fmt: skip
-        if piece not in answer:
-            return remark
-    if answer.index("<<SYS>>") < answer.index("[INST]"):
-        return "The system text stands inside the [INST] tags, not before them."
-    return f"Close. Compare it sign by sign with {wanted!r}: blanks and line ends count too."
+    if not given.startswith("[INST]"):
+        return "The prompt starts with the tag [INST]; everything else stands after it."
+    if not given.endswith("[/INST]"):
+        return "It ends with the closing tag [/INST]: that tells the model that it is its turn."
+    if "<<SYS>>\nBe brief.\n<</SYS>>" not in given:
+        return (
+            "The system text belongs between <<SYS>> and <</SYS>>, each tag and the text on a "
+            "line of its own."
+        )
+    if "lake" not in given:
+        return "The question itself is missing."
+    if given.index("lake") < given.index("<<SYS>>"):
+        return "The system text comes first, then the question."
+    place = next(
+        (n for n, (a, b) in enumerate(zip(given, wanted, strict=False)) if a != b),
+        min(len(given), len(wanted)),
+    )
+    return (
+        f"Close. It is right up to {given[max(0, place - 12) : place]!r}; then comes "
+        f"{given[place : place + 3]!r} where something else belongs. Spaces and line ends count."
+    )
 
 
 def _cut_at_end(answer: Any) -> str | None:
@@ -205,13 +260,14 @@ _LESSONS: dict[str, tuple[Exercise, ...]] = {
     "00": (
         Exercise(
             "00-1",
-            "How many gigabytes do the 268 million weights of the base model take in bfloat16?",
+            "How many gigabytes do the 135 million weights of the chat model take in bfloat16?",
             _weight_gigabytes,
-            "268 million weights at 2 bytes each are 0.54 GB. The same sum tells you for any "
-            "model whether it fits your machine.",
+            "135 million weights at 2 bytes each are 0.27 GB. Running a model needs somewhat more "
+            "than its weights; ordinary full training about four times as much (weights, "
+            "gradients, and two averages that the optimiser keeps). Lesson 5 gets by with less.",
             ("How many bits has bfloat16, and how many bytes are that?",
-             "268e6 weights times 2 bytes, divided by 1e9."),
-            "268e6 * 2 / 1e9",
+             "135e6 weights times 2 bytes, divided by 1e9."),
+            "135e6 * 2 / 1e9",
         ),
         Exercise(
             "00-2",
@@ -227,10 +283,11 @@ _LESSONS: dict[str, tuple[Exercise, ...]] = {
     "01": (
         Exercise(
             "01-1",
-            "Write `repeated(text)`: the share of words that came before in the text.",
+            "Write `repeated(text)`: the share of words that already came before in the text. "
+            "Capitals do not matter; a text without words gives 0.",
             _repeated_words,
-            "This is `generation.repetition` for single words. With runs of four words it tells a "
-            "model that goes in circles from one that merely says 'the' often.",
+            "Section 6 counts runs of four words instead of single ones: that tells a model that "
+            "goes in circles from one that merely says 'the' often.",
             ("How many words are there, and how many different ones?",
              "1 - len(set(words)) / len(words), with lower-case words, and 0 for no words."),
             "def repeated(text):\n"
@@ -242,15 +299,17 @@ _LESSONS: dict[str, tuple[Exercise, ...]] = {
             "Write by hand the Llama 2 prompt for the question 'What is a lake?' with the system "
             "text 'Be brief.'",
             _llama2_prompt,
-            "These are exactly the signs that Llama 2's chat models saw in training.",
+            "This is what Llama 2's chat models saw in training. Its tokenizer puts one more tag, "
+            "<s> for the beginning, before it.",
             ("Look at section 5: print the template with a system text of your own.",
-             "[INST], a blank, <<SYS>>, a new line, the system text, a new line, <</SYS>>, an "
-             "empty line, the question, a blank, [/INST]."),
+             "[INST], a space, <<SYS>>, a new line, the system text, a new line, <</SYS>>, an "
+             "empty line, the question, a space, [/INST]."),
             'prompt = "[INST] <<SYS>>\\nBe brief.\\n<</SYS>>\\n\\nWhat is a lake? [/INST]"',
         ),
         Exercise(
             "01-3",
-            "Write `cut(ids, end)`: the token ids before the first end token.",
+            "Write `cut(ids, end)`: return the list of token ids before the first `end`, and all "
+            "of them where there is none.",
             _cut_at_end,
             "That is how an answer is taken out of a batch, in which short answers are padded.",
             ("A list has a method that finds the place of a value.",

@@ -240,13 +240,13 @@ def end_tokens(model: LoadedModel) -> set[int]:
 
 
 def repetition(text: str, n: int = 4) -> float:
-    """Share of the word `n`-grams in `text` that stood there before, from 0 to 1.
+    """Share of the `n`-grams in `text` that stood there before, from 0 to 1.
 
-    0 means that no run of `n` words comes twice. Texts shorter than `n` words give 0. After
-    the repetition measures in Holtzman et al., The Curious Case of Neural Text Degeneration
-    (2020).
+    Words and single punctuation marks are counted, so that a loop without spaces is seen too.
+    0 means that no run of `n` of them comes twice; texts shorter than `n` give 0. After the
+    repetition measures in Holtzman et al., The Curious Case of Neural Text Degeneration (2020).
     """
-    words = text.split()
+    words = re.findall(r"\w+|[^\w\s]", text)
     grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
     total = sum(grams.values())
     return 1 - len(grams) / total if total else 0.0

@@ -110,9 +110,10 @@ def _own_times(tier: str) -> dict[str, dict[str, float]]:
         return {}
 
 
-def minutes(seconds: float) -> str:
-    """Seconds as m:ss."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+def duration(seconds: float) -> str:
+    """Seconds for people: "45 s", "4 min", "1 min 25 s"."""
+    whole, rest = divmod(round(seconds), 60)
+    return " ".join([f"{whole} min"] * bool(whole) + [f"{rest} s"] * bool(rest or not whole))
 
 
 def run(
@@ -133,20 +134,20 @@ def run(
     expected = expected_seconds([path.stem for path in paths], tier)
     say(
         f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
-        f"about {minutes(sum(expected.values()))} min in all"
+        f"about {duration(sum(expected.values()))} in all"
     )
     runs: list[Run] = []
     for number, path in enumerate(paths):
         left = sum(expected[later.stem] for later in paths[number:])
-        say(f"[{number + 1}/{len(paths)}] {path.stem}: about {minutes(expected[path.stem])} min")
+        say(f"[{number + 1}/{len(paths)}] {path.stem}: about {duration(expected[path.stem])}")
         done = _run_one(path, out, tier, save, expected[path.stem])
         runs.append(done)
         left -= expected[path.stem]
         outcome = "failed" if done.error else "done"
         say(
-            f"[{number + 1}/{len(paths)}] {path.stem}: {outcome} in {minutes(done.seconds)} min, "
+            f"[{number + 1}/{len(paths)}] {path.stem}: {outcome} in {duration(done.seconds)}, "
             f"{done.peak_bytes / 1e9:.1f} GB of memory at most"
-            + (f"; about {minutes(left)} min left" if left else "")
+            + (f"; about {duration(left)} left" if left else "")
         )
     times = {r.name: {"seconds": round(r.seconds), "peak_gb": round(r.peak_bytes / 1e9, 1)}
              for r in runs if not r.error}  # fmt: skip
@@ -161,11 +162,16 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
         from nbclient.exceptions import CellExecutionError, DeadKernelError
     except ImportError as error:
         raise NotebookError(
-            "Running lessons from the command line needs nbclient and nbconvert: "
-            "pip install nbclient nbconvert ipykernel"
+            f"Running lessons from the command line needs {error.name}: "
+            f"pip install nbclient nbconvert ipykernel"
         ) from error
 
-    notebook = nbformat.read(path, as_version=4)
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        told = str(error).splitlines() or [type(error).__name__]
+        return Run(path.stem, 0, 0, f"{path} is no notebook ({told[0][:120]})")
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     line = _Line(path.stem, len(cells), expected)
     client = NotebookClient(
@@ -222,8 +228,8 @@ class _Line:
     def _tell(self) -> None:
         while not self.ended.wait(1):
             gone = time.perf_counter() - self.start
-            left = minutes(self.expected - gone) if gone < self.expected else "a little"
-            text = f"  cell {self.done + 1} of {self.cells}, {minutes(gone)} gone, {left} left"
+            left = duration(self.expected - gone) if gone < self.expected else "a little"
+            text = f"  cell {self.done + 1} of {self.cells}, {duration(gone)} gone, {left} left"
             print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:

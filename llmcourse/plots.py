@@ -172,23 +172,26 @@ def _mark(row: int) -> str:
 # --- what models wrote ---------------------------------------------------------------------------
 
 
-def side_by_side(columns: Mapping[str, Sequence[Answer]], *, characters: int = 420) -> None:
+def side_by_side(
+    columns: Mapping[str, Sequence[Answer]], *, caption: str = "", characters: int = 420
+) -> None:
     """Show what several models wrote to the same prompts, in columns.
 
     "■" marks an answer that ended by itself, "…" one that the limit cut off.
 
     Args:
         columns: Heading -> that model's answers, all to the same prompts.
+        caption: Below the table.
         characters: Longest text shown of each answer.
     """
     rows = [
         [answers[0].prompt, *(_shortened(answer, characters) for answer in answers)]
         for answers in zip(*columns.values(), strict=True)
     ]
-    table(rows, ["prompt", *columns])
+    table(rows, ["prompt", *columns], caption=caption)
 
 
-def table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
+def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str = "") -> None:
     """Show rows of text as a table that wraps long cells, the first column in bold.
 
     Everything is escaped, so that markup in what a model wrote stays text.
@@ -196,8 +199,9 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
     Args:
         rows: One sequence of cells a row.
         columns: The headings.
+        caption: Below the table.
     """
-    from IPython.display import display
+    from IPython.display import Markdown, display
 
     rows = [[str(cell) for cell in row] for row in rows]
     style = (
@@ -220,6 +224,8 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> None:
         for cells in rows
     )
     display({"text/html": page, "text/plain": plain}, raw=True)
+    if caption:
+        display(Markdown(f"*{caption}*"))
 
 
 def ledger(lesson: str | None = None) -> None:
@@ -273,10 +279,10 @@ _WAYS = (
     ("Retrieve (RAG)", BLUE, ("question\n+ passages found\nin your documents", "model", "answer")),
     ("Fine-tune", GREEN, ("question", "model trained\non your examples", "answer")),
 )
-# From 1 (little) to 3 (much); what the course says, to be measured in lesson 7.
+# From 0 (none) to 3 (much); what the course says, to be measured in lesson 7.
 _TRADE_OFFS = (
-    ("Data needed", (1, 2, 3)),
-    ("Cost to start", (1, 2, 3)),
+    ("Data needed", (0, 2, 3)),
+    ("Cost to start", (0, 2, 3)),
     ("Knowledge needed", (1, 2, 3)),
     ("Makes things up", (3, 1, 2)),
     ("Tokens per request", (2, 3, 1)),
@@ -286,7 +292,7 @@ _TRADE_OFFS = (
 def three_ways() -> None:
     """Show prompting, retrieval and fine-tuning side by side, with what each asks of you."""
     figure, axes = _canvas(9.6, 5.6)
-    levels = {1: "little", 2: "some", 3: "much"}
+    levels = {0: "none", 1: "little", 2: "some", 3: "much"}
     for column, (name, colour, steps) in enumerate(_WAYS):
         left = 22 + column * 25
         axes.text(left + 10, 53, name, ha="center", fontsize=13, fontweight="bold", color=colour)
@@ -365,7 +371,7 @@ def three_heights() -> None:
     floors = (
         ("One line", "generate(model, question)", "everything chosen for you", GREEN),
         ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
-        ("PyTorch", "logits = model(ids); ids.append(argmax)", "you see every step", ORANGE),
+        ("PyTorch", "scores = model(ids).logits; ids + best", "you see every step", ORANGE),
     )
     for row, (name, code, about, colour) in enumerate(floors):
         bottom = 24.5 - row * 11.5
@@ -379,7 +385,7 @@ def three_heights() -> None:
         "Figure. One job at three heights. Each floor calls the one below it.",
         "Diagram of three floors. Top: one line, generate(model, question), everything is chosen "
         "for you. Middle: transformers, tokenizer and model.generate, you choose the pieces. "
-        "Bottom: PyTorch, logits of the model and the likeliest token appended, you see every "
-        "step. Arrows lead from each floor down to the one it calls.",
+        "Bottom: PyTorch, the model's scores, and the best token put behind the text, you see "
+        "every step. Arrows lead from each floor down to the one it calls.",
         vector=True,
     )

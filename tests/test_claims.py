@@ -110,6 +110,17 @@ def test_shares_carry_wilsons_interval() -> None:
         claims.share([])
 
 
+def test_close_calls_are_said_to_be_close() -> None:
+    assert claims.more_often(Share(20, 24), Share(0, 24)) is True
+    assert claims.more_often(Share(0, 24), Share(20, 24)) is False
+    assert claims.more_often(Share(1, 8), Share(0, 8)) is None
+    assert claims.more_often(Share(5, 9), Share(5, 9)) is None
+    claims.record("tone", {"x": 1}, holds=None)
+    assert "holds here: too close to tell" in claims.as_text()
+    # Newcombe's own example: 56/70 against 48/80 gives 0.0524 to 0.3339, which leaves out zero.
+    assert claims.more_often(Share(56, 70), Share(48, 80)) is True
+
+
 def test_tables_show_one_row_a_number() -> None:
     claims.record("base-continues", {"ends": Share(1, 4), "repeats": 0.8}, holds=True)
     table = claims.table("01")
@@ -124,6 +135,6 @@ def test_results_on_the_command_line(cli: Run, tmp_path: Path) -> None:
     claims.record("lora", {"seconds": 2.5}, holds=False, because="Too little data.")
     text = cli("results", "--tier", "smoke", **work)
     assert text.returncode == 0
-    assert "does not hold here" in text.stdout and "Too little data." in text.stdout
+    assert "holds here: no" in text.stdout and "Too little data." in text.stdout
     data = json.loads(cli("results", "--json", "--tier", "smoke", **work).stdout)
     assert data["lora"]["numbers"] == {"seconds": 2.5}

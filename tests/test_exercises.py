@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from llmcourse import exercises
 from llmcourse.errors import ExerciseError
@@ -33,26 +36,35 @@ def by_loop(ids: list[int], end: int) -> list[int]:
 
 
 RIGHT = [
-    ("00-1", 0.536), ("00-1", 0.5), ("00-1", 0.54),
-    ("00-2", {"once": "Prompt", "voice": "fine-tune", "prices": "RETRIEVE"}),
+    ("00-1", 0.27), ("00-1", np.float32(0.27)), ("00-1", Fraction(27, 100)),
+    ("00-1", np.array(0.268)),
+    ("00-2", {"once": " Prompt", "voice": "finetune", "prices": "RAG"}),
     ("01-1", counted),
-    ("01-2", "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhat is a lake? [/INST]\n"),
+    ("01-1", lambda text: Fraction(round(counted(text) * 20), 20)),
+    ("01-2", "<s>[INST] <<SYS>>\r\nBe brief.\r\n<</SYS>>\n\nWhat is a lake? [/INST]\n"),
     ("01-3", by_loop),
     ("01-3", lambda ids, end: tuple(by_loop(ids, end))),
+    ("01-3", lambda ids, end: np.array(by_loop(ids, end), dtype=int)),
+    ("01-3", lambda ids, end: torch.tensor(by_loop(ids, end))),
 ]  # fmt: skip
+LAKE = "<<SYS>>\nBe brief.\n<</SYS>>"
 WRONG: list[tuple[str, Any, str]] = [
-    ("00-1", 1.07, "That is float32"),
-    ("00-1", 4.3, "those are bits"),
-    ("00-1", 0.27, "one byte a weight"),
-    ("00-1", 536, "megabytes"),
-    ("00-1", 536e6, "bytes. A gigabyte"),
+    ("00-1", 0.54, "That is float32"),
+    ("00-1", 2.16, "those are bits"),
+    ("00-1", 0.135, "one byte a weight"),
+    ("00-1", 0.07, "4 bits a weight"),
+    ("00-1", 270, "megabytes"),
+    ("00-1", 270e6, "bytes. A gigabyte"),
     ("00-1", 3, "Multiply the number of weights"),
-    ("00-1", "0.5 GB", "A number of gigabytes is wanted"),
+    ("00-1", "0.27", "without quotes"),
+    ("00-1", True, "A number of gigabytes is wanted"),
     ("00-2", {"prices": "fine-tune", "voice": "fine-tune", "once": "prompt"}, "trained in daily"),
-    ("00-2", {"prices": "retrieve", "voice": "prompt", "once": "prompt"}, "behaviour"),
-    ("00-2", {"prices": "retrieve", "voice": "fine-tune", "once": "retrieve"}, "one letter"),
+    ("00-2", {"prices": "prompt", "voice": "fine-tune", "once": "prompt"}, "a short list only"),
+    ("00-2", {"prices": "retrieve", "voice": "prompt", "once": "prompt"}, "said again each time"),
+    ("00-2", {"prices": "retrieve", "voice": "rag", "once": "prompt"}, "Passages bring facts"),
+    ("00-2", {"prices": "retrieve", "voice": "fine-tune", "once": "retrieve"}, "an index costs"),
     ("00-2", {"prices": "rag"}, "keys prices, voice, once"),
-    ("00-2", {"prices": "buy", "voice": "fine-tune", "once": "prompt"}, "'buy' is none of"),
+    ("00-2", {"prices": "…", "voice": "…", "once": "…"}, "'…' is none of prompt"),
     (
         "01-1",
         lambda text: len(set(text.split())) / max(1, len(text.split())),
@@ -60,14 +72,19 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ("01-1", lambda text: 1 - len(set(text.split())) / max(1, len(text.split())), "Capitals"),
     ("01-1", lambda text: 1 - len(set(text)) / max(1, len(text)), "instead of"),
+    ("01-1", lambda text: print(end=""), "Is the line with `return` missing?"),
     ("01-1", 0.5, "A function is wanted"),
-    ("01-2", "<<SYS>>\nBe brief.\n<</SYS>>\n\nWhat is a lake?", "does not start with the tag"),
-    ("01-2", "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nWhat is a lake?", "closing tag"),
+    ("01-2", f"{LAKE}\n\nWhat is a lake?", "starts with the tag [INST]"),
+    ("01-2", f"[INST] {LAKE}\n\nWhat is a lake?", "ends with the closing tag"),
     ("01-2", "[INST] Be brief. What is a lake? [/INST]", "between <<SYS>> and <</SYS>>"),
-    ("01-2", "[INST]<<SYS>>\nBe brief.\n<</SYS>>\nWhat is a lake?[/INST]", "sign by sign"),
+    ("01-2", f"[INST] What is a lake? {LAKE} [/INST]", "The system text comes first"),
+    ("01-2", f"[INST] {LAKE}\n\n [/INST]", "The question itself is missing"),
+    ("01-2", f"[INST]{LAKE}\n\nWhat is a lake? [/INST]", "right up to '[INST]'; then comes '<<S'"),
+    ("01-2", 5, "A text is wanted"),
     ("01-3", lambda ids, end: ids[: ids.index(end) + 1] if end in ids else ids, "before the first"),
     ("01-3", lambda ids, end: [i for i in ids if i != end], "before the first"),
     ("01-3", lambda ids, end: ids[:2], "everything is kept"),
+    ("01-3", lambda ids, end: str(ids), "before the first"),
 ]
 
 
@@ -95,6 +112,10 @@ def test_not_tried_raised_and_the_printed_solution(
 ) -> None:
     task = BY_NAME[name]
     assert task.check().kind == task.check(...).kind == task.check(None).kind == "not tried"
+
+    def still_the_dots(ids: Any, end: Any = 0) -> Any: ...
+
+    assert task.check(still_the_dots).kind == "not tried"
     task.solution()
     printed = capsys.readouterr().out
     space: dict[str, Any] = {}
@@ -114,6 +135,14 @@ def test_not_tried_raised_and_the_printed_solution(
 def test_code_that_stops_is_told_as_such() -> None:
     outcome = BY_NAME["01-1"].check(lambda text: len(text) / 0)
     assert outcome.kind == "raised" and "ZeroDivisionError" in outcome.message
+
+    # The example that stopped it is named, and the learner's own objects are not touched.
+    def emptying(ids: list[int], end: int) -> list[int]:
+        ids.clear()
+        return ids[0]
+
+    outcome = BY_NAME["01-3"].check(emptying)
+    assert "IndexError" in outcome.message and "tried with [5, 6, 2, 0, 0], 2" in outcome.message
 
     def endless(ids: list[int], end: int) -> list[int]:
         return endless(ids, end)

@@ -159,6 +159,7 @@ def test_repetition() -> None:
     assert repetition("") == repetition("a b") == 0
     assert repetition("a b c d " * 10) == pytest.approx(1 - 4 / 37)
     assert repetition("no " * 100) > 0.98
+    assert repetition("<start>" * 40) > 0.9  # a loop without spaces
 
 
 @pytest.mark.parametrize(

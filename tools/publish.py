@@ -67,16 +67,16 @@ def time_line(name: str) -> str:
     parts = []
     for tier in tiers.TIERS.values():
         known = notebooks.published_times(tier.name).get(name)
-        told = _minutes(known["seconds"]) if known else f"at most {tier.minutes:g} min (not timed)"
+        told = (
+            notebooks.duration(known["seconds"])
+            if known
+            else f"at most {tier.minutes:g} min (not timed)"
+        )
         parts.append(f"{told} on `{tier.name}`")
     return (
         f"**Time:** {', '.join(parts)}. Measured on two CPU cores with `python -m llmcourse run`; "
         "yours may differ."
     )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def updated_notebook(path: Path) -> str:
@@ -106,7 +106,9 @@ def updated_readme() -> str:
     for path in lessons:
         title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
         smoke, cpu = (notebooks.published_times(tier).get(path.stem) for tier in ("smoke", "cpu"))
-        cells = [_minutes(known["seconds"]) if known else "not timed" for known in (smoke, cpu)]
+        cells = [
+            notebooks.duration(known["seconds"]) if known else "not timed" for known in (smoke, cpu)
+        ]
         memory = f"{cpu['peak_gb']} GB" if cpu else ""
         name = path.relative_to(ROOT).as_posix()
         rows.append(f"| [{title}]({name}) | {badge(path)} | {cells[0]} | {cells[1]} | {memory} |")
@@ -124,10 +126,12 @@ def _between(text: str, mark: str, new: str) -> str:
 def collect() -> None:
     """Copy this machine's times and cpu ledger to the published files, without its name."""
     times = json.loads(TIMES.read_text(encoding="utf-8"))
+    lessons = [path.stem for path in notebooks.find(ROOT / "notebooks")]
     for tier in tiers.TIERS:
         own = work_dir() / f"times-{tier}.json"
         if own.exists():
-            times[tier] = json.loads(own.read_text(encoding="utf-8"))
+            measured = json.loads(own.read_text(encoding="utf-8"))
+            times[tier] = {name: measured[name] for name in lessons if name in measured}
     write_json(TIMES, times)
     write_json(LEDGER, claims.read("cpu"))
 
