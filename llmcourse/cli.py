@@ -6,6 +6,7 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,34 +14,52 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmcourse import __version__, tiers
-from llmcourse.errors import CourseError, NotebookError
+from llmcourse.errors import CourseError, NotebookError, first_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted, 141 the pipe was closed.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a sign shows "?" instead
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
         if getattr(options, "tier", None):
             os.environ["LLMCOURSE_TIER"] = options.tier
         return options.command(options)
-    except CourseError as error:
-        print(f"error: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("\nStopped. Run the same again to go on.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` closed the pipe: nothing is wrong
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ModuleNotFoundError as error:
-        print(
-            f"error: the package {error.name} is missing. Install what the course needs: "
-            f"pip install -r requirements.txt",
-            file=sys.stderr,
+        return 141
+    except Exception as error:
+        if os.environ.get("LLMCOURSE_DEBUG"):
+            raise
+        print(f"error: {_told(error)}", file=sys.stderr)
+        return 1
+
+
+def _told(error: Exception) -> str:
+    """What the reader is told: our own errors as they are, others with the way to more."""
+    if isinstance(error, CourseError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"the package {error.name} is missing. Install what the course needs: "
+            f"pip install -r requirements.txt"
         )
-    except OSError as error:
+    if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-    return 1
+        return f"{where}{error.strerror}"
+    return (
+        f"{type(error).__name__}: {first_line(error)}. This was not foreseen; set "
+        f"LLMCOURSE_DEBUG=1 to see where it happened."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
+    sub.add_argument(
+        "options", nargs="*", metavar="-- OPTION", help="for Jupyter itself, e.g. -- --allow-root"
+    )
     return parser
 
 
@@ -164,10 +186,13 @@ def _lab(options: argparse.Namespace) -> int:
 
     folder = notebooks.folder(options.notebooks)
     first = notebooks.find(folder)[0]
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
     command = [
         sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}",
         f"--LabApp.default_url=/lab/tree/{first.name}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
     ]  # fmt: skip
-    return subprocess.call([*command, *(["--no-browser"] if options.no_browser else [])])
+    command += ["--no-browser"] if options.no_browser else []
+    return subprocess.call([*command, *options.options])

@@ -76,6 +76,24 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none or can't say it."""
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # an exception of somebody else's whose message raises
+        lines = []
+    return lines[0][:200] if lines else type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for CUDA's, the CPU allocator's, the system's and Python's own ways of saying so."""
+    words = ("out of memory", "can't allocate", "cannot allocate")
+    return any(
+        isinstance(cause, MemoryError) or any(word in str(cause).lower() for word in words)
+        for cause in causes(error)
+    )
+
+
 def is_disk_full(error: BaseException) -> bool:
     """True where `error` comes from a full disk or an exceeded quota.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmcourse import templates
-from llmcourse.errors import ExerciseError
+from llmcourse.errors import ExerciseError, first_line
 
 # A checker returns None for a right answer and says what is wrong otherwise.
 Checker = Callable[[Any], str | None]
@@ -62,8 +62,10 @@ class Exercise:
             return Outcome("not tried", "Put your answer in place of the dots, then run again.")
         try:
             trouble = self.checker(answer)
-        except Exception as error:  # whatever the learner's code raises is told, not thrown
-            told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever the learner's code raises is told, not thrown
+            told = error.args[0] if isinstance(error, _Stopped) else _named(error)
             return Outcome("raised", f"Your code stopped with {told}. Fix that first.")
         return Outcome("wrong", trouble) if trouble else Outcome("right", self.praise)
 
@@ -99,6 +101,12 @@ def _is_empty(function: Any) -> bool:
     return code is not None and code.co_code == _untouched.__code__.co_code
 
 
+def _named(error: BaseException) -> str:
+    """An error's type and message."""
+    name, told = type(error).__name__, first_line(error)
+    return name if told == name else f"{name}: {told}"
+
+
 class _Stopped(Exception):
     """The learner's function raised on one of the examples."""
 
@@ -111,9 +119,10 @@ def _try(function: Any, cases: Sequence[tuple[tuple, Any, str]]) -> str | None:
         shown = ", ".join(repr(argument) for argument in arguments)
         try:
             found = function(*copy.deepcopy(arguments))
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise _Stopped(f"{told} (tried with {shown}; {remark})") from error
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise _Stopped(f"{_named(error)} (tried with {shown}; {remark})") from error
         if found is None:
             return f"For {shown} it gives None. Is the line with `return` missing?"
         if not _same(found, wanted):

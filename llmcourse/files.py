@@ -13,19 +13,33 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
-from llmcourse.errors import NoSpace, is_disk_full
+from llmcourse.errors import NoSpace, SettingError, is_disk_full
 
 
 def cache_dir() -> Path:
     """Folder of converted models: `LLMCOURSE_CACHE`, or the user's cache folder."""
-    chosen = os.environ.get("LLMCOURSE_CACHE", "").strip()
-    return Path(chosen or platformdirs.user_cache_dir("llmcourse", appauthor=False)).expanduser()
+    return _folder("LLMCOURSE_CACHE", platformdirs.user_cache_dir("llmcourse", appauthor=False))
 
 
 def work_dir() -> Path:
     """Folder of what lessons make (ledgers, data, adapters): `LLMCOURSE_WORK`, or user data."""
-    chosen = os.environ.get("LLMCOURSE_WORK", "").strip()
-    return Path(chosen or platformdirs.user_data_dir("llmcourse", appauthor=False)).expanduser()
+    return _folder("LLMCOURSE_WORK", platformdirs.user_data_dir("llmcourse", appauthor=False))
+
+
+def _folder(variable: str, default: str) -> Path:
+    """The folder that an environment variable names, or `default`; it need not exist yet.
+
+    Raises:
+        SettingError: it is a file, or names a user that does not exist.
+    """
+    chosen = os.environ.get(variable, "").strip()
+    try:
+        path = Path(chosen or default).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"{variable}={chosen!r}: {error}") from error
+    if path.exists() and not path.is_dir():
+        raise SettingError(f"{variable}: {path} is a file. Name a folder, new or existing.")
+    return path
 
 
 def shown(path: Path) -> str:
@@ -119,6 +133,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.chmod(0o755)  # mkdtemp's folder is private; a shared cache is meant to be read
+        for path in draft.iterdir():
+            path.chmod(0o644)
         if target.exists():
             shutil.rmtree(target)
         draft.replace(target)

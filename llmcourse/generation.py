@@ -6,15 +6,16 @@ a step is mostly spent reading the weights, so sixteen answers cost little more 
 
 from __future__ import annotations
 
+import operator
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
-from llmcourse.errors import CourseError, PromptError, SettingError
+from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
 
@@ -60,7 +61,7 @@ class _Job:
 
 def generate(
     model: LoadedModel,
-    prompts: str | Sequence[str | templates.Record],
+    prompts: str | templates.Record | Iterable[str | templates.Record],
     template: str | None = None,
     *,
     system: str | None = None,
@@ -74,7 +75,7 @@ def generate(
 
     Args:
         model: From `models.load`.
-        prompts: A question, or a list of questions or records (see `templates.render`).
+        prompts: A question or record (see `templates.render`), or any number of them.
         template: Name in `templates.NAMES`; the model's own (`model.template`) if not given.
             "plain" sends the text as it is.
         system: What the model is told before each question.
@@ -82,7 +83,7 @@ def generate(
         batch_size: Prompts answered at once; the tier's if not given. A batch that does not
             fit into memory is halved, down to one prompt.
         temperature: 0 takes the likeliest token each time, so that the same question gets
-            the same answer; above 0 tokens are drawn at random.
+            the same answer; from 0.01 to 100 tokens are drawn at random.
         seed: For the random draws.
         progress: False shows no progress.
 
@@ -95,15 +96,15 @@ def generate(
         SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range.
     """
     tier = tiers.current()
-    limit = tier.new_tokens if max_new_tokens is None else max_new_tokens
-    size = tier.batch_size if batch_size is None else batch_size
-    if limit < 1 or size < 1 or temperature < 0:
-        raise SettingError(
-            f"max_new_tokens={limit} and batch_size={size} must be at least 1, "
-            f"and temperature={temperature} at least 0."
-        )
-    asked = [prompts] if isinstance(prompts, str) else list(prompts)
-    jobs = _prepare(model, asked, template or model.template, system, limit)
+    limit = _whole("max_new_tokens", tier.new_tokens if max_new_tokens is None else max_new_tokens)
+    size = _whole("batch_size", tier.batch_size if batch_size is None else batch_size)
+    if temperature != 0 and not (
+        isinstance(temperature, int | float) and 0.01 <= temperature < 100
+    ):
+        raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
+    if isinstance(model, str):
+        raise SettingError(f"Load the model first: generate(models.load({model!r}), …).")
+    jobs = _prepare(model, _as_list(prompts), template or model.template, system, limit)
     jobs.sort(key=lambda job: len(job.ids))
     answers: dict[int, Answer] = {}
     count = -(-len(jobs) // size)
@@ -119,6 +120,30 @@ def generate(
     return [answers[place] for place in range(len(jobs))]
 
 
+def _whole(name: str, value: object) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise SettingError(f"{name}={value!r} must be a whole number of at least 1.")
+    return number
+
+
+def _as_list(prompts: Any) -> list[Any]:
+    """One question, one record, or any number of either, as a list."""
+    if isinstance(prompts, str | Mapping):
+        return [prompts]
+    if hasattr(prompts, "columns"):
+        raise PromptError('Pass a data frame as records: frame.to_dict("records").')
+    try:
+        return list(prompts)
+    except TypeError as error:
+        raise PromptError(
+            f"A question or a list of questions is wanted, not {type(prompts).__name__}."
+        ) from error
+
+
 def _prepare(
     model: LoadedModel, asked: list[Any], template: str, system: str | None, limit: int
 ) -> list[_Job]:
@@ -130,11 +155,23 @@ def _prepare(
             rendered = templates.render(item, template, tokenizer=model.tokenizer, system=system)
         except CourseError as error:
             raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
-        # A chat template's text holds its special tokens already.
-        ids = model.tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
+        here = f"Prompt {place + 1} of {len(asked)}"
+        try:
+            # A chat template's text holds its special tokens already.
+            ids = model.tokenizer(
+                rendered.prompt, add_special_tokens=not rendered.special
+            ).input_ids
+        except TypeError as error:  # half a character, from a terminal of another encoding
+            raise PromptError(f"{here} has characters that are no text. Type it again.") from error
+        known = model.model.get_input_embeddings().num_embeddings
+        if ids and max(ids) >= known:
+            raise PromptError(
+                f"{here} has tokens that {model.title} does not know: its tokenizer belongs to "
+                f"another model."
+            )
         if len(ids) > room:
             raise PromptError(
-                f"Prompt {place + 1} of {len(asked)} has {len(ids)} tokens, but {model.title} "
+                f"{here} has {len(ids)} tokens, but {model.title} "
                 f"reads and writes {model.context_length} tokens in all, and {limit} are kept "
                 f"for the answer. Shorten the prompt by {len(ids) - room} tokens or lower "
                 f"max_new_tokens."
@@ -154,7 +191,7 @@ def _answer(
     try:
         written = _run(model, batch, limit, temperature, seed, line)
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         if len(batch) == 1:
             raise PromptError(
@@ -172,12 +209,6 @@ def _answer(
         ]
     seconds = (time.perf_counter() - start) / len(batch)
     return [replace(answer, seconds=seconds) for answer in written]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """True for CUDA's, the CPU allocator's and Python's own ways of saying so."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
 
 
 def _run(

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import tiers
-from llmcourse.errors import NotebookError
+from llmcourse.errors import NoSpace, NotebookError, first_line
 from llmcourse.files import work_dir, write_json, write_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def folder(given: str | None = None) -> Path:
     """
     beside = Path(__file__).resolve().parent.parent / "notebooks"
     for candidate in [Path(given)] if given else [Path("notebooks"), Path(), beside]:
-        if any(candidate.glob("0*.ipynb")):
+        if find(candidate):
             return candidate
     raise NotebookError(
         f"There are no lessons in {given or 'this folder'}. Go to the folder that holds "
@@ -104,10 +105,19 @@ def published_times(tier: str) -> dict[str, dict[str, float]]:
 
 
 def _own_times(tier: str) -> dict[str, dict[str, float]]:
+    """What was measured here before; entries that make no sense are left out."""
     try:
-        return json.loads((work_dir() / f"times-{tier}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = json.loads(_times_path(tier).read_text(encoding="utf-8"))
+        return {
+            name: entry for name, entry in kept.items()
+            if isinstance(entry, dict) and isinstance(entry.get("seconds"), int | float)
+        }  # fmt: skip
+    except (OSError, ValueError, AttributeError):
         return {}
+
+
+def _times_path(tier: str) -> Path:
+    return work_dir() / f"times-{tier}.json"
 
 
 def duration(seconds: float) -> str:
@@ -130,7 +140,11 @@ def run(
         tier: The tier to run on.
         save: True also writes the outputs into the notebooks themselves.
         say: Takes each line of progress.
+
+    Raises:
+        NotebookError: `out` is a file, or the lessons' own folder.
     """
+    _check_out(out, paths)
     expected = expected_seconds([path.stem for path in paths], tier)
     say(
         f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
@@ -149,15 +163,34 @@ def run(
             f"{done.peak_bytes / 1e9:.1f} GB of memory at most"
             + (f"; about {duration(left)} left" if left else "")
         )
-    times = {r.name: {"seconds": round(r.seconds), "peak_gb": round(r.peak_bytes / 1e9, 1)}
-             for r in runs if not r.error}  # fmt: skip
-    write_json(work_dir() / f"times-{tier}.json", _own_times(tier) | times)
+    times = {
+        done.name: {"seconds": round(done.seconds), "peak_gb": round(done.peak_bytes / 1e9, 1)}
+        for done in runs
+        if not done.error
+    }
+    try:
+        write_json(_times_path(tier), _own_times(tier) | times)
+    except (OSError, NoSpace) as error:
+        say(f"The times could not be kept for the next run: {first_line(error)}")
     return runs
+
+
+def _check_out(out: Path, paths: list[Path]) -> None:
+    """Refuse, before any work, a place for the copies that would lose something."""
+    for parent in (out, *out.parents):
+        if parent.exists() and not parent.is_dir():
+            raise NotebookError(f"--out {out}: {parent} is a file. Name a folder.")
+    if any(out.resolve() == path.parent.resolve() for path in paths):
+        raise NotebookError(
+            f"--out {out} is the folder of the lessons themselves: the copies would replace them. "
+            f"Name another folder, or use --save to keep the outputs in the lessons."
+        )
 
 
 def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> Run:
     try:
         import nbformat
+        from jupyter_client.kernelspec import NoSuchKernel
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError, DeadKernelError
     except ImportError as error:
@@ -167,12 +200,14 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
         ) from error
 
     try:
-        notebook = nbformat.read(path, as_version=4)
+        before = path.read_bytes()
+        notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
         nbformat.validate(notebook)
     except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
-        told = str(error).splitlines() or [type(error).__name__]
-        return Run(path.stem, 0, 0, f"{path} is no notebook ({told[0][:120]})")
+        return Run(path.stem, 0, 0, f"{path} is no notebook ({first_line(error)})")
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in cells:  # so that an error's place is not told from an older run's numbers
+        cell.execution_count, cell.outputs = None, []
     line = _Line(path.stem, len(cells), expected)
     client = NotebookClient(
         notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
@@ -182,20 +217,55 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
     start, error = time.perf_counter(), ""
     with _environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
         try:
-            client.execute()
+            _execute(client)
         except CellExecutionError as failed:
             where = sum(1 for cell in cells if cell.get("execution_count"))
             error = f"code cell {where}: {failed.ename}: {failed.evalue}"
         except DeadKernelError:
             error = "the kernel died, most likely for want of memory; close other programs"
-    line.close()
+        except NoSuchKernel as failed:
+            error = f"there is no kernel {failed.name!r} here: pip install ipykernel"
+        finally:
+            line.close()
     seconds = time.perf_counter() - start
-    _keep(notebook, path, out, tier, save=save and not error)
+    text = _keep(notebook, path, out, tier)
+    if save and not error:
+        if path.read_bytes() == before:
+            write_text(path, text)
+        else:
+            error = f"{path} was changed while it ran, so it was left alone; see {out / path.name}"
     return Run(path.stem, seconds, peak[0], error)
 
 
-def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str, *, save: bool) -> None:
-    """Write the executed copy and its HTML page, and the notebook itself where asked to."""
+def _execute(client: Any) -> None:
+    """Run the notebook in a thread, so that Ctrl-C reaches us and not nbclient's own handlers."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.execute)
+        try:
+            while True:
+                try:
+                    return running.result(timeout=0.5)
+                except TimeoutError:
+                    if running.done():
+                        raise
+        except KeyboardInterrupt:
+            _end_kernel(client)
+            raise
+
+
+def _end_kernel(client: Any) -> None:
+    import psutil
+
+    try:
+        kernel = psutil.Process(client.km.provisioner.pid)
+        for process in [*kernel.children(recursive=True), kernel]:
+            process.kill()
+    except (AttributeError, psutil.Error):
+        pass  # it had not started, or is gone already
+
+
+def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str) -> str:
+    """Write the executed copy and its HTML page; return the copy's text."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -208,8 +278,7 @@ def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str, *, save: boo
     write_text(out / path.name, text)
     page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
     write_text(out / f"{path.stem}.html", page)
-    if save:
-        write_text(path, text)
+    return text
 
 
 class _Line:

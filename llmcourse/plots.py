@@ -140,6 +140,8 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
         figure, axes = _figure(7.2, 1.2 + 0.6 * len(measured))
         said = []
         for row, (name, values) in enumerate(measured.items()):
+            if not values:
+                raise ValueError(f"dots needs at least one number for {name!r}")
             colour, mean = _colour(name, list(measured)), sum(values) / len(values)
             # A fixed spread by order keeps dots apart without random draws.
             spread = [row + 0.24 * ((7 * n) % 11 / 5 - 1) for n in range(len(values))]
@@ -184,6 +186,9 @@ def side_by_side(
         caption: Below the table.
         characters: Longest text shown of each answer.
     """
+    asked = {tuple(answer.prompt for answer in answers) for answers in columns.values()}
+    if len(asked) != 1:
+        raise ValueError("side_by_side needs answers to the same prompts in every column")
     rows = [
         [answers[0].prompt, *(_shortened(answer, characters) for answer in answers)]
         for answers in zip(*columns.values(), strict=True)

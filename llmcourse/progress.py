@@ -6,7 +6,12 @@ a widget, and a saved widget shows nothing on GitHub.
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from tqdm import tqdm
@@ -61,3 +66,24 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
     return kind(
         total=total, desc=description, bar_format=_FORMAT, disable=quiet, leave=False, ascii=False
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' bars and advice off the page: our own line says what goes on."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging as hf
+
+        client = logging.getLogger("huggingface_hub")
+        bars, level, client_level = hf.is_progress_bar_enabled(), hf.get_verbosity(), client.level
+        hf.disable_progress_bar()
+        hf.set_verbosity(logging.ERROR)
+        client.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            hf.set_verbosity(level)
+            client.setLevel(client_level)
+            if bars:
+                hf.enable_progress_bar()

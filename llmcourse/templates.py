@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from llmcourse.errors import PromptError, TemplateError
+from llmcourse.errors import PromptError, TemplateError, first_line
 
 Record = Mapping[str, Any]
 
@@ -206,5 +206,11 @@ def _render_chat(
     messages = [{"role": "user", "content": f"{question}\n{extra}" if extra else question}]
     if system:
         messages.insert(0, {"role": "system", "content": system})
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # a template is a program of the model's maker: anything may happen
+        raise TemplateError(
+            f"The model's own chat template refused this ({first_line(error)}). Ask without a "
+            f"system text, or use another template: {', '.join(TEMPLATES)}."
+        ) from error
     return Rendered(text, answer, special=True)

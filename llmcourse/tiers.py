@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcourse.errors import SettingError
+from llmcourse.errors import NoSpace, SettingError
 from llmcourse.files import cache_dir, write_json
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ def device() -> torch.device:
         raise SettingError(
             f"LLMCOURSE_DEVICE={chosen!r} can't be used here. This machine has: {here}."
         )
-    return torch.device(chosen)
+    try:
+        return torch.device(chosen)
+    except RuntimeError as error:
+        raise SettingError(f"LLMCOURSE_DEVICE={chosen!r} is no device. Use e.g. {kind}.") from error
 
 
 def dtype(on: torch.device | None = None) -> torch.dtype:
@@ -212,8 +215,8 @@ def bfloat16_speedup() -> float:
     ratio = seconds[torch.float32] / seconds[torch.bfloat16]
     try:
         write_json(store, {**(known if isinstance(known, dict) else {}), key: round(ratio, 2)})
-    except OSError:
-        pass  # a read-only cache only means measuring again next time
+    except (OSError, NoSpace):
+        pass  # a read-only or full cache only means measuring again next time
     return ratio
 
 

@@ -68,6 +68,9 @@ def test_lessons_that_run_at_once_lose_nothing() -> None:
         ("lora", {"x": math.inf}, "must be a finite number"),
         ("lora", {"x": "much"}, "must be a finite number, not 'much'"),
         ("lora", {"x": True}, "must be a finite number, not True"),
+        ("lora", {"x": [1]}, "must be a finite number"),
+        ("lora", {"x": 10**400}, "must be a finite number"),
+        ("lora", {("x",): 1}, "name must be text"),
     ],
 )
 def test_wrong_records_are_refused(claim_id: str, numbers: dict, message: str) -> None:
@@ -91,11 +94,39 @@ def test_a_full_disk_keeps_the_old_ledger(work: Path, monkeypatch: pytest.Monkey
     assert [path.name for path in work.glob("*.tmp")] == []
 
 
-def test_a_damaged_ledger_is_not_overwritten(work: Path) -> None:
-    (work / "ledger-smoke.json").write_text("{half")
-    with pytest.raises(ClaimError, match=r"ledger-smoke.json is not a ledger .* Move it away"):
-        claims.record("lora", {"x": 1}, holds=True)
-    assert (work / "ledger-smoke.json").read_text() == "{half"
+@pytest.mark.parametrize(
+    "text",
+    ["{half", "[]", "null", '{"lora": 3}', '{"lora": {"numbers": {"x": "much"}}}',
+     '{"lora": {"numbers": {"x": {"count": 5, "of": 4}}, "holds": true, "because": ""}}'],
+)  # fmt: skip
+def test_a_damaged_ledger_is_told_kept_and_loses_no_new_work(
+    work: Path, text: str, capsys: pytest.CaptureFixture
+) -> None:
+    path = work / "ledger-smoke.json"
+    path.write_text(text)
+    with pytest.raises(ClaimError, match="ledger-smoke.json is not a ledger. Move it away"):
+        claims.read()
+    claims.record("lora", {"x": 1}, holds=True)
+    assert "kept as ledger-smoke.damaged.json" in capsys.readouterr().out
+    assert (work / "ledger-smoke.damaged.json").read_text() == text
+    assert list(claims.read()) == ["lora"]
+
+
+def test_claims_of_another_version_stay_in_the_file(work: Path) -> None:
+    claims.record("lora", {"x": 1}, holds=True)
+    path = work / "ledger-smoke.json"
+    path.write_text(path.read_text().replace('"lora": {', '"renamed": {', 1))
+    assert claims.read() == {}
+    claims.record("tone", {"x": 1}, holds=True)
+    assert list(claims.read()) == ["tone"] and '"renamed"' in path.read_text()
+
+
+def test_numpys_numbers_become_pythons(work: Path) -> None:
+    import numpy
+
+    some = Share(numpy.int64(3), numpy.int64(4))
+    claims.record("lora", {"a": some, "b": numpy.float32(0.5)}, holds=True, seed=numpy.int64(3))
+    assert claims.read()["lora"]["numbers"] == {"a": {"count": 3, "of": 4}, "b": 0.5}
 
 
 def test_shares_carry_wilsons_interval() -> None:
@@ -106,6 +137,8 @@ def test_shares_carry_wilsons_interval() -> None:
     assert str(Share(3, 4)) == "75 % (3 of 4; 95 %: 30–95 %)"
     with pytest.raises(ClaimError, match="5 of 4 is no share"):
         Share(5, 4)
+    with pytest.raises(ClaimError, match=r"1.5 of 3 is no share"):
+        Share(1.5, 3)
     with pytest.raises(ClaimError, match="0 of 0"):
         claims.share([])
 

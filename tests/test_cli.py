@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from llmcourse import cli as cli_module
 from llmcourse import doctor, models
 from tests.conftest import ROOT, Run
 
@@ -43,7 +44,10 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
         (("ask", "Hi", "--model", "base", "--template", "chat"), {}, "has no chat template"),
         (("ask", "Hi", "--tokens", "0"), {}, "max_new_tokens=0"),
         (("ask", "Hi", "--tokens", "9000"), {}, "lower max_new_tokens"),
+        (("ask", "Hi", "--temperature", "nan"), {}, "temperature=nan must be 0"),
+        (("ask", "Hi"), {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
         (("prefetch", "nothing"), {}, "There is no model 'nothing'"),
+        (("prefetch", ""), {}, "There is no model ''"),
         (("results",), {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big' is not known"),
         (("ask", "Hi"), {"LLMCOURSE_MODELS": "both"}, "LLMCOURSE_MODELS='both' is not known"),
         (("run", "77"), {}, "There is no lesson '77'"),
@@ -57,6 +61,35 @@ def test_mistakes_exit_1_with_one_clear_line(
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_the_unforeseen_is_one_line_and_debug_shows_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("deep inside")
+
+    monkeypatch.setattr("llmcourse.doctor.examine", broken)
+    assert cli_module.main(["doctor"]) == 1
+    assert capsys.readouterr().err == (
+        "error: ZeroDivisionError: deep inside. This was not foreseen; set LLMCOURSE_DEBUG=1 to "
+        "see where it happened.\n"
+    )
+    monkeypatch.setenv("LLMCOURSE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli_module.main(["doctor"])
+
+
+def test_a_terminal_without_some_signs_shows_the_rest(cli: Run) -> None:
+    done = cli("results", "--tier", "smoke", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    done = cli("ask", "Hi 🎉", "--tokens", "3", "--template", "plain", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+
+
+def test_prefetch_knows_roles(cli: Run) -> None:
+    done = cli("prefetch", "chat")
+    assert done.returncode == 0 and done.stdout.startswith("smollm2-135m-instruct: ready in")
 
 
 def test_ask_prints_only_the_answer(cli: Run) -> None:

@@ -144,6 +144,17 @@ def test_code_that_stops_is_told_as_such() -> None:
     outcome = BY_NAME["01-3"].check(emptying)
     assert "IndexError" in outcome.message and "tried with [5, 6, 2, 0, 0], 2" in outcome.message
 
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError
+
+    for error in (SystemExit(1), Mute()):
+
+        def stops(ids: list[int], end: int, error: BaseException = error) -> list[int]:
+            raise error
+
+        assert BY_NAME["01-3"].check(stops).kind == "raised"
+
     def endless(ids: list[int], end: int) -> list[int]:
         return endless(ids, end)
 

@@ -45,8 +45,8 @@ def test_the_prompt_is_never_in_the_answer(chat32: LoadedModel) -> None:
 
 
 def test_an_answer_that_ends_is_told_from_one_cut_off(chat32: LoadedModel) -> None:
-    ended, cut = generate(chat32, ["What is the opposite of cold?", "Tell me about Mars"],
-                          max_new_tokens=24)  # fmt: skip
+    questions = ["What is the capital of Mexico?", "Tell me about Mars"]
+    ended, cut = generate(chat32, questions, max_new_tokens=24)
     assert ended.finished and ended.new_tokens < 24
     assert not cut.finished and cut.new_tokens == 24
 
@@ -81,7 +81,15 @@ def test_drawing_is_reproducible_by_seed_and_leaves_torchs_state(chat32: LoadedM
         (["Hi", " \n"], {}, PromptError, "Prompt 2 of 2: The question is empty"),
         (["Hi", {"text": "x"}], {}, TemplateError, "Prompt 2 of 2: .* It has: 'text'"),
         ("Hi", {"template": "chatml"}, TemplateError, "no template 'chatml'"),
+        (None, {}, PromptError, "a list of questions is wanted, not NoneType"),
+        (7, {}, PromptError, "a list of questions is wanted, not int"),
+        ("\udcff", {}, PromptError, "characters that are no text"),
         ("Hi", {"max_new_tokens": 0}, SettingError, "max_new_tokens=0"),
+        ("Hi", {"max_new_tokens": 2.5}, SettingError, "max_new_tokens=2.5"),
+        ("Hi", {"batch_size": "8"}, SettingError, "batch_size='8'"),
+        ("Hi", {"temperature": float("nan")}, SettingError, "temperature=nan"),
+        ("Hi", {"temperature": float("inf")}, SettingError, "temperature=inf"),
+        ("Hi", {"temperature": None}, SettingError, "temperature=None"),
         ("Hi", {"batch_size": 0}, SettingError, "batch_size=0"),
         ("Hi", {"temperature": -1}, SettingError, "temperature=-1"),
         ("word " * 9000, {}, PromptError,
@@ -93,6 +101,23 @@ def test_what_cant_be_answered_is_refused_before_any_work(
 ) -> None:
     with pytest.raises(error, match=message):
         generate(chat32, prompts, **options)
+
+
+def test_one_record_is_one_prompt_and_any_iterable_will_do(chat32: LoadedModel) -> None:
+    record = {"question": "Name a colour"}
+    one = generate(chat32, record, max_new_tokens=4)
+    assert len(one) == 1 and one[0].prompt == "Name a colour"
+    many = generate(chat32, (question for question in ("Name a colour", "Hi")), max_new_tokens=4)
+    assert [a.prompt for a in many] == ["Name a colour", "Hi"] and many[0].text == one[0].text
+
+
+def test_what_is_no_list_of_prompts_is_told(chat32: LoadedModel) -> None:
+    import pandas
+
+    with pytest.raises(PromptError, match=r"frame.to_dict\(\"records\"\)"):
+        generate(chat32, pandas.DataFrame({"question": ["Hi"]}))
+    with pytest.raises(SettingError, match=r"Load the model first: generate\(models.load\('chat'"):
+        generate("chat", "Hi")
 
 
 def test_no_prompts_give_no_answers(chat32: LoadedModel) -> None:
@@ -113,6 +138,7 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         device=torch.device("cpu"), generate=run, seen=seen,
         generation_config=SimpleNamespace(eos_token_id=9),
         config=SimpleNamespace(max_position_embeddings=100),
+        get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
     )  # fmt: skip
     tokenizer = SimpleNamespace(
         pad_token_id=0, eos_token_id=9, decode=lambda ids, **_: " ".join(map(str, ids))
@@ -143,6 +169,13 @@ def test_one_prompt_too_large_for_memory_is_told() -> None:
     model = small_machine(0, MemoryError())
     with pytest.raises(PromptError, match="too small for one prompt of 3 tokens"):
         generate(model, "one two three")
+
+
+def test_a_tokenizer_of_another_model_is_told() -> None:
+    model = small_machine(2, MemoryError())
+    model.model.get_input_embeddings = lambda: SimpleNamespace(num_embeddings=1)
+    with pytest.raises(PromptError, match="tokenizer belongs to another model"):
+        generate(model, "one two")
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

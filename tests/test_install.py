@@ -14,12 +14,18 @@ import pytest
 from tests.conftest import ROOT
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module, working in an empty folder, with pip's calls noted, not made."""
+def script() -> ModuleType:
+    """install.py as a module."""
     spec = importlib.util.spec_from_file_location("install_script", ROOT / "install.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script as a module, working in an empty folder, with pip's calls noted, not made."""
+    module = script()
     monkeypatch.setattr(module, "HERE", tmp_path)
     monkeypatch.setattr(module, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(module, "PYTHON", tmp_path / ".venv" / "python")
@@ -40,6 +46,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     monkeypatch.setattr(module, "pip", pip)
     monkeypatch.setattr(module, "make_venv", make_venv)
+    monkeypatch.setattr(module, "works", lambda: module.PYTHON.exists())
     monkeypatch.setattr(module.platform, "system", lambda: "Linux")
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
     monkeypatch.delenv("LLMCOURSE_MODELS", raising=False)
@@ -112,9 +119,7 @@ def test_an_old_python_is_told(
 def test_a_python_without_venv_is_told(
     install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    script = importlib.util.spec_from_file_location("fresh", ROOT / "install.py")
-    fresh = importlib.util.module_from_spec(script)
-    script.loader.exec_module(fresh)
+    fresh = script()
     monkeypatch.setattr(fresh, "VENV", install.VENV)
     monkeypatch.setattr(
         fresh.subprocess, "run",
@@ -123,6 +128,52 @@ def test_a_python_without_venv_is_told(
     assert fresh.make_venv() is False
     said = capsys.readouterr().err
     assert "sudo apt install python3" in said and "-venv" in said
+
+
+def test_a_moved_folder_gets_a_new_environment(install: ModuleType) -> None:
+    install.main()
+    stamp = json.loads(install.STAMP.read_text())
+    install.STAMP.write_text(json.dumps(stamp | {"place": "/elsewhere"}))
+    made = []
+    install.make_venv = lambda: bool(made.append(1)) or True
+    assert install.main() == 0
+    assert made == [1]
+
+
+def test_a_half_made_environment_is_made_anew(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install.main()
+    monkeypatch.setattr(install, "works", lambda: False)
+    made = []
+    install.make_venv = lambda: bool(made.append(1)) or True
+    assert install.main() == 0
+    assert made == [1]
+
+
+def test_an_interrupt_is_told_and_leaves_no_half(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fresh = script()
+    for name in ("HERE", "VENV", "PYTHON", "STAMP"):
+        monkeypatch.setattr(fresh, name, getattr(install, name))
+
+    def interrupted(command: list[str], **_: object) -> None:
+        if "venv" in command:
+            (install.VENV / "bin").mkdir(parents=True)
+            raise KeyboardInterrupt
+        raise OSError
+
+    monkeypatch.setattr(fresh.subprocess, "run", interrupted)
+    assert fresh.main() == 130
+    assert "Start it again to go on" in capsys.readouterr().err
+    assert not install.VENV.exists()
+
+
+def test_a_missing_file_is_named(install: ModuleType, capsys: pytest.CaptureFixture) -> None:
+    (install.HERE / "requirements.txt").unlink()
+    assert install.main() == 1
+    assert "requirements.txt: No such file" in capsys.readouterr().err
 
 
 def test_lab_asks_nothing(install: ModuleType) -> None:

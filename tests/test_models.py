@@ -28,7 +28,7 @@ from llmcourse.errors import (
     NoSpace,
     UnknownModel,
 )
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, packaged
 from tests.conftest import ROOT, Run
 
 SMOL, GEMMA = "smollm2-135m-instruct", "gemma-3-270m"
@@ -49,7 +49,7 @@ def test_tokenizers_give_the_ids_the_model_was_trained_with(
     name: str, base32: LoadedModel, chat32: LoadedModel
 ) -> None:
     model = chat32 if name == SMOL else base32
-    assert models.encode_check(model.tokenizer) == models.PACKAGED[name].known_ids
+    assert packaged.encode_check(model.tokenizer) == models.PACKAGED[name].known_ids
     assert model.tokenizer.eos_token == models.PACKAGED[name].eos_token
     assert model.tokenizer.pad_token != model.tokenizer.eos_token
 
@@ -60,14 +60,14 @@ def test_the_mended_tokenizer_is_the_librarys_own(base32: LoadedModel, tmp_path:
     from tokenizers import models as kinds
 
     gguf = tmp_path / "model.gguf"
-    models._join(models.part_paths(models.PACKAGED[GEMMA]), gguf, models.PACKAGED[GEMMA])
+    packaged.join(models.part_paths(models.PACKAGED[GEMMA]), gguf, models.PACKAGED[GEMMA])
     broken = type(base32.tokenizer).from_pretrained(models.converted_path(GEMMA))
     state = json.loads(broken.backend_tokenizer.to_str())
     state["added_tokens"], state["post_processor"] = state["added_tokens"][:4], None
     broken._tokenizer = Tokenizer.from_str(json.dumps(state))
     broken._tokenizer.model = kinds.Unigram([(piece, 0.0) for piece in "abc"], unk_id=0)
-    assert models.encode_check(broken) != models.PACKAGED[GEMMA].known_ids
-    models._mend_sentencepiece(broken, gguf)
+    assert packaged.encode_check(broken) != models.PACKAGED[GEMMA].known_ids
+    packaged.mend_sentencepiece(broken, gguf)
     for path in [*sorted(ROOT.glob("llmcourse/*.py")), ROOT / "README.md"]:
         text = path.read_text(encoding="utf-8")
         assert broken(text).input_ids == base32.tokenizer(text).input_ids, path.name
@@ -150,6 +150,56 @@ def test_pickled_weights_are_not_loaded(tiny: Path, tmp_path: Path) -> None:
         models.load(str(folder))
 
 
+@pytest.mark.parametrize("kind", ["AutoModelForCausalLM", "AutoConfig", "AutoTokenizer"])
+def test_a_models_own_code_is_never_run(tiny: Path, tmp_path: Path, cli: Run, kind: str) -> None:
+    """transformers would ask on the terminal, and a "y" would run it; here nobody is asked."""
+    folder, trace = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(tiny, folder)
+    (folder / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Evil: pass\n")
+    name = "tokenizer_config.json" if kind == "AutoTokenizer" else "config.json"
+    config = json.loads((folder / name).read_text())
+    config |= {"model_type": "evil"} if name == "config.json" else {"tokenizer_class": "Evil"}
+    config["auto_map"] = {kind: ["evil.Evil", "evil.Evil"] if "Token" in kind else "evil.Evil"}
+    (folder / name).write_text(json.dumps(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcourse", "ask", "Hi", "--model", str(folder)],
+        input="y\ny\ny\n", capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert not trace.exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    if kind != "AutoTokenizer":  # a tokenizer.json is read without any code
+        assert done.returncode == 1 and done.stderr.startswith("error: ")
+
+
+def test_weights_of_another_model_are_refused(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(tiny, folder)
+    save_file({"foo": torch.zeros(2)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CorruptModel, match="do not belong to its config.json"):
+        models.load(str(folder))
+
+
+def test_memory_that_runs_out_is_not_taken_for_damage(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", no_memory)
+    with pytest.raises(ModelTooLarge, match="Memory ran out while"):
+        models.load(str(tiny))
+
+
+def test_wrong_devices_and_types_are_told(tiny: Path) -> None:
+    for wrong in ("tpu", "cuda:99"):
+        with pytest.raises(CourseError, match=f"device='{wrong}' can't be used here"):
+            models.load(str(tiny), device=wrong)
+    with pytest.raises(CourseError, match="dtype='bfloat16' is no torch.dtype"):
+        models.load(str(tiny), dtype="bfloat16")
+
+
 def test_a_model_larger_than_memory_is_refused_before_loading(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "seventy"
     shutil.copytree(tiny, folder)
@@ -165,7 +215,21 @@ def test_a_model_larger_than_memory_is_refused_before_loading(tiny: Path, tmp_pa
 # --- names ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bsae", "no-such-model", "a/b/c", "../nowhere", "owner/", ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bsae",
+        "no-such-model",
+        "a/b/c",
+        "../nowhere",
+        "owner/",
+        "",
+        "~nosuch/x",
+        "ow ner/x",
+        "owner/na..me",
+        "a\0b",
+    ],
+)
 def test_unknown_names_list_what_there_is(name: str) -> None:
     with pytest.raises(UnknownModel, match="Use a role .* a packaged model .* 'owner/name'"):
         models.load(name)
@@ -194,7 +258,7 @@ def test_a_corrupted_file_is_refused_and_leaves_nothing(
     with copy.open("r+b") as file:
         file.seek(50_000_000)
         file.write(b"\xff\x00\xff")
-    monkeypatch.setattr(models, "part_paths", lambda model: [copy])
+    monkeypatch.setattr(packaged, "part_paths", lambda model: [copy])
     with pytest.raises(
         CorruptModel, match="(?s)damaged: SHA-256 .* instead of b179c9523d0e.*--force"
     ):
@@ -207,10 +271,16 @@ def left_over(cache: Path) -> list[str]:
     return [path.name for path in cache.iterdir() if path.suffix != ".lock"]
 
 
+def test_other_users_may_read_what_was_converted(cache: Path) -> None:
+    with files.new_folder(cache / "made") as draft:
+        (draft / "weights").touch(mode=0o600)
+    assert (cache / "made" / "weights").stat().st_mode & 0o044 or os.name == "nt"
+
+
 def test_too_small_a_disk_is_told_before_the_work(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models, "free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(packaged, "free_bytes", lambda folder: 1000)
     with pytest.raises(NoSpace, match="0.4 GB are needed .* set LLMCOURSE_CACHE"):
         models.convert(SMOL)
     assert left_over(cache) == []
@@ -232,7 +302,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(
         (draft / "model.safetensors").write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(models, "_convert_into", full)
+    monkeypatch.setattr(packaged, "convert_into", full)
     with pytest.raises(NoSpace, match="No space left in"):
         models.convert(SMOL)
     assert left_over(cache) == []
@@ -421,6 +491,28 @@ def test_the_speed_is_measured_once(cache: Path) -> None:
     assert tiers.bfloat16_speedup() == 7.0
     (cache / "bfloat16.json").write_text("[half")
     assert tiers.bfloat16_speedup() > 0
+
+
+def test_a_full_disk_does_not_keep_a_ready_model_from_loading(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise NoSpace("No space left")
+
+    monkeypatch.setattr(tiers, "write_json", full)
+    assert tiers.bfloat16_speedup() > 0
+
+
+@pytest.mark.parametrize("variable", ["LLMCOURSE_CACHE", "LLMCOURSE_WORK"])
+def test_folders_that_are_none_are_told(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Run
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for value, message in ((str(file), "is a file. Name a folder"), ("~nosuch/x", "~nosuch")):
+        done = cli("doctor", **{variable: value})
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {variable}") and message in done.stderr
 
 
 @pytest.mark.parametrize("variable", ["LLMCOURSE_TIER", "LLMCOURSE_MODELS"])

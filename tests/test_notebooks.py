@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 
 from llmcourse import claims, exercises, notebooks
@@ -234,6 +238,75 @@ def test_a_damaged_notebook_is_told(cli: Run, tmp_path: Path, text: str, message
     done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
     assert done.returncode == 1
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_place_of_an_error_is_not_told_from_an_older_run(cli: Run, tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_stale.ipynb", "1", "1 / 0", "3", "4")
+    stale = read(path)
+    for number, cell in enumerate(stale.cells):
+        cell.execution_count = number + 1
+    nbformat.write(stale, path)
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert "code cell 2: ZeroDivisionError" in done.stderr
+
+
+def test_edits_made_while_a_lesson_runs_are_kept(cli: Run, tmp_path: Path) -> None:
+    path = tmp_path / "00_edited.ipynb"
+    edit = f"open({str(path)!r}, 'a').write(' ')"  # as an editor that saves meanwhile
+    lesson_with(path, edit)
+    before = path.read_text()
+    done = cli("run", "--save", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "was changed while it ran, so it was left alone" in done.stderr
+    assert path.read_text() == before + " "
+
+
+def test_copies_never_replace_the_lessons_or_hit_a_file(cli: Run, tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_first.ipynb", "1")
+    before = path.read_bytes()
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path))
+    assert done.returncode == 1 and "is the folder of the lessons themselves" in done.stderr
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(path / "sub"))
+    assert done.returncode == 1 and "is a file. Name a folder" in done.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    lesson_with(tmp_path / "00_slow.ipynb",
+                f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid()))",
+                "time.sleep(120)")  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmcourse", "run", "--notebooks", str(tmp_path), "--out",
+         str(tmp_path / "out")], stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kernel = int(started.read_text())
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped. Run the same again" in err and "Traceback" not in err, err
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
+
+
+def test_odd_records_of_times_do_no_harm(cli: Run, tmp_path: Path) -> None:
+    lesson_with(tmp_path / "00_first.ipynb", "1")
+    (tmp_path / "work").mkdir()
+    for odd in ("[1]", '{"00_first": 3}', "{half"):
+        (tmp_path / "work" / "times-smoke.json").write_text(odd)
+        done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_kernel_that_is_not_there_is_told(cli: Run, tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_first.ipynb", "1")
+    path.write_text(path.read_text().replace('"python3"', '"fortran"'))
+    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    assert done.returncode == 1 and "there is no kernel 'fortran' here" in done.stderr
 
 
 def test_unknown_lessons_list_what_there_is(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
 
 def test_what_a_model_wrote_is_escaped(shown: list) -> None:
     bad = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    plots.side_by_side({f"base {bad}": [answer(bad, prompt=bad)], "chat": [answer("**x** & y")]})
+    plots.side_by_side(
+        {f"base {bad}": [answer(bad, prompt=bad)], "chat": [answer("**x** & y", prompt=bad)]}
+    )
     page = shown[0][0]["text/html"]
     assert "<script" not in page and "<img" not in page
     assert "&lt;script&gt;" in page and "**x** &amp; y" in page
@@ -74,5 +76,5 @@ def test_marks_tell_ended_from_cut_off(shown: list) -> None:
 
 
 def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="same prompts"):
         plots.side_by_side({"a": [answer("x")], "b": []})

@@ -112,6 +112,7 @@ def updated_readme() -> str:
         memory = f"{cpu['peak_gb']} GB" if cpu else ""
         name = path.relative_to(ROOT).as_posix()
         rows.append(f"| [{title}]({name}) | {badge(path)} | {cells[0]} | {cells[1]} | {memory} |")
+    text = re.sub(r"git clone \S+", f"git clone {address()}", text)
     text = _between(text, "lessons", "\n".join(rows))
     return _between(text, "ledger", claims.as_markdown("cpu", LEDGER))
 

@@ -1,0 +1,79 @@
+"""What the model hub says, and what it means for the learner."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from llmcourse.errors import CourseError, HubError, causes, first_line
+from llmcourse.models.packaged import PACKAGED
+
+FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def is_hub_name(name: str) -> bool:
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return "/" in name
+
+
+def check_reachable(name: str) -> None:
+    """Say at once that there is no network, where the hub's client would try for half a minute.
+
+    Behind a proxy only the client knows the way, so nothing is checked there.
+
+    Raises:
+        HubError: the model is not in the local cache and the hub's host can't be reached.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str) or constants.HF_HUB_OFFLINE:
+        return
+    address = urlsplit(constants.ENDPOINT)
+    if getproxies().get(address.scheme):
+        return
+    port = address.port or {"http": 80}.get(address.scheme, 443)
+    try:
+        socket.create_connection((address.hostname, port), timeout=10).close()
+    except OSError as error:
+        raise hub_error(name, ConnectionError(str(error))) from error
+
+
+def hub_error(name: str, error: Exception) -> CourseError:
+    """Say what a failed hub download means: access, name, network, or something else."""
+    from huggingface_hub import errors as hub
+
+    chain = list(causes(error))
+    instead = (
+        f"Without it, the packaged models do the same job: unset LLMCOURSE_MODELS, or load "
+        f"{' or '.join(map(repr, PACKAGED))}."
+    )
+    if any(isinstance(cause, hub.GatedRepoError) for cause in chain):
+        return HubError(
+            f"{name} is gated: its owner hands it out only after you accept the terms. Accept "
+            f"them on its hub page, then log in with `hf auth login`. {instead}"
+        )
+    if any(isinstance(cause, hub.RepositoryNotFoundError) for cause in chain):
+        return HubError(
+            f"The hub has no model {name} that you may see. Check the spelling; if it is "
+            f"private, log in with `hf auth login`. {instead}"
+        )
+    unreachable = (ConnectionError, TimeoutError, hub.LocalEntryNotFoundError)
+    offline = any(
+        isinstance(cause, unreachable)
+        or type(cause).__name__ in {"ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"}
+        or "couldn't connect" in str(cause).lower()
+        for cause in chain
+    )
+    if offline:
+        return HubError(
+            f"{name} is not in the local hub cache and the hub can't be reached. Connect to the "
+            f"network once (behind a proxy, set HTTPS_PROXY), or unset HF_HUB_OFFLINE if you "
+            f"set it. {instead}"
+        )
+    return HubError(f"{name} could not be loaded from the hub ({first_line(error)}). {instead}")
