@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors",),
     ("files", "progress"),
-    ("tiers", "templates"),
+    ("tiers", "templates", "company"),
     ("prompts", "models", "claims"),
     ("generation",),
     ("plots",),

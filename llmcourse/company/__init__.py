@@ -1,0 +1,88 @@
+"""Ferrowick, an invented company: its documents, checkable facts, questions and tasks.
+
+Everything is made up for this course, so no model can have read it. `README.md` in this folder
+is the data card: how it was made, splits, sizes, licence and limits.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+from llmcourse.errors import SettingError
+
+SETS = {
+    "facts": "the checkable facts: id, topic, fact, keys, document, heading",
+    "questions": "five wordings of a question for each fact, with the answer and the split",
+    "two_facts": "questions that need two facts at once",
+    "off_topic": "questions the company does not answer, with a polite way back",
+    "extraction": "reading tasks: keywords, sentiment, order numbers",
+    "expansion": "writing tasks: replies and announcements",
+    "seed_tasks": "a small general instruction set, code among it",
+}
+SPLITS = ("train", "validation", "test", "held-out")
+
+
+def records(name: str, split: str | None = None) -> list[dict[str, Any]]:
+    """The records of one set, all or those of one split, in a fixed order.
+
+    Args:
+        name: A key of `SETS`.
+        split: One of `SPLITS`.
+
+    Raises:
+        SettingError: there is no such set or split.
+    """
+    if name not in SETS:
+        raise SettingError(f"Ferrowick has no set {name!r}. There are: {', '.join(SETS)}.")
+    if split is not None and split not in SPLITS:
+        raise SettingError(f"There is no split {split!r}. There are: {', '.join(SPLITS)}.")
+    text = resources.files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
+    found = [json.loads(line) for line in text.splitlines()]
+    return [record for record in found if split is None or record.get("split") == split]
+
+
+def documents() -> dict[str, str]:
+    """The company's documents: path below `documents/` -> Markdown text, sorted by path."""
+    root = resources.files(__name__).joinpath("documents")
+    found: dict[str, str] = {}
+    folders = [("", root)]
+    while folders:
+        place, folder = folders.pop()
+        for entry in folder.iterdir():
+            name = f"{place}{entry.name}"
+            if entry.is_dir():
+                folders.append((f"{name}/", entry))
+            elif name.endswith(".md"):
+                found[name] = entry.read_text(encoding="utf-8")
+    return dict(sorted(found.items()))
+
+
+def sections(document: str) -> dict[str, str]:
+    """A Markdown document's headings, each with the text that stands under it."""
+    found: dict[str, str] = {}
+    heading = ""
+    for line in document.splitlines():
+        if match := re.match(r"#{1,6} (.+)", line):
+            heading = match[1].strip()
+            found.setdefault(heading, "")
+        elif heading:
+            found[heading] += line + "\n"
+    return found
+
+
+def has_keys(text: str, keys: Sequence[str]) -> bool:
+    """True where `text` contains every key; "a|b" is a key with two forms, one of which is enough.
+
+    Upper and lower case and runs of blanks do not matter. A key never counts inside a longer word
+    or number: "14" is not in "140" nor in "3.14".
+    """
+    text = re.sub(r"\s+", " ", text).lower()
+    return all(any(_stands_in(form, text) for form in key.lower().split("|")) for key in keys)
+
+
+def _stands_in(form: str, text: str) -> bool:
+    return bool(re.search(rf"(?<![\w])(?<!\d[.,]){re.escape(form)}(?![\w])(?![.,]\d)", text))
