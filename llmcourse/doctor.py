@@ -14,7 +14,7 @@ from llmcourse.errors import CourseError
 from llmcourse.files import cache_dir, free_bytes, shown, work_dir
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate",
-          "huggingface-hub", "numpy", "pandas", "matplotlib", "ipython")  # fmt: skip
+          "huggingface-hub", "numpy", "pandas", "datasets", "matplotlib", "ipython")  # fmt: skip
 MEMORY = 4e9  # the cpu tier's most, in bytes
 
 

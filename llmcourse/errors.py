@@ -54,6 +54,10 @@ class TemplateError(CourseError):
     """A record does not have what the template asks for."""
 
 
+class DataError(CourseError):
+    """A data set can't be read, or a record in it has a problem."""
+
+
 class ClaimError(CourseError):
     """A claim is unknown, or its numbers can't be written down."""
 

@@ -15,7 +15,7 @@ FLOORS = (
     ("errors",),
     ("files", "progress"),
     ("tiers", "templates", "company"),
-    ("prompts", "models", "claims"),
+    ("prompts", "models", "claims", "data"),
     ("generation",),
     ("plots",),
     ("exercises", "notebooks"),

@@ -51,6 +51,11 @@ def test_ranges_admit_what_colab_has() -> None:
             assert requirement.specifier.contains(COLAB[name]), f"Colab's {name} is shut out"
 
 
+def test_the_oldest_versions_tested_are_colabs() -> None:
+    for name, versions in pins("requirements-oldest.txt").items():
+        assert [str(version) for version in versions] == [COLAB[name]]
+
+
 def test_every_dependency_has_a_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     section = text.split("dependencies = [")[1].split("]\n")[0]

