@@ -3,7 +3,7 @@
     python benchmarks/records.py [--records 1000000]
 
 Writes a JSONL file of generated records to a temporary folder, loads it with
-`data.load_records`, and prints the time, the rate and the process's peak memory (on Linux and macOS).
+`data.load_records`, and prints the time, the rate and the process's peak memory. Linux and macOS.
 """
 
 from __future__ import annotations
