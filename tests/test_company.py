@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections import Counter, defaultdict
 
@@ -9,6 +10,7 @@ import pytest
 
 from llmcourse import company
 from llmcourse.errors import SettingError
+from tests.conftest import ROOT
 
 FACTS = company.records("facts")
 QUESTIONS = company.records("questions")
@@ -140,6 +142,27 @@ def test_seed_tasks_hold_whole_kinds_out() -> None:
     for record in seeds:
         if record["kind"] == "code":
             compile(record["answer"], "seed", "exec")
+
+
+def test_the_messy_copy_has_every_fault_and_is_made_by_its_script() -> None:
+    spec = importlib.util.spec_from_file_location("messy", ROOT / "tools" / "messy.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    messy = company.records("messy")
+    assert messy == script.make()
+    counts = Counter(record["defect"] for record in messy)
+    assert counts == dict.fromkeys(script.FAULTS, script.EACH) | {"": script.CLEAN}
+    clean = {r["question"]: r["answer"] for r in messy if not r["defect"]}
+    for record in messy:
+        copy = clean.get(record["question"])
+        if record["defect"] == "contradiction":
+            assert copy and copy != record["answer"]
+        if record["defect"] == "duplicate":
+            assert copy == record["answer"]
+        if record["defect"] in ("encoding", "html"):
+            assert re.search(r"â€|<|&", record["answer"])
+    train = {r["question"] for r in company.records("questions", "train")}
+    assert set(clean) <= train
 
 
 def test_nothing_real_is_named() -> None:
