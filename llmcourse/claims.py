@@ -205,8 +205,10 @@ def share(outcomes: Any) -> Share:
 
 
 def ledger_path(tier: str | None = None) -> Path:
-    """The ledger file of a tier (this run's tier if not given)."""
-    return work_dir() / f"ledger-{tier or tiers.current().name}.json"
+    """The ledger file of a tier (this run's if not given), one for each pair of models."""
+    size = tiers.TIERS[tier] if tier else tiers.current()
+    pair = tiers.pair_name(size)
+    return work_dir() / f"ledger-{size.name}{'' if pair == size.models else f'-{pair}'}.json"
 
 
 def record(
@@ -360,6 +362,15 @@ def rows(
     return result
 
 
+def notes(*, lesson: str | None = None, path: Path | None = None) -> list[str]:
+    """What each claim's lesson says about how its numbers came about."""
+    entries = read(path=path).items()
+    return [
+        f"{claim_id}: {entry['because']}" for claim_id, entry in entries
+        if entry["because"] and lesson in (None, CLAIMS[claim_id].lesson)
+    ]  # fmt: skip
+
+
 def table(lesson: str | None = None, tier: str | None = None) -> pandas.DataFrame:
     """The ledger, or one lesson's rows, as a table for a notebook."""
     import pandas
@@ -377,7 +388,9 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
             f"Nothing measured yet on the {tier} tier. Run the lessons (`python -m llmcourse run "
             f"--tier {tier}`), then look again."
         )
-    lines = [f"Measured on this machine, {tier} tier: {len(entries)} of {len(CLAIMS)} claims", ""]
+    lines = [f"Measured on this machine, {tier} tier: {len(entries)} of {len(CLAIMS)} claims"]
+    used = dict.fromkeys(" and ".join(e.get("models", {}).values()) for e in entries.values())
+    lines += [f"Models: {'; '.join(filter(None, used)) or 'not noted'}", ""]
     for claim_id, entry in entries.items():
         lines.append(f"{claim_id}: {CLAIMS[claim_id].text}")
         lines.append(f"    holds here: {HOLDS[entry['holds']]}")
@@ -396,4 +409,4 @@ def as_markdown(tier: str, path: Path) -> str:
     for row in rows(tier=tier, path=path):
         said = f"**{CLAIMS[row['claim']].text}**" if row["claim"] else ""
         lines.append(f"| {said} | {row['measured']} | {row['value']} | {row['holds']} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes(path=path))])

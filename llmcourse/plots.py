@@ -236,7 +236,12 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
 def ledger(lesson: str | None = None) -> None:
     """Show this tier's ledger, or one lesson's rows of it, as a table."""
     rows = claims.rows(lesson=lesson)
-    table([row.values() for row in rows], ["claim", "measured", "value", "holds here"])
+    notes = "; ".join(claims.notes(lesson=lesson))
+    table(
+        [row.values() for row in rows],
+        ["claim", "measured", "value", "holds here"],
+        caption=f"Notes. {notes}" if notes else "",
+    )
 
 
 def _shortened(answer: Answer, characters: int) -> str:

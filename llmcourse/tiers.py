@@ -124,14 +124,22 @@ def current() -> Tier:
     return TIERS[_setting("LLMCOURSE_TIER", TIERS, default)]
 
 
+def pair_name(tier: Tier | None = None) -> str:
+    """Key of `PAIRS` in force: `LLMCOURSE_MODELS`, else the tier's.
+
+    Raises:
+        SettingError: `LLMCOURSE_MODELS` names no pair.
+    """
+    return _setting("LLMCOURSE_MODELS", PAIRS, (tier or current()).models)
+
+
 def pair(tier: Tier | None = None) -> Pair:
     """The base and the chat model in force.
 
     Raises:
         SettingError: `LLMCOURSE_MODELS` names no pair.
     """
-    tier = tier or current()
-    return PAIRS[_setting("LLMCOURSE_MODELS", PAIRS, tier.models)]
+    return PAIRS[pair_name(tier)]
 
 
 def device() -> torch.device:

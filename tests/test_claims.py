@@ -38,6 +38,19 @@ def test_each_tier_has_its_own_ledger(work: Path, monkeypatch: pytest.MonkeyPatc
     assert "lora" in claims.read("smoke")
 
 
+def test_each_pair_of_models_has_its_own_ledger(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims.record("lora", {"x": 1}, holds=True)
+    monkeypatch.setenv("LLMCOURSE_MODELS", "apache")
+    assert claims.read() == {}
+    claims.record("lora", {"x": 2}, holds=True)
+    assert {path.name for path in work.glob("*.json")} == {
+        "ledger-smoke.json", "ledger-smoke-apache.json"
+    }  # fmt: skip
+    assert "Models: HuggingFaceTB/SmolLM2-135M and" in claims.as_text()
+
+
 def test_a_later_run_replaces_and_keeps_the_others() -> None:
     claims.record("lora", {"x": 1}, holds=True)
     claims.record("tone", {"x": 2}, holds=False, because="Too small.")

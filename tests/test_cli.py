@@ -116,6 +116,28 @@ def test_doctor_is_content_here_and_says_what_is_missing(
     assert "thing(s) to mend" in report
 
 
+def test_a_python_without_the_packages_is_told_which_one_to_use() -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "llmcourse", "doctor"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "is missing in" in done.stderr and "python3 install.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(cli_module.subprocess, "call", lambda command: called.append(command) or 0)
+    assert cli_module.main(["lab", "--no-browser", "--", "--allow-root"]) == 0
+    command = called[0]
+    assert command[1:3] == ["-m", "jupyterlab"] and command[-2:] == ["--no-browser", "--allow-root"]
+    assert "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in command
+    assert "--LabApp.news_url=None" in command
+
+
 def test_a_pipe_that_closes_early_is_no_error() -> None:
     code = f"{sys.executable} -m llmcourse --help | head -n 1; exit ${{PIPESTATUS[0]}}"
     if os.name == "nt":

@@ -16,7 +16,7 @@ FLOORS = (
     ("files", "progress"),
     ("tiers", "templates", "company"),
     ("prompts", "models", "claims", "data"),
-    ("generation",),
+    ("generation", "retrieval"),
     ("plots",),
     ("exercises", "notebooks"),
     ("doctor",),

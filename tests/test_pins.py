@@ -84,6 +84,13 @@ def test_conda_uses_the_same_pins() -> None:
     assert not any("==" in line for line in pip), "pins belong into requirements.txt alone"
 
 
+def test_pins_name_no_folder_of_one_machine() -> None:
+    for name in ("requirements.txt", "requirements-models.txt", "requirements-oldest.txt"):
+        assert "/tmp" not in (ROOT / name).read_text("utf-8") and "-c " not in (
+            ROOT / name
+        ).read_text("utf-8")
+
+
 def test_texts_name_the_pinned_torch() -> None:
     pinned = str(pins("requirements.txt")["torch"][0])
     for name in ("README.md", "requirements.txt"):

@@ -34,7 +34,7 @@ def main() -> int:
             check=True, capture_output=True, text=True, cwd=ROOT,
         )  # fmt: skip
     lines = [
-        re.sub(r" +# via", "  # via", line.replace(" (pyproject.toml)", ""))
+        re.sub(r" +# via", "  # via", re.sub(r" \(pyproject\.toml\)|-c \S+(, )? ?", "", line))
         for line in done.stdout.splitlines()
         if "==" in line and not GPU_ONLY.match(line)
     ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from llmcourse.errors import CourseError, HubError, causes, first_line
+from llmcourse.errors import CourseError, HubError, causes, first_line, is_disk_full
+from llmcourse.files import no_space
 from llmcourse.models.packaged import PACKAGED
 
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -22,6 +24,14 @@ def is_hub_name(name: str) -> bool:
     return "/" in name
 
 
+def is_cached(name: str) -> bool:
+    """True where the local hub cache has the model's weights, not its description alone."""
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in weights)
+
+
 def check_reachable(name: str) -> None:
     """Say at once that there is no network, where the hub's client would try for half a minute.
 
@@ -30,9 +40,9 @@ def check_reachable(name: str) -> None:
     Raises:
         HubError: the model is not in the local cache and the hub's host can't be reached.
     """
-    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub import constants
 
-    if isinstance(try_to_load_from_cache(name, "config.json"), str) or constants.HF_HUB_OFFLINE:
+    if is_cached(name) or constants.HF_HUB_OFFLINE:
         return
     address = urlsplit(constants.ENDPOINT)
     if getproxies().get(address.scheme):
@@ -48,6 +58,10 @@ def hub_error(name: str, error: Exception) -> CourseError:
     """Say what a failed hub download means: access, name, network, or something else."""
     from huggingface_hub import errors as hub
 
+    if is_disk_full(error):
+        from huggingface_hub import constants
+
+        return no_space(Path(constants.HF_HUB_CACHE), hint=", or set HF_HOME to a larger disk")
     chain = list(causes(error))
     instead = (
         f"Without it, the packaged models do the same job: unset LLMCOURSE_MODELS, or load "

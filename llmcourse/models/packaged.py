@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -189,6 +190,7 @@ def convert_into(draft: Path, model: Packaged, parts: list[Path]) -> None:
         steps.update()
         tokenizer = _checked_tokenizer(draft, gguf, model)
         steps.update()
+        gc.collect()  # lets go of the file's memory map, which Windows would not delete under
         gguf.unlink()
         if hasattr(weights.config, "quantization_config"):
             del weights.config.quantization_config

@@ -7,6 +7,7 @@ _LOG = os.environ.get("LLMCOURSE_GUARD_LOG")
 _connect, _connect_ex, _lookup = (
     socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo,
 )  # fmt: skip
+_sendto, _by_name = socket.socket.sendto, socket.gethostbyname
 
 
 def _local(host: object) -> bool:
@@ -39,6 +40,21 @@ def getaddrinfo(host: object, *rest: object, **named: object) -> list:
     return _lookup(host, *rest, **named)
 
 
+def sendto(self: socket.socket, *arguments: object) -> int:
+    address = arguments[-1]
+    if self.family in (socket.AF_INET, socket.AF_INET6) and not _local(address[0]):
+        _refuse(address)
+    return _sendto(self, *arguments)
+
+
+def gethostbyname(host: object) -> str:
+    if not _local(host):
+        _refuse(host)
+    return _by_name(host)
+
+
 socket.socket.connect = connect
+socket.socket.sendto = sendto
+socket.gethostbyname = gethostbyname
 socket.socket.connect_ex = connect_ex
 socket.getaddrinfo = getaddrinfo

@@ -289,7 +289,7 @@ def _read_file(path: Path, name: str) -> Iterator[Row]:
         raise DataError(f"{name} can't be read: {error.strerror or first_line(error)}.") from error
 
 
-def _decoded(raw: bytes) -> str:
+def decoded(raw: bytes) -> str:
     """UTF-8 text without byte-order mark, or a DataError whose message says what is wrong."""
     if b"\0" in raw:
         raise DataError("it holds NUL bytes, as UTF-16 or damaged files do. Save it as UTF-8")
@@ -315,7 +315,7 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
                     raw = file.readline(LONGEST_LINE)
                 continue
             try:
-                if text := _decoded(raw).strip():
+                if text := decoded(raw).strip():
                     yield number, _parsed(text)
             except DataError as error:
                 yield number, _Bad(error)
@@ -333,7 +333,7 @@ def _parsed(text: str) -> Any:
 
 def _read_json(path: Path) -> Iterator[Row]:
     try:
-        value = json.loads(_decoded(path.read_bytes()))
+        value = json.loads(decoded(path.read_bytes()))
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}, line {error.lineno}: no JSON: {error.msg.lower()} at column {error.colno}. "
@@ -352,7 +352,7 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 def _read_csv(path: Path) -> Iterator[Row]:
     try:
-        text = _decoded(path.read_bytes())
+        text = decoded(path.read_bytes())
     except DataError as error:
         raise DataError(f"{path}: {error}.") from error
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
