@@ -1,0 +1,158 @@
+"""The diagrams that explain: drawn by code, sharp at any size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY, new_figure, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty drawing area whose units are a tenth of an inch."""
+    figure, axes = new_figure(width, height)
+    axes.set_xlim(0, width * 10)
+    axes.set_ylim(0, height * 10)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def _box(
+    axes: Axes, x: float, y: float, w: float, h: float, text: str, colour: str, **style: Any
+) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    axes.add_patch(
+        FancyBboxPatch(
+            (x, y), w, h, boxstyle="round,pad=0,rounding_size=1.2",
+            facecolor=style.pop("fill", PALE), edgecolor=colour, linewidth=1.8,
+        )
+    )  # fmt: skip
+    axes.text(x + w / 2, y + h / 2, text, ha="center", va="center", **style)
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
+    axes.annotate(
+        "", xy=end, xytext=start,
+        arrowprops={"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.5, **style},
+    )  # fmt: skip
+
+
+_WAYS = (
+    ("Better prompt", ORANGE, ("question\n+ instructions\n+ examples", "model", "answer")),
+    ("Retrieve (RAG)", BLUE, ("question\n+ passages found\nin your documents", "model", "answer")),
+    ("Fine-tune", GREEN, ("question", "model trained\non your examples", "answer")),
+)
+# From 0 (none) to 3 (much); what the course says, to be measured in lesson 7.
+_TRADE_OFFS = (
+    ("Data needed", (0, 2, 3)),
+    ("Cost to start", (0, 2, 3)),
+    ("Knowledge needed", (1, 2, 3)),
+    ("Makes things up", (3, 1, 2)),
+    ("Tokens per request", (2, 3, 1)),
+)
+
+
+def three_ways() -> None:
+    """Show prompting, retrieval and fine-tuning side by side, with what each asks of you."""
+    figure, axes = _canvas(9.6, 5.6)
+    levels = {0: "none", 1: "little", 2: "some", 3: "much"}
+    for column, (name, colour, steps) in enumerate(_WAYS):
+        left = 22 + column * 25
+        axes.text(left + 10, 53, name, ha="center", fontsize=13, fontweight="bold", color=colour)
+        for row, (text, height) in enumerate(zip(steps, (8, 6, 4), strict=True)):
+            bottom = (42, 32.5, 25)[row]
+            fill = "white" if row != 1 else PALE
+            weight = "bold" if row == 1 else "normal"
+            _box(axes, left, bottom, 20, height, text, colour, fill=fill, fontweight=weight)
+        _arrow(axes, (left + 10, 42), (left + 10, 38.5))
+        _arrow(axes, (left + 10, 32.5), (left + 10, 29))
+    for row, (label, values) in enumerate(_TRADE_OFFS):
+        height = 19 - row * 4.2
+        axes.text(1, height, label, va="center", fontweight="bold")
+        for column, value in enumerate(values):
+            left = 22 + column * 25
+            colour = _WAYS[column][1]
+            for dot in range(3):
+                filled = colour if dot < value else "white"
+                axes.scatter(left + 3 + dot * 3, height, s=75, color=filled, edgecolor=colour)
+            axes.text(left + 12, height, levels[value], va="center")
+    said = "; ".join(
+        f"{label}: " + ", ".join(f"{_WAYS[c][0]} {levels[v]}" for c, v in enumerate(values))
+        for label, values in _TRADE_OFFS
+    )
+    show(
+        figure,
+        "Figure. Three ways to make a model do your work. They combine. The dots are what the "
+        "course expects; lesson 7 measures them.",
+        "Diagram. A better prompt puts instructions and examples before the question; retrieval "
+        "puts passages found in your documents before it; fine-tuning changes the model and "
+        f"leaves the question alone. {said}.",
+        vector=True,
+    )
+
+
+LESSONS = (
+    ("00", "Start here", "this machine"),
+    ("01", "Why fine-tune", "base against chat"),
+    ("02", "Where it fits", "after pretraining"),
+    ("03", "Instruction tuning", "a new behaviour"),
+    ("04", "Data preparation", "text to tokens"),
+    ("05", "Training", "steps and adapters"),
+    ("06", "Evaluation", "is it better?"),
+    ("07", "Prompt, retrieve, tune", "the comparison"),
+    ("08", "Your own data", "the whole path"),
+)
+
+
+def lesson_map(here: str) -> None:
+    """Show the way through the lessons, with the present one marked."""
+    figure, axes = _canvas(9.6, 3.4)
+    for number, (key, name, about) in enumerate(LESSONS):
+        row, column = divmod(number, 5)
+        left, bottom = 1 + column * 19.2, 19 - row * 16
+        now = key == here
+        fill, colour = (SKY, INK) if now else (PALE, BLUE)
+        _box(axes, left, bottom, 16, 11, f"{key}\n{name}\n{about}", colour, fill=fill, fontsize=8.4)
+        if now:
+            axes.text(left + 8, bottom + 12, "you are here", ha="center", fontsize=9)
+        if column < 4 and number < len(LESSONS) - 1:
+            _arrow(axes, (left + 16, bottom + 5.5), (left + 19.2, bottom + 5.5))
+    axes.plot([85.8, 85.8, 9, 9], [19, 16.5, 16.5, 15], color="#555555", linewidth=1.5)
+    _arrow(axes, (9, 16), (9, 14))
+    names = ", ".join(f"{key} {name} ({about})" for key, name, about in LESSONS)
+    show(
+        figure,
+        "Figure. The way through the course. Every lesson also runs alone.",
+        f"Map of the nine lessons in order: {names}. You are at {here}.",
+        vector=True,
+    )
+
+
+def three_heights() -> None:
+    """Show the same job at the heights of torch, transformers and the one-line call."""
+    figure, axes = _canvas(8.4, 3.6)
+    floors = (
+        ("One line", "generate(model, question)", "everything chosen for you", GREEN),
+        ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
+        ("PyTorch", "scores = model(ids).logits; ids + best", "you see every step", ORANGE),
+    )
+    for row, (name, code, about, colour) in enumerate(floors):
+        bottom = 24.5 - row * 11.5
+        _box(axes, 1, bottom, 18, 9, name, colour, fontsize=12, fontweight="bold")
+        _box(axes, 21, bottom, 40, 9, code, colour, fill="white", family="monospace", fontsize=9)
+        axes.text(63, bottom + 4.5, about, va="center")
+        if row < 2:
+            _arrow(axes, (10, bottom), (10, bottom - 2.5))
+    show(
+        figure,
+        "Figure. One job at three heights. Each floor calls the one below it.",
+        "Diagram of three floors. Top: one line, generate(model, question), everything is chosen "
+        "for you. Middle: transformers, tokenizer and model.generate, you choose the pieces. "
+        "Bottom: PyTorch, the model's scores, and the best token put behind the text, you see "
+        "every step. Arrows lead from each floor down to the one it calls.",
+        vector=True,
+    )

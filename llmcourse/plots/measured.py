@@ -1,0 +1,157 @@
+"""Measured numbers and what models wrote, as pictures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from llmcourse import claims
+from llmcourse.claims import Share
+from llmcourse.generation import Answer
+from llmcourse.plots.base import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    ROLE_COLOURS,
+    SKY,
+    STYLE,
+    new_figure,
+    show,
+    table,
+)  # fmt: skip
+
+
+def shares(
+    measured: Mapping[str, Mapping[str, Share]], title: str, *, caption: str, note: str = ""
+) -> None:
+    """Show shares as bars with their 95 % intervals.
+
+    Args:
+        measured: What is on each group's axis label -> model role or name -> its share.
+        title: Above the picture.
+        caption: Below it.
+        note: Under the horizontal axis.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        series = list(dict.fromkeys(name for group in measured.values() for name in group))
+        bars = sum(len(group) for group in measured.values())
+        figure, axes = new_figure(7.2, 1.1 + 0.42 * bars + 0.25 * len(measured))
+        place, ticks, said = 0.0, [], []
+        for group, values in measured.items():
+            for name, value in values.items():
+                colour = _colour(name, series)
+                low, high = value.interval
+                axes.barh(
+                    place,
+                    value.value,
+                    color=colour,
+                    height=0.8,
+                    hatch=_hatch(name, series),
+                    edgecolor="white",
+                )
+                for colour, width in (("white", 4.5), (INK, 1.8)):  # readable on any bar
+                    axes.plot([low, high], [place, place], color=colour, linewidth=width)
+                axes.text(
+                    max(high, value.value) + 0.02, place,
+                    f"{100 * value.value:.0f} %  ({value.count} of {value.of})", va="center",
+                )  # fmt: skip
+                ticks.append((place, f"{group}: {name}" if group else name))
+                said.append(f"{group} {name}: {value}".strip())
+                place += 1
+            place += 0.5
+        axes.set_yticks([p for p, _ in ticks], [label for _, label in ticks])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.3)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.set_xlabel(note or "share of prompts; the thin line is the 95 % interval")
+        axes.set_title(title, loc="left", fontweight="bold")
+    show(figure, caption, f"Bar chart. {title}. " + "; ".join(said) + ".")
+
+
+def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, label: str) -> None:
+    """Show one dot an answer, a row a model, with the mean as a bar.
+
+    Args:
+        measured: Role or name -> one number an answer.
+        title: Above the picture.
+        caption: Below it.
+        label: Of the horizontal axis, with its unit.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(7.2, 1.2 + 0.6 * len(measured))
+        said = []
+        for row, (name, values) in enumerate(measured.items()):
+            if not values:
+                raise ValueError(f"dots needs at least one number for {name!r}")
+            colour, mean = _colour(name, list(measured)), sum(values) / len(values)
+            # A fixed spread by order keeps dots apart without random draws.
+            spread = [row + 0.24 * ((7 * n) % 11 / 5 - 1) for n in range(len(values))]
+            axes.scatter(values, spread, color=colour, alpha=0.6, s=36, marker=_mark(row))
+            axes.plot([mean, mean], [row - 0.4, row + 0.4], color=INK, linewidth=3)
+            said.append(f"{name}: mean {mean:.2f}, from {min(values):.2f} to {max(values):.2f}")
+        axes.set_yticks(range(len(measured)), list(measured))
+        axes.set_ylim(len(measured) - 0.4, -0.6)
+        axes.set_xlabel(label)
+        axes.set_title(title, loc="left", fontweight="bold")
+    show(figure, caption, f"Dot plot. {title}. " + "; ".join(said) + ".")
+
+
+def _colour(name: str, series: Sequence[str]) -> str:
+    for role, colour in ROLE_COLOURS.items():
+        if role in name.lower():
+            return colour
+    return (BLUE, ORANGE, GREEN, PURPLE, SKY)[series.index(name) % 5]
+
+
+def _hatch(name: str, series: Sequence[str]) -> str | None:
+    """A pattern beside the colour, so that bars differ in black and white as well."""
+    return None if series.index(name) % 2 == 0 else "///"
+
+
+def _mark(row: int) -> str:
+    return "os^D"[row % 4]
+
+
+def side_by_side(
+    columns: Mapping[str, Sequence[Answer]], *, caption: str = "", characters: int = 420
+) -> None:
+    """Show what several models wrote to the same prompts, in columns.
+
+    "■" marks an answer that ended by itself, "…" one that the limit cut off.
+
+    Args:
+        columns: Heading -> that model's answers, all to the same prompts.
+        caption: Below the table.
+        characters: Longest text shown of each answer.
+    """
+    asked = {tuple(answer.prompt for answer in answers) for answers in columns.values()}
+    if len(asked) != 1:
+        raise ValueError("side_by_side needs answers to the same prompts in every column")
+    rows = [
+        [answers[0].prompt, *(_shortened(answer, characters) for answer in answers)]
+        for answers in zip(*columns.values(), strict=True)
+    ]
+    table(rows, ["prompt", *columns], caption=caption)
+
+
+def ledger(lesson: str | None = None) -> None:
+    """Show this tier's ledger, or one lesson's rows of it, as a table."""
+    rows = claims.rows(lesson=lesson)
+    notes = "; ".join(claims.notes(lesson=lesson))
+    table(
+        [row.values() for row in rows],
+        ["claim", "measured", "value", "holds here"],
+        caption=f"Notes. {notes}" if notes else "",
+    )
+
+
+def _shortened(answer: Answer, characters: int) -> str:
+    text = answer.text.strip("\n") or "(nothing)"
+    if len(text) > characters:
+        return text[:characters].rstrip() + " […]"
+    return text + (" ■" if answer.finished else " …")
