@@ -10,7 +10,8 @@ import json
 import math
 import operator
 import platform
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -83,8 +84,8 @@ CLAIMS: dict[str, Claim] = {
     ),
     "extraction-expansion": Claim(
         "Reading tasks are easier than writing tasks",
-        "score and output tokens for both kinds, before and after",
-        "07",
+        "word overlap (F1) with a good answer and output tokens for both kinds, before tuning",
+        "02",
     ),
     "generalises": Claim(
         "Instruction tuning carries over to kinds of tasks not in the data",
@@ -192,6 +193,29 @@ def more_often(first: Share, second: Share) -> bool | None:
     if difference - below > 0:
         return True
     return False if difference + above < 0 else None
+
+
+def larger(first: Sequence[float], second: Sequence[float]) -> bool | None:
+    """Whether the mean behind the numbers in `first` is larger than that behind `second`.
+
+    Returns:
+        True or False where the 95 % interval of the difference of the means leaves out zero,
+        None where it does not. The interval is the percentile bootstrap's (Efron and Tibshirani,
+        1993) with 2,000 draws, the same at every run.
+
+    Raises:
+        ClaimError: one of them is empty.
+    """
+    if not len(first) or not len(second):
+        raise ClaimError("There are no numbers to compare.")
+    dice = random.Random(0)
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(dice.choices(values, k=len(values))) / len(values)
+
+    drawn = sorted(mean(first) - mean(second) for _ in range(2000))
+    low, high = drawn[50], drawn[-51]
+    return True if low > 0 else False if high < 0 else None
 
 
 def share(outcomes: Any) -> Share:

@@ -298,3 +298,15 @@ def is_question(text: str) -> bool:
     """True where the first sentence of `text` is a question."""
     first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
     return bool(first) and first[0].endswith("?")
+
+
+def token_f1(text: str, reference: str) -> float:
+    """How many words `text` and a good answer have in common, from 0 to 1.
+
+    The harmonic mean of precision (words of `text` that are in the reference) and recall (words of
+    the reference that are in `text`); order, case and punctuation do not matter. As in SQuAD
+    (Rajpurkar et al., 2016), but articles count as well.
+    """
+    said, wanted = (Counter(re.findall(r"\w+", t.lower())) for t in (text, reference))
+    common = sum((said & wanted).values())
+    return 2 * common / (said.total() + wanted.total()) if common else 0.0

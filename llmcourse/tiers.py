@@ -76,6 +76,9 @@ class Tier:
         new_tokens: Longest answer, in tokens.
         batch_size: Prompts answered at once.
         minutes: The most one notebook should take, in minutes.
+        pretrain_steps: Updates of the tiny model that lesson 02 trains from nothing.
+        tune_records: Records that a model is tuned on in lessons 03 and 04.
+        tune_epochs: How often it sees them.
     """
 
     name: str
@@ -85,12 +88,15 @@ class Tier:
     new_tokens: int
     batch_size: int
     minutes: float
+    pretrain_steps: int
+    tune_records: int
+    tune_epochs: float
 
 
 TIERS: dict[str, Tier] = {
-    "smoke": Tier("smoke", "the test suite", "packaged", 8, 64, 16, 1.5),
-    "cpu": Tier("cpu", "learning on a laptop", "packaged", 24, 160, 24, 4),
-    "gpu": Tier("gpu", "Colab and workstations", "open", 24, 160, 24, 10),
+    "smoke": Tier("smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1),
+    "cpu": Tier("cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 500, 90, 2),
+    "gpu": Tier("gpu", "Colab and workstations", "open", 24, 160, 24, 10, 1500, 200, 3),
 }
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from collections import Counter, defaultdict
+from pathlib import Path
 
+import ftfy
 import pytest
+from bs4 import BeautifulSoup
 
-from llmcourse import company
+from llmcourse import company, data
 from llmcourse.errors import SettingError
 from tests.conftest import ROOT
 
 FACTS = company.records("facts")
 QUESTIONS = company.records("questions")
 BY_ID = {fact["id"]: fact for fact in FACTS}
+TASK_SETS = ("extraction", "expansion", "seed_tasks")
 
 
 def words(text: str) -> list[str]:
@@ -131,7 +136,84 @@ def test_reading_tasks_have_their_answers_in_the_text() -> None:
             continue
         for piece in record["answer"].split(", "):
             assert piece.lower() in record["input"].lower(), record
-    assert len({r["task"] for r in company.records("extraction")}) == 3
+        if record["task"] == "keywords":
+            assert len(set(record["answer"].split(", "))) == 3, record
+        else:
+            assert re.fullmatch(r"FW-\d{5}-[A-Z]", record["answer"]), record
+
+
+def test_each_split_of_the_tasks_is_large_enough() -> None:
+    def sizes(name: str, split: str, field: str = "task") -> Counter:
+        return Counter(record[field] for record in company.records(name, split))
+
+    for name, train, validation, test, kinds in (
+        ("extraction", 28, 6, 8, {"keywords", "sentiment", "order-number"}),
+        ("expansion", 24, 6, 12, {"reply", "announcement"}),
+    ):
+        assert sizes(name, "train").total() >= train
+        assert sizes(name, "validation").total() >= validation
+        for split in ("train", "validation", "test"):
+            assert set(sizes(name, split)) == kinds
+        assert min(sizes(name, "test").values()) >= test
+    labels = Counter(r["answer"] for r in company.records("extraction", "test"))
+    assert len({labels[label] for label in ("positive", "negative", "neutral")}) == 1, labels
+    kinds = sizes("seed_tasks", "train", "kind")
+    assert kinds.total() >= 72 and len(kinds) >= 16 and min(kinds.values()) >= 4
+    tested = sizes("seed_tasks", "test", "kind")
+    assert tested.total() >= 24 and set(tested) == set(kinds) and min(tested.values()) >= 2
+    assert sizes("seed_tasks", "held-out", "kind") == {"code": 12, "compare": 12}
+
+
+@pytest.mark.parametrize("name", TASK_SETS)
+def test_tasks_are_no_near_copies_across_splits(name: str) -> None:
+    """As with the questions: 3-grams of instruction and input, and of a longer input by itself."""
+    records = company.records(name)
+    asked = [" ".join(words(f"{r['instruction']} {r['input']}")) for r in records]
+    assert len(set(asked)) == len(asked)
+    assert len({r["instruction"] for r in records}) == len(records)
+    for text in ("asked", "input"):
+        found = [
+            grams(a if text == "asked" else r["input"]) for a, r in zip(asked, records, strict=True)
+        ]
+        for i, one in enumerate(records):
+            if text == "input" and len(words(one["input"])) < 6:
+                continue
+            for j, other in enumerate(records[:i]):
+                if one["split"] != other["split"]:
+                    overlap = len(found[i] & found[j]) / len(found[i] | found[j])
+                    assert overlap < 0.5, (asked[i], asked[j])
+
+
+def test_seed_tasks_open_in_many_ways() -> None:
+    train = company.records("seed_tasks", "train")
+    openings = Counter(" ".join(words(record["instruction"])[:2]) for record in train)
+    opening, count = openings.most_common(1)[0]
+    assert count <= 0.06 * len(train), opening
+    assert len(openings) >= 0.6 * len(train)
+
+
+def test_written_answers_keep_the_house_style_and_the_figures() -> None:
+    for record in company.records("expansion"):
+        answer = record["answer"]
+        assert "!" not in answer and answer.endswith((".", "?")), record
+        assert 2 <= len(re.findall(r"[.?](?=\s|$)", answer)) <= 5, record
+        assert 25 <= len(answer.split()) <= 80, record
+        given, told = (set(re.findall(r"\d+", text)) for text in (record["input"], answer))
+        assert told <= given, record  # no figure is invented,
+        if record["task"] == "announcement" or "Staff note:" in record["input"]:
+            assert told == given, record  # and none is left out
+
+
+def test_seed_answers_are_short_plain_and_finished() -> None:
+    for record in company.records("seed_tasks"):
+        answer = record["answer"]
+        assert answer == answer.strip() and len(answer.split()) <= 70, record
+        if record["kind"] == "code":
+            continue
+        assert not re.search(r"[*#`_]|https?:", answer), record
+        assert len(answer.split()) >= 8, record
+        if record["kind"] not in ("list", "e-mail", "translate-style"):  # may end with a name
+            assert re.search(r"[.?!][\")]?$", answer), record
 
 
 def test_seed_tasks_hold_whole_kinds_out() -> None:
@@ -172,6 +254,51 @@ def test_nothing_real_is_named() -> None:
             assert "@ferrowick.example" in address, (path, address)
 
 
+PAGES = {
+    "ambra-kettle.html": ("products/ambra-kettle.md", "manuals/ambra-kettle-manual.md"),
+    "news.html": ("faq.md", "release-notes/latch-app-5.md"),
+    "returns.html": ("policies/returns.md",),
+}
+
+
+def test_web_pages_tell_the_documents_facts() -> None:
+    documents = "\n".join(company.documents().values())
+    assert list(company.web_pages()) == list(PAGES)
+    for name, page in company.web_pages().items():
+        soup = BeautifulSoup(ftfy.fix_text(page, unescape_html=False), "html.parser")
+        text = soup.article.get_text(" ", strip=True)
+        assert 120 <= len(text.split()) <= 250, name
+        facts = [fact for fact in FACTS if fact["document"] in PAGES[name]]
+        assert sum(company.has_keys(text, fact["keys"]) for fact in facts) >= 8, name
+        for figure in re.findall(r"\d[\d.,]*\d|\d", text):
+            assert re.search(rf"(?<!\d){re.escape(figure)}(?!\d)", documents), (name, figure)
+
+
+def test_web_pages_are_as_dirty_as_a_scraper_leaves_them() -> None:
+    pages = company.web_pages()
+    passages = data.from_documents(Path(company.__path__[0]) / "web")
+    lines = defaultdict(set)
+    for passage in passages:
+        lines[passage.document].update(filter(None, passage.text.splitlines()))
+    assert len(set.intersection(*lines.values())) >= 5  # boilerplate
+    for name, page in pages.items():
+        assert 3000 <= len(page.encode()) <= 6000, name
+        soup = BeautifulSoup(page, "html.parser")
+        assert soup.head.style and soup.nav and soup.footer
+        assert soup.select_one(".cookie") and soup.select_one(".ad")
+        assert len(soup.select("script")) >= 3, name
+        json.loads(soup.find("script", type="application/ld+json").string)
+        for host in re.findall(r"(?://|\w@)([\w.-]+)", page):
+            assert host.endswith(".example"), (name, host)
+        assert not re.search(r"www\.|\.com\b", page), name
+        text = " ".join(lines[name])
+        assert "cookies" in text and "All rights reserved" in text and "Advertisement" in text
+        assert "tally.push" not in text and "schema.example" not in text and "Basket" not in text
+    wrong = [name for name, page in pages.items() if re.search("â€|Â|Ã", page)]
+    assert wrong == ["ambra-kettle.html"]
+    assert "76 Â°C" in pages[wrong[0]]
+
+
 def test_keys_are_found_whole_only() -> None:
     assert company.has_keys("It takes 14 days.", ["14 days|fourteen days"])
     assert company.has_keys("It takes FOURTEEN\n days.", ["14 days|fourteen days"])
@@ -193,6 +320,11 @@ def test_the_data_card_tells_the_true_sizes() -> None:
     with open(card, encoding="utf-8") as file:  # noqa: PTH123
         text = file.read()
     for name in company.SETS:
-        row = re.search(rf"^\| `{name}` \| (\d+) \|", text, flags=re.M)
-        assert row and int(row[1]) == len(company.records(name)), name
+        row = re.search(rf"^\| `{name}` \| (\d+) \| (.+?) \|", text, flags=re.M)
+        records = company.records(name)
+        splits = Counter(record.get("split", "all") for record in records)
+        assert row and int(row[1]) == len(records), name
+        assert row[2] == ", ".join(f"{n} {split}" for split, n in splits.items()), name
+    for page in company.web_pages():
+        assert f"`{page}`" in text
     assert f"{len(company.documents())} documents" in text

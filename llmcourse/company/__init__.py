@@ -62,6 +62,21 @@ def documents() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def web_pages() -> dict[str, str]:
+    """Pages of the company's website as a scraper saved them: file name -> HTML, sorted by name.
+
+    Scripts, adverts and boilerplate stand in them, and one has wrongly decoded letters: this is
+    what pretraining data look like before cleaning.
+    """
+    root = resources.files(__name__).joinpath("web")
+    found = {
+        entry.name: entry.read_text(encoding="utf-8")
+        for entry in root.iterdir()
+        if entry.name.endswith(".html")
+    }
+    return dict(sorted(found.items()))
+
+
 def sections(document: str) -> dict[str, str]:
     """A Markdown document's headings, each with the text that stands under it."""
     found: dict[str, str] = {}

@@ -11,6 +11,8 @@ from llmcourse.data.records import decoded
 from llmcourse.errors import DataError
 
 KINDS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
+_BLOCKS = ("p", "div", "li", "tr", "br", "section", "article", "aside", "footer", "header", "form",
+           "table", "ul", "ol", "pre", "blockquote", "button", "label")  # fmt: skip
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
 
 
@@ -107,8 +109,11 @@ def _from_html(text: str) -> str:
         tag.decompose()
     for tag in soup(re.compile(r"^h[1-6]$")):
         tag.replace_with(f"\n\n# {tag.get_text(' ', strip=True)}\n\n")
-    for tag in soup(["p", "div", "li", "tr", "br", "section", "article"]):
-        tag.append("\n\n")
+    for tag in soup(_BLOCKS):
+        tag.insert_before("\n\n")
+        tag.insert_after("\n\n")
+    for tag in soup(["td", "th"]):
+        tag.append(" ")
     return soup.get_text()
 
 

@@ -156,3 +156,66 @@ def three_heights() -> None:
         "every step. Arrows lead from each floor down to the one it calls.",
         vector=True,
     )
+
+
+def from_zero_to_chat() -> None:
+    """Show where fine-tuning stands: after pretraining, before use, and again and again."""
+    figure, axes = _canvas(9.6, 3.2)
+    stages = (
+        ("nothing", "random weights", PALE, INK),
+        ("base model", "knows what text\nlooks like", PALE, ORANGE),
+        ("tuned model", "does what\nyou want", PALE, GREEN),
+    )
+    for column, (name, about, fill, colour) in enumerate(stages):
+        left = 2 + column * 37
+        _box(axes, left, 9, 18, 12, f"{name}\n\n{about}", colour, fill=fill)
+    steps = (
+        ("pretraining", "the web, unlabelled\nmonths, a data centre"),
+        ("fine-tuning", "your records\nminutes, this machine"),
+    )
+    for column, (name, about) in enumerate(steps):
+        left = 20 + column * 37
+        _arrow(axes, (left, 15), (left + 19, 15))
+        axes.text(left + 9.5, 19, name, ha="center", fontweight="bold")
+        axes.text(left + 9.5, 9.5, about, ha="center", fontsize=9)
+    axes.annotate(
+        "", xy=(81, 21), xytext=(90, 21),
+        arrowprops={"arrowstyle": "-|>", "color": "#555555", "connectionstyle": "arc3,rad=0.9"},
+    )  # fmt: skip
+    axes.text(85.5, 28.5, "again, with more\nor better records", ha="center", fontsize=9)
+    show(
+        figure,
+        "Figure. Fine-tuning starts from a base model, or from a tuned one.",
+        "Diagram from left to right. Nothing (random weights) becomes a base model by pretraining "
+        "on the unlabelled web in months in a data centre. The base model, which knows what text "
+        "looks like, becomes a tuned model, which does what you want, by fine-tuning on your "
+        "records in minutes on this machine. An arrow leads from the tuned model back to itself: "
+        "again, with more or better records.",
+        vector=True,
+    )
+
+
+def the_loop() -> None:
+    """Show that data, training and evaluation follow one another in a circle."""
+    figure, axes = _canvas(9.0, 3.0)
+    stages = (
+        ("1  prepare data", "where kinds of\nfine-tuning differ most", BLUE),
+        ("2  train", "much the same\nfor all kinds", ORANGE),
+        ("3  evaluate", "read answers,\ncount, compare", GREEN),
+    )
+    for column, (name, about, colour) in enumerate(stages):
+        left = 2 + column * 32
+        _box(axes, left, 13, 21, 11, f"{name}\n\n{about}", colour)
+        if column < 2:
+            _arrow(axes, (left + 21, 18.5), (left + 32, 18.5))
+    axes.plot([76.5, 76.5, 12.5, 12.5], [13, 6, 6, 8], color="#555555", linewidth=1.5)
+    _arrow(axes, (12.5, 7), (12.5, 13))
+    axes.text(44, 3, "mend the data, then once more", ha="center")
+    show(
+        figure,
+        "Figure. The loop. Each round mends the data by what the evaluation found.",
+        "Diagram of three boxes in a row: prepare data (where kinds of fine-tuning differ most), "
+        "train (much the same for all kinds), evaluate (read answers, count, compare). An arrow "
+        "leads from evaluate back to prepare data: mend the data, then once more.",
+        vector=True,
+    )

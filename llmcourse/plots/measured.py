@@ -101,6 +101,81 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
     show(figure, caption, f"Dot plot. {title}. " + "; ".join(said) + ".")
 
 
+def curve(
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    *,
+    caption: str,
+    labels: tuple[str, str],
+    level: tuple[str, float] | None = None,
+) -> None:
+    """Show numbers over steps, a line a series, each told apart by its dashes too.
+
+    Args:
+        lines: Name -> points (x, y).
+        title: Above the picture.
+        caption: Below it.
+        labels: Of the horizontal and the vertical axis, with units.
+        level: A name and a height for a thin line across, to compare with.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(7.2, 3.2)
+        said = []
+        for number, (name, points) in enumerate(lines.items()):
+            xs, ys = zip(*points, strict=True)
+            dashes = ("-", "--", ":", "-.")[number % 4]
+            axes.plot(xs, ys, dashes, color=_colour(name, list(lines)), linewidth=2, label=name)
+            said.append(f"{name}: from {ys[0]:.2f} at {xs[0]:g} to {ys[-1]:.2f} at {xs[-1]:g}")
+        if level:
+            axes.axhline(level[1], color="#777777", linewidth=1)
+            axes.text(axes.get_xlim()[1], level[1], level[0], ha="right", va="bottom")
+            said.append(f"thin line, {level[0]}: {level[1]:.2f}")
+        if len(lines) > 1:
+            axes.legend(frameon=False)
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.set_title(title, loc="left", fontweight="bold")
+    show(figure, caption, f"Line chart. {title}. " + "; ".join(said) + ".")
+
+
+def amounts(
+    values: Mapping[str, float], title: str, *, caption: str, label: str, logarithmic: bool = False
+) -> None:
+    """Show one bar an amount, with its number.
+
+    Args:
+        values: Name -> amount.
+        title: Above the picture.
+        caption: Below it.
+        label: Of the horizontal axis, with its unit.
+        logarithmic: True where the amounts differ by many times; each mark is then ten times
+            the one before.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_figure(7.2, 1.1 + 0.45 * len(values))
+        names = list(values)
+        for row, (name, value) in enumerate(values.items()):
+            axes.barh(row, value, color=_colour(name, names), height=0.75,
+                      hatch=_hatch(name, names), edgecolor="white")  # fmt: skip
+            axes.annotate(f"{value:,.4g}" if value < 1000 else f"{value:,.0f}", (value, row),
+                          xytext=(5, 0), textcoords="offset points", va="center")  # fmt: skip
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.set_xlim(1, max(values.values()) * 3e3)
+        else:
+            axes.set_xlim(0, max(values.values()) * 1.25)
+        axes.set_xlabel(label)
+        axes.set_title(title, loc="left", fontweight="bold")
+    said = "; ".join(f"{name}: {value:,.4g}" for name, value in values.items())
+    show(figure, caption, f"Bar chart. {title}. {said}.")
+
+
 def _colour(name: str, series: Sequence[str]) -> str:
     for role, colour in ROLE_COLOURS.items():
         if role in name.lower():
