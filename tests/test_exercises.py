@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmcourse import exercises
+from llmcourse import exercises, templates
 from llmcourse.errors import ExerciseError
 
 BY_NAME = {task.name: task for tasks in exercises._LESSONS.values() for task in tasks}
@@ -35,6 +38,10 @@ def by_loop(ids: list[int], end: int) -> list[int]:
     return kept
 
 
+def letters(text: str) -> str:
+    return " ".join(re.findall(r"[a-z]+", text.lower()))
+
+
 RIGHT = [
     ("00-1", 0.27), ("00-1", np.float32(0.27)), ("00-1", Fraction(27, 100)),
     ("00-1", np.array(0.268)),
@@ -46,7 +53,23 @@ RIGHT = [
     ("01-3", lambda ids, end: tuple(by_loop(ids, end))),
     ("01-3", lambda ids, end: np.array(by_loop(ids, end), dtype=int)),
     ("01-3", lambda ids, end: torch.tensor(by_loop(ids, end))),
+    ("02-1", lambda ids: [[a, b] for a, b in itertools.pairwise(ids)]),
+    ("02-1", lambda ids: torch.tensor([ids[:-1], ids[1:]]).T),
+    ("02-2", -math.log(1 / 256)), ("02-2", torch.tensor(5.545)),
+    ("02-3", {"route": "Reading", "slogan": "write", "mood": "extract", "minutes": "expansion "}),
+    ("03-1", lambda record: templates.render(record, "qa").prompt),
+    ("03-2", lambda answer, passage: [
+        n for n in re.findall(r"[0-9.]*[0-9]", answer)
+        if n not in re.findall(r"[0-9.]*[0-9]", passage)]),
+    ("03-3", [2, 4, 5]), ("03-3", ("5", "4", "2")),
+    ("04-1", lambda prompt, completion, end: np.array([-100] * len(prompt) + completion + [end])),
+    ("04-2", lambda rows, pad: torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad).long()),
+    ("04-3", lambda train, test: [
+        t for t in test if letters(t) in [letters(known) for known in train]]),
 ]  # fmt: skip
+NUMBER = re.compile(r"\d+(?:\.\d+)?").findall
+KINDS = {"route": "extraction", "slogan": "expansion", "mood": "extraction", "minutes": "expansion"}
 LAKE = "<<SYS>>\nBe brief.\n<</SYS>>"
 WRONG: list[tuple[str, Any, str]] = [
     ("00-1", 0.54, "That is float32"),
@@ -85,6 +108,83 @@ WRONG: list[tuple[str, Any, str]] = [
     ("01-3", lambda ids, end: [i for i in ids if i != end], "before the first"),
     ("01-3", lambda ids, end: ids[:2], "everything is kept"),
     ("01-3", lambda ids, end: str(ids), "before the first"),
+    ("02-1", lambda ids: list(zip(ids, ids, strict=True)), "Each id is read once"),
+    ("02-1", lambda ids: ids[1:], "Each id is read once"),
+    ("02-1", lambda ids: sorted({(a, b) for a, b in itertools.pairwise(ids)})[:1], "read once"),
+    ("02-2", 8, "base 2"),
+    ("02-2", math.log10(256), "base 10"),
+    ("02-2", 256, "perplexity"),
+    ("02-2", -math.log(256), "minus the logarithm"),
+    ("02-2", 1 / 256, "probability of the right"),
+    ("02-2", math.log(79), "This model has 256"),
+    ("02-2", 3.0, "equally likely"),
+    ("02-2", "5.545", "A number is wanted"),
+    ("02-3", KINDS | {"mood": "expansion"}, "one word comes out"),
+    ("02-3", KINDS | {"slogan": "extraction"}, "have to be made up"),
+    ("02-3", KINDS | {"minutes": "read"}, "a page of minutes"),
+    ("02-3", KINDS | {"route": "expansion"}, "name of one department"),
+    ("02-3", KINDS | {"route": ...}, "neither extraction nor expansion"),
+    ("02-3", {"route": "extraction"}, "keys route, slogan"),
+    ("03-1", lambda record: record["question"], "Blanks and line ends count"),
+    (
+        "03-1",
+        lambda record: templates.render({"question": record["question"]}, "qa").prompt,
+        "line of its own",
+    ),
+    (
+        "03-1",
+        lambda record: (
+            f"### Question:\n{record['question']}\n{record.get('input', '')}\n\n### Answer:\n"
+        ),
+        "Blanks and line ends count",
+    ),
+    (
+        "03-1",
+        lambda record: "### Question:\n{question}\n\n### Answer:\n".format(**record),
+        "line of its own",
+    ),
+    ("03-2", lambda answer, passage: [n for n in NUMBER(answer) if n not in passage], "another"),
+    (
+        "03-2",
+        lambda answer, passage: (
+            [n for n in re.findall(r"\d+", answer) if n not in re.findall(r"\d+", passage)][:9]
+            or None
+        ),
+        "Is the line with `return` missing?",
+    ),
+    ("03-2", lambda answer, passage: NUMBER(answer), "94 stands in the passage"),
+    ("03-2", lambda answer, passage: [], "99 does not stand"),
+    ("03-3", {2, 4}, "number that is not in the passage"),
+    ("03-3", {4, 5}, "breaks off"),
+    ("03-3", {2, 5}, "asks back"),
+    ("03-3", {1, 2, 4, 5}, "Pair 1 is in order"),
+    ("03-3", {7}, "none of them"),
+    ("03-3", "all", "set of numbers"),
+    ("04-1", lambda prompt, completion, end: prompt + completion + [end], "get -100"),
+    ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion, "get -100"),
+    ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion + [2], "passed in"),
+    ("04-2", lambda rows, pad: [[pad] * (3 - len(row)) + row for row in rows], "on the right"),
+    ("04-2", lambda rows, pad: rows, "length of the longest"),
+    ("04-2", lambda rows, pad: [row + [pad] * (3 - len(row)) for row in rows], "no padding"),
+    (
+        "04-2",
+        lambda rows, pad: [row + [0] * (max(map(len, rows)) - len(row)) for row in rows],
+        "passed in",
+    ),
+    ("04-3", lambda train, test: [t for t in test if t in train], "Capitals and the question"),
+    ("04-3", lambda train, test: [t for t in test if t not in train], "not in training"),
+    (
+        "04-3",
+        lambda train, test: [
+            t for t in test if t.lower().strip("?") in [k.lower().strip("?") for k in train]
+        ],
+        "Compare words only",
+    ),
+    (
+        "04-3",
+        lambda train, test: [t.lower() for t in test if letters(t) in map(letters, train)],
+        "stands in both",
+    ),
 ]
 
 
@@ -119,9 +219,9 @@ def test_not_tried_raised_and_the_printed_solution(
     task.solution()
     printed = capsys.readouterr().out
     space: dict[str, Any] = {}
-    if "=" in printed.split("\n")[0] or printed.startswith("def"):
+    if "=" in printed.split("\n")[0] or printed.startswith(("def", "import")):
         exec(printed, space)
-        answer = next(value for key, value in space.items() if key != "__builtins__")
+        answer = list(space.values())[-1]
     else:
         answer = eval(printed)
     assert task.check(answer).kind == "right"

@@ -1,0 +1,25 @@
+"""Exercises with `check()`, `hint()` and `solution()`, a module a lesson."""
+
+from __future__ import annotations
+
+from llmcourse.errors import ExerciseError
+from llmcourse.exercises import lesson00, lesson01, lesson02, lesson03, lesson04
+from llmcourse.exercises.base import Exercise, Outcome
+
+__all__ = ["Exercise", "Outcome", "lesson"]
+
+_LESSONS: dict[str, tuple[Exercise, ...]] = {
+    "00": lesson00.TASKS, "01": lesson01.TASKS, "02": lesson02.TASKS, "03": lesson03.TASKS,
+    "04": lesson04.TASKS,
+}  # fmt: skip
+
+
+def lesson(number: str) -> tuple[Exercise, ...]:
+    """The exercises of a lesson, in order.
+
+    Raises:
+        ExerciseError: the lesson has none.
+    """
+    if number not in _LESSONS:
+        raise ExerciseError(f"Lesson {number!r} has no exercises. Try {', '.join(_LESSONS)}.")
+    return _LESSONS[number]
