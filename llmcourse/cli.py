@@ -1,4 +1,4 @@
-"""The command line: doctor, prefetch, run, results, ask, lab.
+"""The command line: doctor, prefetch, run, results, ask, inspect, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -12,9 +12,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llmcourse import __version__, tiers
-from llmcourse.errors import CourseError, NotebookError, first_line
+from llmcourse.errors import CourseError, HubError, ModelNotInstalled, NotebookError, first_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,6 +109,17 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--temperature", type=float, default=0.0, help="default: 0, always the same")
     add_tier(sub)
 
+    sub = add("inspect", _inspect, "look at a data set: its sizes, and what is wrong with it")
+    sub.add_argument("file", metavar="FILE", help="records: .jsonl, .json, .csv, .tsv, .parquet")
+    sub.add_argument("--test", metavar="FILE", help="test records, which must not be in FILE")
+    sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
+    sub.add_argument("--model", metavar="NAME", help="whose tokens count (default: base), or none")
+    sub.add_argument("--longest", type=int, default=512, metavar="N", help="default: %(default)s")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON (default where it is piped)")
+    form.add_argument("--text", action="store_true", help="as text (default on a terminal)")
+    add_tier(sub)
+
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -179,6 +191,48 @@ def _ask(options: argparse.Namespace) -> int:
             f"(cut off after {answer.new_tokens} tokens; --tokens N allows more)", file=sys.stderr
         )
     return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from llmcourse import data
+
+    records, problems = data.load_records(options.file, schema=options.schema, strict=False)
+    test = options.test and data.load_records(options.test, schema=options.schema, strict=False)[0]
+    report = data.inspect(
+        records,
+        tokenizer=_tokenizer(options.model),
+        test=test,
+        longest=options.longest,
+        name=Path(options.file).name,
+        problems=problems,
+    )
+    rows = problems.to_dict("records")
+    if options.json or not (options.text or sys.stdout.isatty()):
+        import json
+
+        print(json.dumps(report.as_dict() | {"problems": rows}, indent=2, ensure_ascii=False))
+        return 0
+    for row in rows[:10]:
+        print(f"left out: {data.Problem(**row)}")
+    if len(rows) > 10:
+        print(f"left out: and {len(rows) - 10:,} more")
+    print(report.as_text())
+    return 0
+
+
+def _tokenizer(name: str | None) -> Any:
+    """The tokenizer of a model; None for words, as where the default is not installed."""
+    if name == "none":
+        return None
+    from llmcourse import models
+
+    try:
+        return models.load_tokenizer(name or "base")
+    except (ModelNotInstalled, HubError) as error:
+        if name:
+            raise
+        print(f"note: lengths are counted in words. {error}", file=sys.stderr)
+        return None
 
 
 def _lab(options: argparse.Namespace) -> int:

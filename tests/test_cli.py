@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from llmcourse import cli as cli_module
-from llmcourse import doctor, models
+from llmcourse import company, data, doctor, models
+from llmcourse.errors import DataError, ModelNotInstalled
 from tests.conftest import ROOT, Run
+from tests.test_data import BAD_FILES, BAD_LINES, GOOD, lines
 
-COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "lab")
+COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "inspect", "lab")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -28,7 +33,17 @@ def test_all_commands_are_listed(cli: Run) -> None:
     assert cli("--version").stdout.startswith("llmcourse 0.")
 
 
-@pytest.mark.parametrize("arguments", [(), ("asks",), ("ask",), ("run", "--tier", "huge")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("asks",),
+        ("ask",),
+        ("run", "--tier", "huge"),
+        ("inspect",),
+        ("inspect", "x", "--json", "--text"),
+    ],
+)
 def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...]) -> None:
     done = cli(*arguments)
     assert done.returncode == 2
@@ -50,6 +65,9 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
         (("prefetch", ""), {}, "There is no model ''"),
         (("results",), {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big' is not known"),
         (("ask", "Hi"), {"LLMCOURSE_MODELS": "both"}, "LLMCOURSE_MODELS='both' is not known"),
+        (("inspect", "nowhere.jsonl"), {}, "nowhere.jsonl: no such file"),
+        (("inspect", "README.md"), {}, "README.md is of the kind '.md'"),
+        (("inspect", "tests"), {}, "tests is a folder"),
         (("run", "77"), {}, "There is no lesson '77'"),
         (("run", "--notebooks", "nowhere"), {}, "There are no lessons in nowhere"),
     ],
@@ -126,6 +144,160 @@ def test_a_python_without_the_packages_is_told_which_one_to_use() -> None:
     assert done.returncode == 1
     assert "is missing in" in done.stderr and "python3 install.py" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- inspect -------------------------------------------------------------------------------------
+
+MESSY = Path(company.__path__[0]) / "messy.jsonl"
+MORE_LINES: list[bytes] = [
+    b'{"question": "Why?", "answer": NaN}\n',
+    b'{"question": {"text": "Why?"}, "answer": "So."}\n',
+    b'{"messages": []}\n',
+    b"\xff\xfe\n",
+    b"<html><script>alert(1)</script></html>\n",
+]
+
+
+@pytest.fixture
+def inspected(
+    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, dict, str]]:
+    """Inspect a file in this process: exit code, what was printed as JSON, what on stderr."""
+    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
+
+    def run(path: Path, *arguments: str) -> tuple[int, dict, str]:
+        code = cli_module.main(["inspect", str(path), "--json", "--model", "none", *arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return code, json.loads(out) if out else {}, err
+
+    return run
+
+
+@pytest.mark.parametrize("number", range(len(BAD_LINES) + len(MORE_LINES)))
+def test_inspect_lists_a_bad_line_and_looks_at_the_rest(
+    number: int, inspected: Callable, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.jsonl"
+    bad = [line for line, _, _ in BAD_LINES] + MORE_LINES
+    content = lines(GOOD) + bad[number] + lines(GOOD)
+    path.write_bytes(content)
+    code, report, err = inspected(path)
+    assert (code, err) == (0, "")
+    assert report["records"] == 2
+    assert [(row["source"], row["line"]) for row in report["problems"]] == [(str(path), 2)]
+    assert report["problems"][0]["problem"]
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES)
+def test_inspect_tells_what_is_wrong_with_a_file(
+    name: str, content: bytes, message: str, inspected: Callable, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    code, report, err = inspected(path)
+    if code == 0:  # some records can be used
+        assert message.split(": ")[-1] in report["problems"][0]["problem"]
+    else:
+        assert code == 1 and err.startswith("error: ") and message in err
+        assert len(err.splitlines()) == 1
+    assert path.read_bytes() == content
+
+
+def test_inspect_reads_what_only_looks_malformed(inspected: Callable, tmp_path: Path) -> None:
+    path = tmp_path / "bom.jsonl"
+    scripts = {"question": "Why?", "answer": "<script>alert(1)</script><p>So.</p>"}
+    path.write_bytes(b"\xef\xbb\xbf" + lines(GOOD) + b"\n\n" + lines(scripts))
+    code, report, err = inspected(path)
+    assert (code, err, report["problems"], report["records"]) == (0, "", [], 2)
+    assert {one["kind"]: one["count"] for one in report["findings"]}["html"] == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make links")
+def test_inspect_tells_of_a_loop_of_links(inspected: Callable, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b.jsonl")
+    (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
+    code, _, err = inspected(tmp_path / "a.jsonl")
+    assert code == 1 and "a.jsonl can't be read: " in err and len(err.splitlines()) == 1
+
+
+def test_inspect_tells_of_a_file_that_may_not_be_read(
+    inspected: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(lines(GOOD))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    code, _, err = inspected(path)
+    assert code == 1 and err == f"error: {path} can't be read: Permission denied.\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "holds no documents"), ("<script>x</script>", "hold no text")]
+)
+def test_folders_without_text_are_told(
+    content: str | None, message: str, inspected: Callable, tmp_path: Path
+) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    if content:
+        (folder / "a.html").write_text(content)
+    with pytest.raises(DataError, match=message):
+        data.from_documents(folder)
+    code, _, err = inspected(folder)
+    assert code == 1 and "is a folder. Records are read from" in err
+
+
+def test_inspect_prints_text_on_a_terminal_and_json_into_a_pipe(
+    cli: Run, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = MESSY.read_bytes()
+    piped = json.loads(cli("inspect", str(MESSY)).stdout)
+    assert piped["unit"] == "tokens" and len(piped["problems"]) == 20
+    assert piped["problems"][0] == {
+        "source": str(MESSY), "line": 30, "field": "answer", "problem": "blank"
+    }  # fmt: skip
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli_module.main(["inspect", str(MESSY), "--model", "none"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == f"left out: {MESSY}, line 30, field 'answer': blank"
+    assert out[10] == "left out: and 10 more"
+    assert out[11] == "messy.jsonl: 300 records, 8,863 words"
+    assert cli_module.main(["inspect", str(MESSY), "--model", "none", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == 300
+    assert MESSY.read_bytes() == before
+
+
+def test_inspect_compares_with_test_records(inspected: Callable, tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl"):
+        (tmp_path / name).write_bytes(lines(GOOD))
+    _, report, _ = inspected(tmp_path / "train.jsonl", "--test", str(tmp_path / "test.jsonl"))
+    assert {one["kind"]: one["count"] for one in report["findings"]}["leaked"] == 1
+    code, _, err = inspected(tmp_path / "train.jsonl", "--test", str(tmp_path / "no.jsonl"))
+    assert code == 1 and "no.jsonl: no such file" in err
+    code, _, err = inspected(tmp_path / "train.jsonl", "--longest", "0")
+    assert code == 1 and "longest=0 must be" in err
+    code, _, err = inspected(tmp_path / "train.jsonl", "--schema", "qa")
+    assert code == 1 and "no schema 'qa'" in err
+
+
+def test_inspect_counts_words_where_the_model_is_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def missing(name: str) -> None:
+        raise ModelNotInstalled(f"{name} is not installed.")
+
+    monkeypatch.setattr(models, "load_tokenizer", missing)
+    assert cli_module.main(["inspect", str(MESSY), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["unit"] == "words"
+    assert err == "note: lengths are counted in words. base is not installed.\n"
+    assert cli_module.main(["inspect", str(MESSY), "--model", "base"]) == 1
+    assert capsys.readouterr().err == "error: base is not installed.\n"
 
 
 def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch) -> None:

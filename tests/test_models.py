@@ -102,6 +102,26 @@ def test_the_two_roles_and_their_facts(base32: LoadedModel, chat32: LoadedModel)
     assert base32.dtype == torch.float32
 
 
+def test_a_tokenizer_can_be_had_without_the_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import transformers
+
+    monkeypatch.setattr(
+        transformers.AutoModelForCausalLM, "from_pretrained", lambda *_, **__: pytest.fail("read")
+    )
+    for asked, name in (("chat", SMOL), ("base", GEMMA)):
+        tokenizer = models.load_tokenizer(asked)
+        assert packaged.encode_check(tokenizer) == models.PACKAGED[name].known_ids
+        assert tokenizer.pad_token not in (None, tokenizer.eos_token)
+    with pytest.raises(UnknownModel, match="no model 'bsae'. Did you mean 'base'?"):
+        models.load_tokenizer("bsae")
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(CorruptModel, match="can't be read"):
+        models.load_tokenizer(str(tmp_path))
+
+
 # --- folders -------------------------------------------------------------------------------------
 
 

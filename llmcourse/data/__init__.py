@@ -1,6 +1,13 @@
-"""Records and documents: reading them, with every problem named."""
+"""Records and documents: reading them, looking at them, cleaning and splitting them."""
 
+from llmcourse.data.cleaning import STEPS, Cleaned, clean
 from llmcourse.data.documents import Passage, from_documents
+from llmcourse.data.findings import Finding
 from llmcourse.data.records import SCHEMAS, Problem, load_records
+from llmcourse.data.report import Report, inspect
+from llmcourse.data.splits import split
 
-__all__ = ["SCHEMAS", "Passage", "Problem", "from_documents", "load_records"]
+__all__ = [
+    "SCHEMAS", "STEPS", "Cleaned", "Finding", "Passage", "Problem", "Report", "clean",
+    "from_documents", "inspect", "load_records", "split",
+]  # fmt: skip

@@ -7,6 +7,8 @@ then on a load takes seconds and needs no network. What the hub says is in `mode
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "check_memory", "convert", "converted_path",
-    "is_converted", "load", "part_paths", "prefetch", "resolve",
+    "is_converted", "load", "load_tokenizer", "part_paths", "prefetch", "resolve",
 ]  # fmt: skip
 
 ROLES = ("base", "chat")
@@ -128,9 +130,41 @@ def load(
     place = _place(name)
     with quiet():
         model, tokenizer = _from_pretrained(place, name, where, kind)
-    _choose_padding(model, tokenizer)
+    _choose_padding(tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
     template = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
     return LoadedModel(model, tokenizer, name, template)
+
+
+def load_tokenizer(role_or_name: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer alone, with the padding that `load` chooses; no weights are read.
+
+    Args:
+        role_or_name: See `load`.
+
+    Raises:
+        UnknownModel, ModelNotInstalled, CorruptModel, HubError, NoSpace: see `load`.
+    """
+    name = resolve(str(role_or_name))
+    place = _place(name)
+    with quiet(), _told(place, name):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    _choose_padding(tokenizer)
+    return tokenizer
+
+
+@contextmanager
+def _told(place: Path | str, name: str) -> Iterator[None]:
+    """Say what a failed load means, in our own errors."""
+    try:
+        yield
+    except CourseError:
+        raise
+    except Exception as error:  # a damaged folder fails in as many ways as there are bytes
+        raise _load_error(place, name, error) from error
 
 
 def _device(named: torch.device | str) -> torch.device:
@@ -189,7 +223,7 @@ def _from_pretrained(
 
     # Said aloud in every call: left unsaid, transformers asks, and a "y" would run their code.
     no_code = {"trust_remote_code": False}
-    try:
+    with _told(place, name):
         config = AutoConfig.from_pretrained(place, **no_code)
         check_memory(config, name, device, dtype)
         tokenizer = AutoTokenizer.from_pretrained(place, **no_code)
@@ -204,10 +238,6 @@ def _from_pretrained(
                 f"or of another shape, {lost[0]} among them. Copy or make the folder again."
             )
         return model.to(device).eval(), tokenizer
-    except CourseError:
-        raise
-    except Exception as error:  # a damaged folder fails in as many ways as there are bytes
-        raise _load_error(place, name, error) from error
 
 
 def _load_error(place: str | Path, name: str, error: Exception) -> CourseError:
@@ -263,7 +293,7 @@ def check_memory(config: Any, name: str, device: torch.device, dtype: torch.dtyp
         )
 
 
-def _choose_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _choose_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the tokenizer a padding token other than end-of-sequence, where there is one.
 
     With padding equal to end-of-sequence, training masks the very token that teaches a model
@@ -274,8 +304,6 @@ def _choose_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
         usual = ("<pad>", "<|padding|>", "<|endoftext|>", tokenizer.unk_token)
         usable = (t for t in usual if t in vocabulary and t != tokenizer.eos_token)
         tokenizer.pad_token = next(usable, tokenizer.eos_token)
-    model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
 
 
 def prefetch(names: list[str] | None = None) -> dict[str, str]:

@@ -1,0 +1,260 @@
+"""Trouble that can be seen in the text itself: personal data, left-over HTML, wrong encoding.
+
+Patterns find what has a form: addresses, numbers, tags. Names of people have none, so they are
+not found here.
+"""
+
+from __future__ import annotations
+
+import html.entities
+import re
+from collections.abc import Collection, Iterator
+from functools import cache
+from typing import Any
+
+PERSONAL = ("e-mail", "card", "IBAN", "phone", "IP", "date of birth", "address")
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
+_YEAR = r"(?:19|20)\d\d"
+_DATE = (
+    rf"(?:\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? {_YEAR}"
+    rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? {_YEAR}"
+    rf"|\d{{1,2}}[./-]\d{{1,2}}[./-]{_YEAR}|{_YEAR}-\d\d-\d\d)"
+)
+_STREET = (
+    "Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Close|Court|Way|Place|Square|Terrace|Crescent|"
+    "Boulevard|Blvd|Gardens|Row|Hill|Mews|Quay"
+)
+_FORMS: dict[str, re.Pattern[str]] = {
+    "e-mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
+    "card": re.compile(
+        r"(?<![\w.-])(?:(?:\d{4}[ -]){3}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,16})(?![\w-])"
+    ),
+    "IBAN": re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
+    "phone": re.compile(
+        r"(?<![\w.,+-])(?:\+\d[\d ().-]{6,20}\d|\(?0\d{2,5}\)?(?:[ /-]\d{3,8}){1,3}"
+        r"|0\d(?:[ .]\d\d){4}|(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-.]\d{4}"
+        r"|(?<=phone )\d[\d /-]{4,14}\d|(?<=phone: )\d[\d /-]{4,14}\d"
+        r"|(?<=tel )\d[\d /-]{4,14}\d|(?<=tel\. )\d[\d /-]{4,14}\d|(?<=tel: )\d[\d /-]{4,14}\d)"
+        r"(?![\w-])",
+        re.IGNORECASE,
+    ),
+    "IP": re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)"),
+    "date of birth": re.compile(
+        rf"\b(?:born|date of birth|d\.?o\.?b\.?|birthday)(?: on| is|:)? ?{_DATE}", re.IGNORECASE
+    ),
+    "address": re.compile(
+        rf"(?<![\w.,-])\d{{1,5}}[a-zA-Z]?,? (?:[A-Z][\w'’-]{{1,30}} ){{1,3}}(?:{_STREET})\b"
+        r"|\b[A-ZÄÖÜ]\w{2,30}(?:straße|strasse|str\.|gasse|allee) \d{1,4}[a-z]?\b"
+        r"|(?<![\w.,-])\d{1,4},? (?:rue|avenue|boulevard|chemin|impasse) [\w'’-]{1,30}"
+        r"(?: [A-ZÀ-Ý][\w'’-]{1,30})*"
+    ),
+}
+# What stands before a number that is no telephone's: "order 0123 456 789".
+_NUMBERED = re.compile(
+    r"(?:order|case|part|serial|invoice|ref(?:erence)?|article|item|ticket|parcel|tracking|model)"
+    r"s?(?: number| no)?[.:#]? ?#?\(?$",
+    re.IGNORECASE,
+)
+_VERSION = re.compile(r"(?:version|release|firmware|latch|update|\bv)\.? ?$", re.IGNORECASE)
+
+
+def personal(text: str, keep: Collection[str] = ()) -> list[tuple[int, int, str]]:
+    """Where `text` holds personal data, as (start, end, kind of `PERSONAL`), from left to right.
+
+    Args:
+        text: Where to look.
+        keep: Pieces that may stay, such as the company's own "@ferrowick.example": what contains
+            one of them is passed over.
+    """
+    if not ("@" in text or re.search(r"\d", text)):
+        return []
+    found: list[tuple[int, int, str]] = []
+    kept = [piece.lower() for piece in keep]
+    for kind, form in _FORMS.items():
+        if kind == "e-mail" and "@" not in text:
+            continue
+        for match in form.finditer(text):
+            start, end = match.span()
+            taken = any(start < other and end > begin for begin, other, _ in found)
+            if taken or any(piece in match[0].lower() for piece in kept):
+                continue
+            if _is_one(kind, match[0], text[max(0, start - 30) : start]):
+                found.append((start, end, kind))
+    return sorted(found)
+
+
+def _is_one(kind: str, piece: str, before: str) -> bool:
+    """Whether what has the form of personal data is some: check sums, ranges, the words before."""
+    digits = re.sub(r"\D", "", piece)
+    if kind == "card":
+        return _is_card(piece, digits)
+    if kind == "IBAN":
+        letters = re.sub(r"\s", "", piece)
+        turned = letters[4:] + letters[:4]
+        return int("".join(str(int(sign, 36)) for sign in turned)) % 97 == 1
+    if kind == "phone":
+        return 7 <= len(digits) <= 15 and not _NUMBERED.search(before)
+    if kind == "IP":
+        parts = [int(part) for part in piece.split(".")]
+        usual = parts[0] not in (0, 127, 255) and max(parts) <= 255 and len(piece) >= 8
+        return usual and not _VERSION.search(before)
+    return True
+
+
+def _is_card(piece: str, digits: str) -> bool:
+    """Digits in groups of four as on a card, or a number whose check digit is right.
+
+    The check is Luhn's (US patent 2,950,048, 1960). One number in ten passes by chance, and a
+    mistyped card fails, so four groups of four that begin like a card's count without it.
+    """
+    if digits[0] not in "3456":
+        return False
+    doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
+    right = sum(n - 9 if n > 9 else n for n in doubled) % 10 == 0
+    return right or bool(re.fullmatch(r"(?:\d{4}[ -]){3}\d{1,4}", piece))
+
+
+def masked(text: str, keep: Collection[str] = ()) -> str:
+    """`text` with each piece of personal data replaced by its kind, such as "[e-mail]"."""
+    pieces, last = [], 0
+    for start, end, kind in personal(text, keep):
+        pieces += [text[last:start], f"[{kind}]"]
+        last = end
+    return "".join([*pieces, text[last:]])
+
+
+# --- HTML -----------------------------------------------------------------------------------------
+
+_BLOCKS = (
+    "p|div|br|li|ul|ol|tr|table|h[1-6]|section|article|header|footer|blockquote|pre|hr|dl|dd|dt"
+)
+_TAGS = (
+    f"{_BLOCKS}|a|abbr|b|body|button|code|em|font|form|head|html|i|iframe|img|input|label|link|"
+    "meta|nav|noscript|option|script|select|small|span|strong|style|sub|sup|svg|tbody|td|textarea|"
+    "th|thead|title|u|video"
+)
+_VALUE = r"""(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+)"""
+_TAG = re.compile(
+    rf"<(?P<close>/?)(?P<name>{_TAGS})(?P<attributes>(?:\s+[a-z_:@][\w:.@-]*\s*=\s*{_VALUE})*)"
+    r"\s*/?>|<!--.*?-->|<!doctype[^<>]*>",
+    re.IGNORECASE | re.DOTALL,
+)
+_ENTITY = re.compile(r"&(?:#\d{2,7}|#x[\da-f]{2,6}|[a-z][a-z\d]{1,7});", re.IGNORECASE)
+_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
+_VOID = ("br", "hr", "img", "input", "link", "meta")
+
+
+@cache
+def _entities() -> frozenset[str]:
+    """The names of entities that stand for letters and signs of print, not for mathematics."""
+    codes = html.entities.name2codepoint.items()
+    prints = {name for name, code in codes if code < 0x100 or 0x2000 <= code < 0x2070}
+    return frozenset(prints - {"not"} | {"euro", "trade", "bull", "apos", "rarr", "larr"})
+
+
+def markup(text: str) -> list[tuple[int, int]]:
+    """Where `text` holds tags and entities of HTML that are meant as markup.
+
+    "a < b", "if x<y and y>z" and `List<int>` are none. Neither is what stands in backticks, as
+    code does in Markdown. A tag alone counts where it can't be anything else: it is closed, has
+    attributes, needs no end (<br>), or begins a line.
+    """
+    if not ("<" in text or "&" in text):
+        return []
+    code = [match.span() for match in _CODE.finditer(text)] if "`" in text else []
+    tags = [match for match in _TAG.finditer(text) if not _inside(match.start(), code)]
+    closed = {match["name"].lower() for match in tags if match["close"]}
+    opened = {match["name"].lower() for match in tags if match["name"] and not match["close"]}
+    found = [match.span() for match in tags if _is_tag(match, text, opened, closed)]
+    for match in _ENTITY.finditer(text):
+        name = match[0][1:-1]
+        if (name[0] == "#" or name in _entities()) and not _inside(match.start(), code):
+            found.append(match.span())
+    return sorted(found)
+
+
+def _inside(place: int, spans: list[tuple[int, int]]) -> bool:
+    return any(start <= place < end for start, end in spans)
+
+
+def _is_tag(match: re.Match[str], text: str, opened: set[str], closed: set[str]) -> bool:
+    name = (match["name"] or "").lower()
+    if not name or name in _VOID or match["attributes"]:
+        return True
+    if match["close"]:
+        return name in opened or text[match.end() :].strip() == ""
+    begins = match.start() == 0 or text[match.start() - 1] == "\n"
+    return name in closed or begins
+
+
+def without_markup(text: str) -> str:
+    """The readable text of `text`, which holds HTML; scripts and styles are left out.
+
+    What `markup` does not take for HTML is escaped first, so that the parser leaves it alone.
+    """
+    from bs4 import BeautifulSoup
+
+    if not (spans := markup(text)):
+        return text
+    soup = BeautifulSoup("".join(_escaped(text, spans)), "html.parser")
+    for tag in soup(["script", "style", "head", "noscript"]):
+        tag.decompose()
+    for tag in soup(re.compile(rf"^(?:{_BLOCKS})$")):
+        tag.append("\n")
+    plain = re.sub(r"[ \t\xa0]*\n[ \t\xa0]*", "\n", soup.get_text())
+    return re.sub(r"\n{3,}", "\n\n", plain).strip()
+
+
+def _escaped(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:
+    last = 0
+    for start, end in [*spans, (len(text), len(text))]:
+        if start < last:  # an entity within a tag's attribute
+            continue
+        yield html.escape(text[last:start], quote=False)
+        yield text[start:end]
+        last = end
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+
+
+def garbled(text: str) -> str:
+    """What is wrong with the encoding of `text`, in a word or two; "" where nothing is.
+
+    Text decoded with the wrong encoding is told by `ftfy` from sequences that no language has.
+    """
+    if text.isascii():
+        return "control characters" if _CONTROL.search(text) else ""
+    if "\ufffd" in text:
+        return "lost characters"
+    from ftfy.badness import is_bad
+
+    if is_bad(text):
+        return "wrongly decoded"
+    return "control characters" if _CONTROL.search(text) else ""
+
+
+@cache
+def _mending() -> Any:
+    """Mends wrong decoding and control characters and leaves all else, quotes above all."""
+    from ftfy import TextFixerConfig
+
+    return TextFixerConfig(
+        unescape_html=False, fix_latin_ligatures=False, fix_character_width=False,
+        uncurl_quotes=False, fix_line_breaks=False, normalization=None, explain=False,
+    )  # fmt: skip
+
+
+def ungarbled(text: str) -> str:
+    """`text` decoded rightly and without control characters, where `garbled` finds fault.
+
+    Lost characters (U+FFFD) can't be brought back and stay.
+    """
+    if not garbled(text):
+        return text
+    from ftfy import fix_text
+
+    return _CONTROL.sub("", fix_text(text, _mending()))

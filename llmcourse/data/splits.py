@@ -1,0 +1,113 @@
+"""Splitting records into train, validation and test, so that the test measures what it should.
+
+What belongs together stays together: a question that is trained on is not tested.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.data import alike
+from llmcourse.errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+def split(
+    dataset: Any,
+    shares: Mapping[str, float] = SHARES,
+    *,
+    group: str | None = None,
+    seed: int = 0,
+) -> DatasetDict:
+    """Split records into named parts, the same on every machine and in whatever order they are.
+
+    Groups are put in the order of the SHA-256 of seed and group, and each goes to the part that
+    lacks the largest share of its records. A group too large for the smallest part is placed
+    before the others, so that the parts come as close to their shares as whole groups allow.
+
+    Args:
+        dataset: What `load_records` gives, or whatever it takes.
+        shares: Name of each part -> its share; they sum to 1.
+        group: A column whose equal values stay together. None keeps together what asks the same:
+            questions (with their input) equal but for case, blanks and punctuation.
+        seed: Another number gives another split.
+
+    Raises:
+        SettingError: the shares are not positive or don't sum to 1.
+        DataError: the records can't be read, there is no such column, or a part would be empty.
+    """
+    from datasets import DatasetDict
+
+    _check(shares)
+    records = alike.as_records(dataset)
+    members: dict[str, list[int]] = {}
+    for place, name in enumerate(_groups(records, group)):
+        members.setdefault(name, []).append(place)
+    if len(members) < len(shares):
+        raise DataError(
+            f"{len(records)} records in {len(members)} group(s) can't fill {len(shares)} parts "
+            f"({', '.join(shares)}): a group is not torn apart."
+        )
+    targets = {name: share * len(records) for name, share in shares.items()}
+    parts = _shared_out(members, targets, seed)
+    for name, places in parts.items():
+        if not places:
+            raise DataError(
+                f"The part {name!r} would be empty: its share of {len(records)} records is "
+                f"{targets[name]:.1f}, and the groups are too large or too few. Give it a larger "
+                f"share, or use more records."
+            )
+    found = DatasetDict({name: records.select(sorted(places)) for name, places in parts.items()})
+    found.source = records  # the parts read the files behind it, which go when it does
+    return found
+
+
+def _check(shares: Mapping[str, float]) -> None:
+    wrong = {name: share for name, share in shares.items() if not share > 0}
+    if wrong or abs(sum(shares.values()) - 1) > 1e-6:
+        told = ", ".join(f"{name} {share}" for name, share in shares.items()) or "none"
+        raise SettingError(f"The shares must be above 0 and sum to 1; they are: {told}.")
+
+
+def _groups(records: Dataset, group: str | None) -> Iterator[str]:
+    """The name of the group that each record belongs to, in their order."""
+    if group is not None and group not in records.column_names:
+        there = ", ".join(records.column_names)
+        raise DataError(f"There is no column {group!r} to group by. There are: {there}.")
+    names = [group] if group is not None else list(alike.fields(records))
+    for batch in records.select_columns(names).iter(1000):
+        for row in zip(*batch.values(), strict=True):
+            if group is not None:
+                yield str(row[0])
+            else:
+                yield alike.wording(alike.asked(dict(zip(names, row, strict=True))))
+
+
+def _shared_out(
+    members: Mapping[str, list[int]], targets: Mapping[str, float], seed: int
+) -> dict[str, list[int]]:
+    """Each part's records, whole groups of them."""
+
+    def order(name: str) -> tuple[int, str]:
+        size = len(members[name])
+        early = size if size > min(targets.values()) else 0
+        digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).hexdigest()
+        return -early, digest
+
+    parts: dict[str, list[int]] = {name: [] for name in targets}
+    for group in sorted(members, key=order):
+        size = len(members[group])
+        lacking = {name: target - len(parts[name]) for name, target in targets.items()}
+        fitting = [name for name in targets if lacking[name] >= size]
+        if fitting:
+            chosen = max(fitting, key=lambda name: lacking[name] / targets[name])
+        else:
+            chosen = max(targets, key=lacking.__getitem__)
+        parts[chosen] += members[group]
+    return parts

@@ -1,0 +1,85 @@
+"""What `data.inspect` found, as a picture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.plots.base import BLUE, INK, ORANGE, PURPLE, STYLE, new_figure, show, table
+
+if TYPE_CHECKING:
+    from llmcourse.data import Report
+
+COLOURS = {"prompt": (BLUE, None), "answer": (ORANGE, "///"), "text": (BLUE, None)}
+
+
+def inspection(report: Report) -> None:
+    """Show how long the records are and how many have which trouble; then the label balance.
+
+    Args:
+        report: What `data.inspect` gave.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        figure, (left, right) = new_figure(9.6, 1.2 + 0.2 * len(report.findings), columns=2)
+        _lengths(left, report)
+        _findings(right, report)
+    caption = (
+        f"Figure. {report.name}: how long the {report.records:,} records are, and how many have "
+        f"which trouble."
+    )
+    show(figure, caption, _told(report))
+    rows = [
+        [column, value or "(blank)", f"{count:,}", f"{100 * count / report.records:.1f} %"]
+        for column, values in report.labels.items()
+        for value, count in values.items()
+    ]
+    if rows:
+        table(rows, ["column", "value", "records", "share"], caption="How the labels are balanced.")
+
+
+def _lengths(axes: Any, report: Report) -> None:
+    for part, of in report.lengths.items():
+        colour, hatch = COLOURS[part]
+        axes.stairs(
+            of.counts, of.edges, fill=True, color=colour, alpha=0.35, hatch=hatch, label=part
+        )
+        axes.stairs(of.counts, of.edges, color=colour, linewidth=1.5)
+    edge = max(of.edges[-1] for of in report.lengths.values())
+    if report.longest <= 1.5 * edge:
+        axes.axvline(report.longest, color=INK, linestyle="--", linewidth=1.2)
+        height = axes.get_ylim()[1]
+        axes.text(report.longest, height, f"both at most {report.longest:,} ", va="top", ha="right")
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"length in {report.unit}")
+    axes.set_ylabel("records")
+    axes.set_title("Lengths", loc="left", fontweight="bold")
+    axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+
+
+def _findings(axes: Any, report: Report) -> None:
+    counts = [one.count for one in report.findings]
+    axes.barh(range(len(counts)), counts, color=PURPLE, hatch="...", edgecolor="white")
+    most = max(counts, default=0) or 1
+    for place, count in enumerate(counts):
+        axes.text(count + 0.02 * most, place, f"{count:,}", va="center")
+    axes.set_yticks(range(len(counts)), [one.kind for one in report.findings])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.2 * most)
+    axes.set_xlabel("records")
+    axes.set_title("Trouble", loc="left", fontweight="bold")
+
+
+def _told(report: Report) -> str:
+    """The picture in words."""
+    sizes = "; ".join(
+        f"{part}: from {of.minimum:,} to {of.maximum:,} {report.unit}, half of them up to "
+        f"{of.median:,.0f} and 95 % up to {of.p95:,.0f}"
+        for part, of in report.lengths.items()
+    )
+    counts = ", ".join(f"{one.kind} {one.count:,}" for one in report.findings)
+    return (
+        f"Two charts of {report.records:,} records. Left, histograms of their lengths: {sizes}; "
+        f"a record is overlong above {report.longest:,}. Right, bars for the trouble found: "
+        f"{counts}."
+    )

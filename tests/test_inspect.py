@@ -1,0 +1,410 @@
+"""Each kind of trouble is found where it is, and nothing is found where it only looks like it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from llmcourse import company, data, models, plots
+from llmcourse.data import alike, findings, measuring, patterns
+from llmcourse.errors import DataError, NoSpace, SettingError
+
+GOOD = {"question": "Where is the station?", "answer": "Behind the market hall, on the left."}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return models.load_tokenizer("base")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def told(kind: str, *records: dict, **options: Any) -> data.Finding:
+    report = data.inspect(list(records), **options)
+    return next(one for one in report.findings if one.kind == kind)
+
+
+def asks(question: str, answer: str = "It is so, and we are glad to say it.") -> dict:
+    return {"question": question, "answer": answer}
+
+
+# --- what a text shows ---------------------------------------------------------------------------
+
+TROUBLE = [
+    ("e-mail", "Write to tamsin.orrell+shop@post.example today."),
+    ("card", "Yours, P. Quarrie, card 4000 1234 5678 9010"),
+    ("card", "Paid with 4111111111111111."),
+    ("card", "Paid with 3782 822463 10005."),
+    ("IBAN", "To GB82 WEST 1234 5698 7654 32, please."),
+    ("IBAN", "DE89370400440532013000"),
+    ("phone", "Ilse Fenn, telephone 05550 143 277"),
+    ("phone", "Ring +44 20 7946 0958 after six."),
+    ("phone", "Call (555) 123-4567 or 555-123-4567."),
+    ("phone", "Appelez le 01 23 45 67 89."),
+    ("IP", "It came from 203.0.113.77 at night."),
+    ("date of birth", "Dora Whitlam, born 3 May 1971"),
+    ("date of birth", "Date of birth: 1971-05-03"),
+    ("address", "Mr B. Askew, 14 Weir Lane, Aldermere"),
+    ("address", "Sie wohnt in der Lindenstraße 12."),
+    ("address", "Il habite 12 rue Victor Hugo."),
+    ("html", "<p>It is open.</p>"),
+    ("html", "It is open.<br/>&nbsp;"),
+    ("html", "<div class='answer'>Open</div>"),
+    ("html", "Salt &amp; pepper"),
+    ("html", "It&#39;s open"),
+    ("html", "<script>alert(1)</script>Open"),
+    ("encoding", "It is so â€“ thank you."),
+    ("encoding", "Das CafÃ© ist offen."),
+    ("encoding", "Das Caf\ufffd ist offen."),
+    ("encoding", "It is\x07 open."),
+]
+INNOCENT = [
+    "Order number 0123 456 789 has left us; case W-51839, parcel O-66214.",
+    "The part number is WD2-F-096 and the serial number begins KV27.",
+    "Version 10.12.14.16 and Latch 5.2.4 came in 2019, 2020, 2021 and 2022.",
+    "In the years 2019 2020 2021 2022 we sold 12,345,678 pieces.",
+    "It is open from 8.40 to 12.10, on 19 November 2024 and in 1914-1918.",
+    "Localhost is 127.0.0.1, and 1.2.3.4 is a section; 999.888.777.666 is nothing.",
+    "He gave @home 5 stars, at 3.14 on average; a@b is no address.",
+    "She was born in 1971. The company was born again on Monday.",
+    "It takes 14 working days and 3 long ways; page 12, lane 7.",
+    "Account XX00 WEST 1234 5698 7654 32 has a wrong check sum.",
+    "If a < b and c > d, or if x<y and y>z, then List<int> and Map<String, Option>.",
+    "vector<b> holds b; use `<p>Text</p>` for a paragraph, and `&amp;` for &.",
+    "```html\n<p>Hello</p>\n```",
+    "AT&T; R&D; p = &sum; ?a=1&copy=2 <|im_start|> <s>[INST] <unk>",
+    "« Voilà l’été », dit-il – “naïve” café, £5, 31 °C ± 2, ½ … 🎉 👩‍🚒 Ærø Łódź",
+    "Привет, мир. 你好，世界。 مرحبا بالعالم",
+    "def area(r):\n\treturn 3.14 * r ** 2  # a & b | c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "text"), TROUBLE)
+def test_trouble_in_a_text_is_found(kind: str, text: str) -> None:
+    finding = told(kind, GOOD, asks("Where is it?", text))
+    assert finding.count == 1
+    number, excerpt = finding.examples[0]
+    assert number == 2 and 0 < len(excerpt) <= 80
+
+
+@pytest.mark.parametrize("text", INNOCENT)
+def test_what_only_looks_like_trouble_is_not(text: str) -> None:
+    assert patterns.personal(text) == []
+    assert [text[start:end] for start, end in patterns.markup(text)] == []
+    assert patterns.garbled(text) == ""
+
+
+def test_personal_data_is_masked_in_excerpts() -> None:
+    secrets = [text for kind, text in TROUBLE if kind in patterns.PERSONAL]
+    report = data.inspect([asks(text, text) for text in secrets])
+    shown = json.dumps(report.as_dict(), ensure_ascii=False) + report.as_text()
+    for text in secrets:
+        for start, end, _ in patterns.personal(text):
+            assert text[start:end] not in shown
+    assert "[e-mail]" in shown and "[card]" in shown
+
+
+def test_what_is_ones_own_can_be_kept() -> None:
+    text = "Write to help@ferrowick.example or to me@post.example, 11 Quillon Lane."
+    assert patterns.masked(text, ["@ferrowick.example", "quillon lane"]) == (
+        "Write to help@ferrowick.example or to [e-mail], 11 Quillon Lane."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 " * 200_000, "1." * 200_000, "a@" * 200_000, "+1 (" * 100_000, "<p " * 100_000,
+     "&amp" * 100_000, "A1" * 200_000, "<b a=" * 50_000, "0123 " * 80_000, "1 A" * 100_000,
+     "`" * 300_001, "1234567890" * 40_000],
+)  # fmt: skip
+def test_patterns_take_time_in_proportion(text: str) -> None:
+    start = time.perf_counter()
+    patterns.personal(text), patterns.markup(text)
+    assert time.perf_counter() - start < 10
+
+
+# --- what records show together ------------------------------------------------------------------
+
+
+def test_blank_and_overlong() -> None:
+    assert told("blank", GOOD, asks(" "), asks("Why?", "\n")).count == 2
+    assert told("blank", GOOD, {**GOOD, "input": ""}).count == 0
+    words = asks("one two three", "four five")
+    assert told("overlong", words, longest=4).count == 1
+    assert told("overlong", words, longest=5).count == 0
+    assert data.inspect([{"text": "a b c"}, {"text": ""}]).count("blank") == 1
+
+
+def test_duplicates_are_counted_without_the_first() -> None:
+    again = [GOOD, asks("Why?"), GOOD, {**GOOD, "answer": GOOD["answer"] + "  "}]
+    finding = told("duplicates", *again)
+    assert finding.count == 2 and [number for number, _ in finding.examples] == [3, 4]
+    assert "1 of them repeated" in finding.what
+    assert told("duplicates", GOOD, {**GOOD, "input": "In Ghent."}).count == 0
+
+
+def test_repeated_questions_and_contradictions() -> None:
+    loud = {**GOOD, "question": GOOD["question"].upper().replace("?", " ??")}
+    other = {**GOOD, "answer": "In front of the bridge."}
+    for records, repeated, contradictions in (
+        ([GOOD, loud], 1, 0), ([GOOD, other], 0, 1), ([GOOD, GOOD], 0, 0), ([loud, other], 0, 1),
+        ([asks("What is 3 + 4?", "7"), asks("What is 3 - 4?", "-1")], 0, 0),
+        ([asks("Is 3.5 right?", "Yes."), asks("Is 35 right?", "No.")], 0, 0),
+        ([{**GOOD, "input": "In Ghent."}, {**other, "input": "In Bruges."}], 0, 0),
+        ([asks("", "One."), asks("", "Two.")], 0, 0),
+    ):  # fmt: skip
+        report = data.inspect(records)
+        assert report.count("repeated questions") == repeated, records
+        assert report.count("contradictions") == contradictions, records
+
+
+LONG = (
+    "The round shade of the reading lamp has a width of twelve centimetres and can be taken off "
+    "by hand once the lamp is cold, which takes about a quarter of an hour in most rooms."
+)
+
+
+def test_near_duplicates_are_checked_on_the_texts() -> None:
+    near = asks("How wide is the shade?", LONG.replace("about a quarter", "nearly a quarter"))
+    far = asks("How wide is the shade?", "Nobody has measured it. " + LONG[:60])
+    first = asks("How wide is the shade in all?", LONG)
+    assert told("near-duplicates", first, near).examples[0][0] == 2
+    assert told("near-duplicates", first, near).count == 1
+    assert told("near-duplicates", first, far).count == 0
+    assert told("near-duplicates", first, first).count == 0
+    runs = [alike.runs(text) for text in ("a b c d e", "a b c d f")]
+    assert alike.overlap(*runs) == 0.5 and alike.overlap(set(), set()) == 0
+
+
+def test_minhash_finds_nearly_all_that_overlap() -> None:
+    """Of pairs that overlap by 0.8 or more, the bands miss less than one in a hundred."""
+    import numpy as np
+
+    dice = np.random.default_rng(0)
+    first, second = [], []
+    for _ in range(300):
+        words = [f"w{n}" for n in dice.integers(0, 10**6, 60)]
+        first.append(" ".join(words))
+        words[int(dice.integers(3, 57))] = "other"
+        words[-1] = "end"
+        second.append(" ".join(words))
+    lowest = min(
+        alike.overlap(alike.runs(a), alike.runs(b)) for a, b in zip(first, second, strict=True)
+    )
+    assert 0.7 < lowest < 0.9
+    shared = (alike.bands(first) == alike.bands(second)).any(axis=1)
+    assert shared.mean() > 0.97
+    assert not (alike.bands(first) == alike.bands(second[::-1])).any(axis=1)[:100].any()
+
+
+def test_a_bucket_of_many_is_not_compared_all_with_all() -> None:
+    import numpy as np
+
+    first, second, cut = alike.candidates([np.zeros(5000, dtype=np.int64)])
+    assert len(first) < 10_000 and not cut
+    assert set(second.tolist()) == set(range(1, 5000))
+    assert told("near-duplicates", *(asks(f"{LONG} {n}") for n in range(300))).count == 299
+
+
+def test_leaks_from_the_test_into_the_data() -> None:
+    train = [GOOD, asks(LONG), asks("How much is it?")]
+    test = [asks("where is THE station"), asks(LONG[:-8] + "a house."), asks("Is it far?")]
+    report = data.inspect(train, test=test)
+    assert (report.count("leaked"), report.count("nearly leaked")) == (1, 1)
+    found = {one.kind: one.examples for one in report.findings}
+    assert found["leaked"][0][0] == 1 and found["nearly leaked"][0][0] == 2
+    clean = data.inspect(train, test=[asks("Is it far?"), asks("", "Nothing.")])
+    assert (clean.count("leaked"), clean.count("nearly leaked")) == (0, 0)
+
+
+def test_leaks_between_splits_of_one_data_set() -> None:
+    rows = [(GOOD, "train"), (GOOD, "test"), (asks("Is it far?"), "validation"),
+            (asks("How much is it?"), "train"), (asks("Is it far?"), "test")]  # fmt: skip
+    report = data.inspect([record | {"split": split} for record, split in rows])
+    assert report.count("leaked") == 1
+
+
+def test_the_companys_questions_leak_nothing() -> None:
+    report = data.inspect(company.records("questions"))
+    kinds = ("duplicates", "repeated questions", "contradictions", "leaked", "html", "encoding")
+    assert {kind: report.count(kind) for kind in kinds} == dict.fromkeys(kinds, 0)
+    assert report.count("near-duplicates") <= 14 and report.count("nearly leaked") <= 3
+    assert set(report.languages) == {"en"}
+
+
+def test_the_messy_copys_faults_are_counted() -> None:
+    report = data.inspect(company.records("messy"))
+    found = {one.kind: one.count for one in report.findings}
+    assert found["blank"] == found["html"] == found["encoding"] == found["contradictions"] == 20
+    assert found["duplicates"] + found["repeated questions"] == 40
+    assert found["card"] == 6 and found["date of birth"] == 3 and found["phone"] == 1
+
+
+# --- languages, labels, lengths ------------------------------------------------------------------
+
+
+def test_languages_are_told_where_there_is_enough_text() -> None:
+    german = "Wann kommt der nächste Zug nach Hamburg, und wo kann ich eine Karte kaufen?"
+    english = "When does the next train leave for the coast, and where can I buy a ticket?"
+    report = data.inspect([{"text": german}] * 3 + [{"text": english}] + [{"text": "OK 7"}] * 9)
+    assert report.languages == {"de": 0.75, "en": 0.25}
+    assert data.inspect([{"text": "x = 1"}]).languages == {}
+
+
+def test_label_balance_is_of_columns_with_few_values() -> None:
+    records = [asks(f"Is it {n}?") | {"kind": "ab"[n % 3 > 0], "id": str(n)} for n in range(30)]
+    assert data.inspect(records).labels == {"kind": {"b": 20, "a": 10}}
+    assert data.inspect(records[:3]).labels == {}
+    assert data.inspect([record | {"kind": "a"} for record in records]).labels == {}
+
+
+def test_lengths_in_words_and_their_histogram() -> None:
+    records = [asks("a " * n, "b") for n in range(1, 101)]
+    report = data.inspect(records)
+    prompt = report.lengths["prompt"]
+    assert (prompt.minimum, prompt.median, prompt.maximum, prompt.mean) == (1, 50.5, 100, 50.5)
+    assert prompt.p95 == pytest.approx(95, abs=0.1)
+    assert sum(prompt.counts) == 100 and len(prompt.edges) == len(prompt.counts) + 1
+    assert prompt.counts[0] == sum(1 for n in range(1, 101) if n < prompt.edges[1])
+    assert report.total == 5050 + 100 and report.unit == "words"
+    giant = data.inspect([*records, asks("a " * 9000)]).lengths["prompt"]
+    assert giant.counts[-1] == 1 and giant.edges[-1] < 400
+
+
+def test_lengths_in_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = ["Where is the station?", "Über den Fluss 🎉", "x" * 400]
+    report = data.inspect([asks(text, text) for text in texts], tokenizer=tokenizer)
+    sizes = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
+    assert report.unit == "tokens" and report.total == 2 * sum(sizes)
+    assert report.lengths["answer"].maximum == max(sizes)
+    tokenizer(["a", "b c"], padding=True)  # leaves the tokenizer set to pad
+    assert data.inspect([asks("a", "b c d"), asks("a", "b")], tokenizer=tokenizer).total == 6
+
+
+# --- how it works --------------------------------------------------------------------------------
+
+
+def test_hashes_are_the_same_on_every_machine() -> None:
+    assert alike.number("Ferrowick") == NUMBER
+    assert alike.number("\ud800") != alike.number("\ud801")
+
+
+NUMBER = -89918596862276702
+
+
+def test_two_processes_find_what_one_does_and_leave_nothing(
+    cache: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    before = os.environ.get("TOKENIZERS_PARALLELISM")
+    records = company.records("messy")
+    reports = [data.inspect(records, tokenizer=tokenizer, workers=n) for n in (1, 2)]
+    assert reports[0] == reports[1]
+    assert list((cache / "records").iterdir()) == []
+    assert os.environ.get("TOKENIZERS_PARALLELISM") == before
+    assert datasets.is_progress_bar_enabled() and not measuring.Counter.held
+
+
+def test_nothing_of_the_libraries_is_printed(capfd: pytest.CaptureFixture) -> None:
+    data.inspect(company.records("messy"), workers=2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(datasets.Dataset, "map", full)
+    with pytest.raises(NoSpace, match="No space left in"):
+        data.inspect([GOOD])
+    assert list((cache / "records").iterdir()) == []
+
+
+def test_an_error_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "copies", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        data.inspect([GOOD])
+    assert list((cache / "records").iterdir()) == []
+    assert not measuring.Counter.held
+
+
+def test_whatever_load_records_takes(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps({"prompt": "Why?", "completion": "So."}) + '\n{"prompt": 7}\n')
+    report = data.inspect(path)
+    assert (report.name, report.records, report.count("unreadable")) == ("r.jsonl", 1, 1)
+    assert report.findings[0].examples[0][0] == 2
+    loaded = data.load_records(path, strict=False)[0]
+    assert data.inspect(loaded).records == 1
+    part = data.load_records([GOOD] * 4).select(range(2))  # its file has gone with the whole
+    assert data.inspect(part, workers=2).records == 2
+    with pytest.raises(DataError, match="text belongs here, not a number"):
+        data.inspect([{"question": 7, "answer": "So."}])
+    with pytest.raises(DataError, match="no records"):
+        data.inspect([])
+
+
+@pytest.mark.parametrize("options", [{"longest": 0}, {"workers": 0}, {"longest": "x"}])
+def test_wrong_settings_are_told(options: dict) -> None:
+    with pytest.raises(SettingError, match="must be a whole number from 1"):
+        data.inspect([GOOD], **options)
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def test_the_text_fits_a_screen_whatever_was_found() -> None:
+    worst = [asks(text, text) for _, text in TROUBLE] + [GOOD, GOOD, asks(""), asks(LONG)]
+    worst += [GOOD | {"answer": "No."}, asks(LONG + " Yes."), asks(LONG.upper())]
+    rows = [record | {f"a long column {n}": str(n % 3) for n in range(30)} for record in worst * 3]
+    for report in (
+        data.inspect(rows, test=rows, longest=3, name="n\n" * 80),
+        data.inspect([GOOD]),
+        data.inspect([{"text": "x\x1b[31m" * 99}]),
+    ):
+        lines = report.as_text().splitlines()
+        assert len(lines) <= 40 and max(map(len, lines)) <= 100
+        assert "\x1b" not in report.as_text() + json.dumps(report.as_dict(), ensure_ascii=False)
+        assert f"{report.records:,} records" in lines[0] and "█" in report.as_text()
+    assert "No trouble was found." in data.inspect([GOOD]).as_text()
+
+
+def test_the_report_goes_through_json() -> None:
+    report = data.inspect(company.records("messy"), name="messy").as_dict()
+    assert json.loads(json.dumps(report)) == report
+    assert report["findings"][1]["kind"] == "blank" and report["findings"][1]["count"] == 20
+
+
+def test_every_finding_says_what_it_means_in_a_sentence() -> None:
+    for one in data.inspect([GOOD]).findings:
+        assert one.what[0].isupper() and one.what.endswith(".") and len(one.what) < 180
+
+
+def test_the_picture_says_its_numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[Any, dict]] = []
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda it, metadata=None, raw=False: shown.append((it, metadata or {})),
+    )
+    plots.inspection(data.inspect(company.records("messy"), name="The messy copy"))
+    (picture, metadata), (caption, _), (labels, _), _ = shown
+    assert base64.b64decode(picture["image/png"]).startswith(b"\x89PNG")
+    alt = metadata["image/png"]["alt"]
+    assert "blank 20" in alt and "leaked 0" in alt and "prompt: from 0 to" in alt
+    assert caption.data.startswith("*Figure. The messy copy") and caption.data.endswith(".*")
+    assert "duplicate" in labels["text/html"] and "6.2 %" in labels["text/html"]
+    plots.inspection(data.inspect([{"text": "Once upon a time."}]))
+    assert len(shown) == 6  # no labels, no table
