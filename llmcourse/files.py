@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +42,22 @@ def _folder(variable: str, default: str) -> Path:
     if path.exists() and not path.is_dir():
         raise SettingError(f"{variable}: {path} is a file. Name a folder, new or existing.")
     return path
+
+
+def scratch_path(ending: str) -> Path:
+    """A new place in the cache folder for records that are on disk only while they are used.
+
+    What killed processes left there more than two days ago is removed.
+    """
+    folder = cache_dir() / "records"
+    if folder.is_dir():
+        for old in folder.iterdir():
+            try:
+                if time.time() - old.stat().st_mtime > 2 * 86400:
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+            except OSError:
+                pass  # still in use, or another process was faster
+    return folder / f"{uuid.uuid4().hex}.{ending}"
 
 
 def shown(path: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -87,3 +88,29 @@ def quiet() -> Iterator[None]:
             client.setLevel(client_level)
             if bars:
                 hf.enable_progress_bar()
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """`quiet`, and `datasets` silent too, in this process and in those that it starts."""
+    import datasets
+
+    environment, name = os.environ, "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
+    os.environ[name] = "false"  # said aloud, tokenizers do not warn of the forks to come
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        with quiet():
+            yield
+    finally:
+        # `Dataset.map` puts a copy in its place, unseen by those who imported the first.
+        os.environ = environment  # noqa: B003
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+        datasets.logging.set_verbosity(level)
+        if bars:
+            datasets.enable_progress_bars()

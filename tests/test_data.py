@@ -116,6 +116,7 @@ def test_blank_lines_are_passed_over_and_lines_counted_with_them(tmp_path: Path)
 
 DEEP = b'{"question": ' + b"[" * 100_000
 BAD_LINES: list[tuple[bytes, str, str]] = [
+    (b'{"question": "half \\ud800", "answer": "b"}\n', "question", "half a character"),
     (b'{"question": "Why?", "answ\n', "", "no JSON: unterminated string"),
     (b'{"question": "Why?"} {"a": 1}\n', "", "no JSON: extra data at column 22"),
     (b"just words\n", "", "no JSON: expecting value at column 1"),

@@ -75,8 +75,8 @@ def test_the_prompt_keeps_to_its_room(index: Index) -> None:
 def test_html_is_read_without_its_scripts(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
         "<html><head><title>t</title><style>p {}</style></head><body><script>alert('x')</script>"
-        "<h1>Care &amp; use</h1><small>Daily</small><p>Wipe it.</p><div>Twice.</div><h2>More</h2><ul>"
-        "<li>One</li><li>Two</li></ul><table><tr><td>Height</td><td>4 cm</td></tr></table></body>"
+        "<h1>Care &amp; use</h1><small>Daily</small><p>Wipe it.</p><div>Twice.</div><h2>More</h2>"
+        "<ul><li>One</li><li>Two</li></ul><table><tr><td>Height</td><td>4 cm</td></tr></table>"
     )
     assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == [
         ("Care & use", "Daily\n\nWipe it.\n\nTwice."), ("More", "One\n\nTwo\n\nHeight 4 cm")

@@ -5,9 +5,10 @@ from llmcourse.data.documents import Passage, from_documents
 from llmcourse.data.findings import Finding
 from llmcourse.data.records import SCHEMAS, Problem, load_records
 from llmcourse.data.report import Report, inspect
+from llmcourse.data.saving import save_records
 from llmcourse.data.splits import split
 
 __all__ = [
     "SCHEMAS", "STEPS", "Cleaned", "Finding", "Passage", "Problem", "Report", "clean",
-    "from_documents", "inspect", "load_records", "split",
+    "from_documents", "inspect", "load_records", "save_records", "split",
 ]  # fmt: skip

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from llmcourse.data import alike, patterns
 from llmcourse.errors import NoSpace, is_disk_full
-from llmcourse.files import cache_dir, no_space
-from llmcourse.progress import quiet
+from llmcourse.files import no_space, scratch_path
+from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,21 +73,11 @@ def _inherited(key: str) -> Counter:
 @contextmanager
 def quietly(counter: Counter) -> Iterator[None]:
     """Hold the tokenizer for child processes, and keep all libraries' bars and advice away."""
-    import datasets
-
-    bars, before = datasets.is_progress_bar_enabled(), os.environ.get("TOKENIZERS_PARALLELISM")
     Counter.held[counter.key] = counter.tokenizer
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    datasets.disable_progress_bars()
     try:
-        with quiet():
+        with quiet_datasets():
             yield
     finally:
-        if bars:
-            datasets.enable_progress_bars()
-        os.environ.pop("TOKENIZERS_PARALLELISM")
-        if before is not None:
-            os.environ["TOKENIZERS_PARALLELISM"] = before
         Counter.held.pop(counter.key, None)
 
 
@@ -98,7 +88,7 @@ def scratch() -> Iterator[Path]:
     Raises:
         NoSpace: the disk filled up.
     """
-    folder = cache_dir() / "records" / f"{uuid.uuid4().hex}.inspect"
+    folder = scratch_path("inspect")
     try:
         folder.mkdir(parents=True)
         yield folder

@@ -11,7 +11,6 @@ import csv
 import io
 import itertools
 import json
-import uuid
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llmcourse.errors import DataError, NoSpace, first_line, is_disk_full
-from llmcourse.files import cache_dir, no_space
+from llmcourse.files import no_space, scratch_path
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +120,7 @@ def _to_disk(rows: Iterator[dict[str, str]], columns: list[str]) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
-    path = cache_dir() / "records" / f"{uuid.uuid4().hex}.arrow"
+    path = scratch_path("arrow")
     schema = pa.schema([(column, pa.string()) for column in columns])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,12 +201,16 @@ def _columns(record: Mapping[str, Any], schema: str | None) -> dict[str, str] | 
             return field, f"text belongs here, not {_kind(value)}"
         if not value.strip():
             return field, "blank"
+        if trouble := _unwritable(value):
+            return field, trouble
         columns[column] = value
     if schema == "text":
         return columns
     more = record.get("input") if "input" not in fields.values() else None
     if not isinstance(more, str | None):
         return "input", f"text belongs here, not {_kind(more)}"
+    if trouble := _unwritable(more or ""):
+        return "input", trouble
     return {"question": columns["question"], "input": more or "", "answer": columns["answer"]}
 
 
@@ -224,11 +227,22 @@ def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
             )
         if not content.strip():
             return "messages", f"turn {number} is blank"
+        if trouble := _unwritable(content):
+            return "messages", f"turn {number} has {trouble}"
         said.append((role, content))
     if [role for role, _ in said[-2:]] != ["user", "assistant"]:
         return "messages", "the last two turns must be the user's and the assistant's"
     earlier = "\n".join(f"{role.capitalize()}: {content}" for role, content in said[:-2])
     return {"question": said[-2][1], "input": earlier, "answer": said[-1][1]}
+
+
+def _unwritable(text: str) -> str:
+    """What is wrong with a text that UTF-8 has no bytes for; "" if nothing is."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"half a character ({text[error.start]!a}) at {error.start + 1}, as in damaged files"
+    return ""
 
 
 def _kind(value: Any) -> str:
@@ -241,7 +255,8 @@ def _kind(value: Any) -> str:
 def _as_text(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 # --- reading --------------------------------------------------------------------------------------

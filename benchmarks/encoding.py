@@ -1,0 +1,136 @@
+"""How long, and how much memory, does encoding a million records take?
+
+    python benchmarks/encoding.py [--records 1000000]
+
+Generates records, loads them with `data.load_records`, encodes them with the base model's
+tokenizer and prints the time, the rates, the peak memory of all processes together (shared pages
+counted once, on Linux), what a second process brings on a tenth of the records, and how much of
+a batch is padding when it is shuffled, sorted by length, or packed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from transformers import AutoTokenizer
+
+from llmcourse import company, data, encoding, models
+
+PARTS = ["valve", "hinge", "lamp", "spare lead", "gasket", "left-hand bracket", "filter", "dial"]
+PLACES = ["Oslo", "the north store", "drawer nine", "São Paulo", "building C", "the van"]
+
+
+class Memory(threading.Thread):
+    """Watches the memory of this process and its children; `peak` is in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.over = 0, threading.Event()
+
+    def run(self) -> None:
+        here = psutil.Process()
+        while not self.over.wait(0.5):
+            self.peak = max(self.peak, sum(map(self._of, [here, *here.children(recursive=True)])))
+
+    @staticmethod
+    def _of(process: psutil.Process) -> int:
+        try:
+            memory = process.memory_full_info()
+        except psutil.Error:  # it has ended
+            return 0
+        return getattr(memory, "pss", memory.uss)
+
+    def stop(self) -> float:
+        """Stop watching; returns the peak in gigabytes."""
+        self.over.set()
+        self.join()
+        return self.peak / 1e9
+
+
+def write_records(path: Path, count: int) -> None:
+    """Questions and answers of different lengths, no two alike."""
+    chance = random.Random(0)
+    with path.open("w", encoding="utf-8") as file:
+        for n in range(count):
+            part, place = chance.choice(PARTS), chance.choice(PLACES)
+            steps = (
+                f"Take {part} {chance.randrange(10**6)} to {chance.choice(PLACES)}."
+                for _ in range(chance.randint(1, 6))
+            )
+            record = {
+                "question": f"Where is {part} number {n} kept, and what is it for?",
+                "answer": f"It is kept in {place}. {' '.join(steps)}",
+            }
+            file.write(json.dumps(record) + "\n")
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
+
+
+def compare(part: Any, tokenizer: Any) -> None:
+    """Print what a second process brings; on a busy machine see the processor seconds."""
+    took, used = [], []
+    for workers in (1, 2):
+        before = os.times()
+        took.append(timed(lambda n=workers: encoding.encode(part, tokenizer, workers=n))[1])
+        used.append(sum(os.times()[:4]) - sum(before[:4]))
+    print(
+        f"\n{len(part):,} records: {took[0]:.1f} s with 1 process, {took[1]:.1f} s with 2 "
+        f"({took[0] / took[1]:.2f} times as fast); processor time {used[0]:.1f} s and "
+        f"{used[1]:.1f} s\n"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=1_000_000)
+    options = parser.parse_args()
+    tokenizer = AutoTokenizer.from_pretrained(models.convert("gemma-3-270m"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records.jsonl"
+        write_records(path, options.records)
+        records = data.load_records(path)
+    memory = Memory()
+    memory.start()
+    encoded, seconds = timed(lambda: encoding.encode(records, tokenizer))
+    peak = memory.stop()
+    print("| records | tokens | seconds | records a second | tokens a second | peak memory |")
+    print("|---|---|---|---|---|---|")
+    print(
+        f"| {len(encoded):,} | {encoded.tokens:,} | {seconds:.1f} | {len(encoded) / seconds:,.0f} "
+        f"| {encoded.tokens / seconds:,.0f} | {peak:.2f} GB |"
+    )
+    compare(records.select(range(-(-options.records // 10))), tokenizer)
+    padding(tokenizer)
+
+
+def padding(tokenizer: Any, size: int = 8, room: int = 512) -> None:
+    """Print the share of padding in the company's training questions."""
+    encoded = encoding.encode(company.records("questions", "train"), tokenizer)
+    lengths = list(encoded.dataset["length"])
+    order = random.Random(0).sample(range(len(lengths)), len(lengths))
+    shuffled = [order[start : start + size] for start in range(0, len(order), size)]
+    by_length = encoding.batches_by_length(lengths, size)
+    packed, seconds = timed(lambda: encoding.pack(encoded, room))
+    free = 1 - encoded.tokens / (len(packed) * room)
+    print(f"| {len(lengths):,} training questions | padding |")
+    print("|---|---|")
+    print(f"| batches of {size}, shuffled | {encoding.padding_share(lengths, shuffled):.1%} |")
+    print(f"| batches of {size}, by length | {encoding.padding_share(lengths, by_length):.1%} |")
+    print(f"| packed into {len(packed)} rows of {room} ({seconds:.1f} s) | {free:.1%} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""From records to what a model trains on: token ids, labels, padded batches, packed rows.
+
+A label of -100 is not trained on: the prompt has it, so that the model learns to answer and not to
+ask (`torch.nn.CrossEntropyLoss` leaves that number out by default). Prompt and completion are
+tokenized apart and joined. So the border between them falls between two tokens, and the prompt's
+ids are the very ones that `generation.generate` sends. The price: where a tokenizer would have
+merged the prompt's last sign with the completion's first into one token, the joined ids differ
+from those of the whole text in one go. That is meant: when the model answers, the prompt is all
+there is, and no such merge can happen.
+
+Records are counted from 0 throughout, as rows of a data set are.
+"""
+
+from llmcourse.encoding.batches import Collator, batches_by_length, padding_share
+from llmcourse.encoding.common import UNTRAINED
+from llmcourse.encoding.packing import check_packing, pack
+from llmcourse.encoding.records import TOO_LONG, Encoded, encode
+
+__all__ = [
+    "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "check_packing", "encode",
+    "pack", "padding_share",
+]  # fmt: skip

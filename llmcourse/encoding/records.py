@@ -1,0 +1,344 @@
+"""Records to token ids and labels."""
+
+from __future__ import annotations
+
+import functools
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import templates
+from llmcourse.encoding.common import UNTRAINED, map_rows, whole, with_files
+from llmcourse.errors import CourseError, DataError, SettingError, TemplateError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+TOO_LONG = ("leave out", "cut prompt", "cut completion", "error")
+SHORTEST = 8  # tokens; a max_length below this is a mistake
+MANY = 20_000  # records from which on more than one process pays
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Records as token ids.
+
+    Attributes:
+        dataset: A row a record: `input_ids`, `labels` (the same ids, or -100 where not trained
+            on), `length` (tokens) and `record` (its place in what was encoded, from 0).
+        cut: Records whose prompt or completion was shortened.
+        left_out: Records that have no row because they are too long.
+        template: The template they were rendered with.
+        max_length: The most tokens a row may have.
+    """
+
+    dataset: Dataset
+    cut: list[int]
+    left_out: list[int]
+    template: str
+    max_length: int
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all rows."""
+        return sum(len(labels) for labels in self._labels())
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens that the loss is computed on."""
+        return sum(int((labels != UNTRAINED).sum()) for labels in self._labels())
+
+    def _labels(self) -> Iterator[Any]:
+        """The labels of some thousand rows at a time, end to end as one array."""
+        if len(self.dataset):
+            for table in self.dataset.with_format("arrow").iter(5000):
+                for chunk in table["labels"].chunks:
+                    yield chunk.flatten().to_numpy()
+
+    def as_text(self) -> str:
+        """What became of the records, in a few lines."""
+        tokens, trained = self.tokens, self.trained_tokens
+        share = f" ({100 * trained / tokens:.0f} %)" if tokens else ""
+        return "\n".join(
+            [
+                f"{len(self) + len(self.left_out):,} records in, template {self.template!r}, at "
+                f"most {self.max_length:,} tokens each",
+                f"{len(self):,} encoded; shortened: {_listed(self.cut)}; left out as too long: "
+                f"{_listed(self.left_out)}",
+                f"{tokens:,} tokens, {trained:,}{share} of them trained on",
+            ]
+        )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """How many, and the first few of them."""
+    if not numbers:
+        return "none"
+    more = ", …" if len(numbers) > 5 else ""
+    return f"{len(numbers):,} (record {', '.join(map(str, numbers[:5]))}{more})"
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a record is encoded; goes to the worker processes."""
+
+    tokenizer: Any
+    template: str
+    system: str | None
+    max_length: int
+    too_long: str
+    mask_prompt: bool
+    end: list[int]
+    strip_end: bool
+
+
+def encode(
+    records: Dataset | Iterable[templates.Record],
+    tokenizer: PreTrainedTokenizerBase,
+    template: str = "qa",
+    *,
+    system: str | None = None,
+    max_length: int = 512,
+    too_long: str = "leave out",
+    mask_prompt: bool = True,
+    add_end: bool = True,
+    workers: int | None = None,
+) -> Encoded:
+    """Turn records into token ids and labels: prompt, completion, end-of-sequence token.
+
+    The rows go to disk as they are made, so a million records need little memory; the files go
+    when the result does. A record with a `text` and no question is all completion. The first
+    token of a row is never trained on, as nothing stands before it that could predict it.
+
+    Args:
+        records: A data set or a list of mappings with the fields in `templates.FIELDS`, or `text`.
+        tokenizer: The tokenizer of the model to be trained.
+        template: Name in `templates.NAMES`.
+        system: What the model is told before each question.
+        max_length: The most tokens a row may have.
+        too_long: What becomes of a longer record. "leave out": it gets no row. "cut prompt": the
+            prompt loses its beginning (a beginning-of-sequence token stays), the completion stays
+            whole; left out where even that does not fit. "cut completion": the completion loses
+            its end and gets no end token, since the text does not end there; left out where the
+            prompt alone fills the row. "error": a `DataError`. What was cut or left out is
+            listed in the result.
+        mask_prompt: False trains on the prompt as well.
+        add_end: False leaves out the end token, and the model never learns to stop.
+        workers: Processes; if not given 1 below 20,000 records, else one a usable core.
+
+    Raises:
+        SettingError: `max_length`, `too_long` or `workers` means nothing, or the tokenizer has
+            no end-of-sequence token.
+        TemplateError: see `templates.render`.
+        DataError: there are no records, or one has a problem or is too long ("error").
+        NoSpace: the disk is full.
+    """
+    import numpy
+
+    if too_long not in TOO_LONG:
+        raise SettingError(f"too_long={too_long!r} is not known. Use one of {TOO_LONG}.")
+    max_length = whole("max_length", max_length, SHORTEST)
+    end = getattr(tokenizer, "eos_token_id", None)
+    if end is None:
+        raise SettingError(
+            "This tokenizer has no end-of-sequence token, so a model could never learn to stop. "
+            "Set tokenizer.eos_token, or use another model."
+        )
+    templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
+    source = _as_dataset(records)
+    way = _Way(
+        tokenizer, template, system, max_length, too_long, mask_prompt, [end] if add_end else [],
+        _appends(tokenizer, end),
+    )  # fmt: skip
+    columns = {"input_ids": ["int32"], "labels": ["int32"], "length": "int32", "record": "int64"}
+    with _within_reach(way) as sent:
+        job = functools.partial(_encode_batch, way=sent)
+        rows, folder = map_rows(
+            source, job, columns | {"cut": "bool"}, _workers(workers, len(source))
+        )
+    record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))
+    left_out = numpy.setdiff1d(numpy.arange(len(source)), record, assume_unique=True)
+    dataset = with_files(rows.remove_columns("cut"), folder)
+    return Encoded(dataset, record[cut].tolist(), left_out.tolist(), template, max_length)
+
+
+_WAYS: dict[str, _Way] = {}  # where forked workers find theirs
+
+
+@contextmanager
+def _within_reach(way: _Way) -> Iterator[_Way | str]:
+    """What worker processes are sent: `way` itself, or where a forked process has it already.
+
+    Sending a tokenizer of 260,000 tokens takes four seconds a worker, and each has its own copy.
+    """
+    from multiprocess import get_start_method  # what `datasets` starts its workers with
+
+    if get_start_method() != "fork":
+        yield way
+        return
+    key = uuid.uuid4().hex
+    _WAYS[key] = way
+    try:
+        yield key
+    finally:
+        del _WAYS[key]
+
+
+def _workers(asked: int | None, records: int) -> int:
+    """How many processes to use."""
+    if asked is not None:
+        return min(whole("workers", asked, 1), records)
+    if records < MANY:
+        return 1
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
+
+
+def _appends(tokenizer: PreTrainedTokenizerBase, end: int) -> bool:
+    """True where the tokenizer puts `end` behind every text by itself."""
+    return tokenizer("a").input_ids[-1:] == [end]
+
+
+def _as_dataset(records: Any) -> Dataset:
+    """The records as a data set of the columns that templates read."""
+    from datasets import Dataset
+
+    if isinstance(records, Mapping) or not isinstance(records, Iterable):
+        raise DataError(f"A list of records or a data set is wanted, not {type(records).__name__}.")
+    if hasattr(records, "features"):
+        known = {name for names in templates.FIELDS.values() for name in names} | {"text"}
+        wanted = [name for name in records.column_names if name in known]
+        dataset = records.select_columns(wanted).with_format(None) if wanted else records
+    else:
+        rows = [_texts(record, number) for number, record in enumerate(records)]
+        names = dict.fromkeys(name for row in rows for name in row)
+        dataset = Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    if not len(dataset):
+        raise DataError("There are no records to encode.")
+    return dataset
+
+
+def _texts(record: templates.Record, number: int) -> dict[str, str]:
+    """A record's texts: `text`, or `question`, `input` and `answer`.
+
+    Raises:
+        DataError: one is missing, blank or no text; the message says which record and field.
+    """
+    here = f"Record {number} (counted from 0)"
+    if not isinstance(record, Mapping):
+        raise DataError(f"{here} is {type(record).__name__}; a mapping of fields is wanted.")
+    there = {name: value for name, value in record.items() if value is not None}
+    asked = any(name in there for name in templates.FIELDS["question"])
+    roles = ["text"] if "text" in there and not asked else list(templates.FIELDS)
+    found = {}
+    for role in roles:
+        usual = templates.FIELDS.get(role, (role,))
+        name = next((name for name in usual if name in there), None)
+        try:
+            text = templates.get_field(there, role, name, needed=role != "input")
+            text.encode()
+        except TemplateError as error:
+            raise DataError(f"{here}: {error}") from error
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{here}, field {name!r}: it has characters that are no text."
+            ) from error
+        if role != "input" and not text.strip():
+            raise DataError(f"{here}, field {name!r}: blank. Mend it or leave it out.")
+        found[role] = text
+    return found
+
+
+# --- one batch of records, in whichever process ---------------------------------------------------
+
+
+def _encode_batch(batch: dict[str, list], numbers: list[int], way: _Way | str) -> dict[str, list]:
+    """Rows for a batch of records; those that are left out have none."""
+    way = _WAYS[way] if isinstance(way, str) else way
+    names = list(batch)
+    prompts, completions = _tokenized(
+        [
+            _texts(dict(zip(names, values, strict=True)), number)
+            for number, values in zip(numbers, zip(*batch.values(), strict=True), strict=True)
+        ],
+        numbers,
+        way,
+    )
+    rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": [], "cut": []}
+    for number, prompt, completion in zip(numbers, prompts, completions, strict=True):
+        fitted = _fit(prompt, completion, number, way)
+        if fitted is None:
+            continue
+        prompt, completion, cut = fitted
+        ids = prompt + completion
+        masked = max(len(prompt) if way.mask_prompt else 0, 1)
+        rows["input_ids"].append(ids)
+        rows["labels"].append([UNTRAINED] * masked + ids[masked:])
+        rows["length"].append(len(ids))
+        rows["record"].append(number)
+        rows["cut"].append(cut)
+    return rows
+
+
+def _tokenized(
+    records: list[dict[str, str]], numbers: list[int], way: _Way
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The ids of prompts, as `generation` sends them, and of completions with their end."""
+    rendered = [
+        _rendered(record, number, way) for number, record in zip(numbers, records, strict=True)
+    ]
+    prompts: list[list[int]] = [[] for _ in rendered]
+    for holds_special in {each.special for each in rendered}:
+        places = [place for place, each in enumerate(rendered) if each.special is holds_special]
+        texts = [rendered[place].prompt for place in places]
+        for place, ids in zip(places, _ids(texts, way, special=not holds_special), strict=True):
+            prompts[place] = ids
+    completions = _ids([each.completion for each in rendered], way, special=False)
+    return prompts, [ids if ids[-1:] == way.end else ids + way.end for ids in completions]
+
+
+def _rendered(record: dict[str, str], number: int, way: _Way) -> templates.Rendered:
+    if "text" in record:
+        return templates.Rendered("", record["text"])
+    try:
+        return templates.render(record, way.template, tokenizer=way.tokenizer, system=way.system)
+    except CourseError as error:
+        raise type(error)(f"Record {number} (counted from 0): {error}") from error
+
+
+def _ids(texts: list[str], way: _Way, *, special: bool) -> list[list[int]]:
+    """The ids of each text; `special` adds the tokenizer's special tokens, but never an end."""
+    found = way.tokenizer(
+        texts, add_special_tokens=special, return_attention_mask=False, verbose=False
+    ).input_ids
+    return [ids[:-1] for ids in found] if special and way.strip_end else found
+
+
+def _fit(
+    prompt: list[int], completion: list[int], number: int, way: _Way
+) -> tuple[list[int], list[int], bool] | None:
+    """Prompt and completion within `max_length`, and whether one was cut; None leaves them out."""
+    tokens = len(prompt) + len(completion)
+    if tokens <= way.max_length:
+        return prompt, completion, False
+    if way.too_long == "error":
+        raise DataError(
+            f"Record {number} (counted from 0) has {tokens} tokens, and max_length is "
+            f"{way.max_length}. Raise max_length, shorten the record, or choose what becomes of "
+            f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
+        )
+    if way.too_long == "cut prompt":
+        begin = prompt[:1] if prompt[:1] == [way.tokenizer.bos_token_id] else []
+        room = way.max_length - len(completion) - len(begin)
+        if room >= 1 and len(prompt) > len(begin):
+            return begin + prompt[-room:], completion, True
+    if way.too_long == "cut completion" and len(prompt) < way.max_length:
+        return prompt, completion[: way.max_length - len(prompt)], True
+    return None
