@@ -229,6 +229,7 @@ def _train(
     batches = _Batches(rows["length"], config.batch_size, config.seed)
     total = config.steps or max(1, round(config.epochs * len(batches)))
     told = f"{tuned.title.removesuffix(', tuned')} trains on {len(encoded)} records"
+    caching = tuned.model.config.use_cache  # the Trainer turns it off for good
     with tempfile.TemporaryDirectory() as folder, bar(total, told, enabled=progress) as line:
         arguments = TrainingArguments(
             folder, max_steps=total, learning_rate=config.learning_rate, seed=config.seed,
@@ -241,6 +242,7 @@ def _train(
         trainer = _trainer(tuned, batches, _Follow(tuned, watch, line, total), arguments, rows)
         with quiet():
             result = trainer.train()
+        tuned.model.config.use_cache = caching
         tuned.seconds = result.metrics["train_runtime"]
 
 
