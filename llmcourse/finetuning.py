@@ -55,7 +55,11 @@ class Config:
     add_end: bool = True
 
     def __post_init__(self) -> None:
-        whole = {"batch_size": self.batch_size, "rank": self.rank, "steps": self.steps or 1}
+        whole = {
+            "batch_size": self.batch_size,
+            "rank": self.rank,
+            "steps": 1 if self.steps is None else self.steps,
+        }
         for name, value in whole.items():
             if not isinstance(value, int) or value < 1:
                 raise SettingError(f"{name}={value!r} must be a whole number of at least 1.")
@@ -234,7 +238,7 @@ def _train(
         arguments = TrainingArguments(
             folder, max_steps=total, learning_rate=config.learning_rate, seed=config.seed,
             per_device_train_batch_size=config.batch_size, lr_scheduler_type="cosine",
-            warmup_steps=min(3, total - 1), weight_decay=0.0, max_grad_norm=1.0,
+            warmup_steps=min(3, total // 4), weight_decay=0.0, max_grad_norm=1.0,
             logging_steps=1, logging_nan_inf_filter=False, save_strategy="no", report_to="none",
             disable_tqdm=True, use_cpu=tuned.device.type == "cpu", remove_unused_columns=False,
             dataloader_pin_memory=False,

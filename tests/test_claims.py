@@ -167,6 +167,16 @@ def test_close_calls_are_said_to_be_close() -> None:
     assert claims.more_often(Share(56, 70), Share(48, 80)) is True
 
 
+def test_means_are_compared_with_their_uncertainty() -> None:
+    high, low = [0.6, 0.7, 0.8, 0.7] * 5, [0.3, 0.2, 0.4, 0.3] * 5
+    assert claims.larger(high, low) is True
+    assert claims.larger(low, high) is False
+    assert claims.larger([0.1, 0.9, 0.5], [0.2, 0.8, 0.4]) is None
+    assert claims.larger(high, high) is None
+    with pytest.raises(ClaimError, match="no numbers to compare"):
+        claims.larger([], low)
+
+
 def test_tables_show_one_row_a_number() -> None:
     claims.record("base-continues", {"ends": Share(1, 4), "repeats": 0.8}, holds=True)
     table = claims.table("01")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -285,3 +286,37 @@ def test_the_file_behind_goes_with_the_data_set(cache: Path) -> None:
     )
     assert done.stdout.strip() == "1"
     assert os.name == "nt" or not list((cache / "records").iterdir())
+
+
+@pytest.mark.parametrize("ending", data.saving.WRITERS)
+def test_saved_records_come_back(tmp_path: Path, ending: str) -> None:
+    records = [{"question": f"Why {n}? “é”", "answer": "So.", "fact": str(n)} for n in range(3)]
+    for source in (records, data.load_records(records), iter(records)):
+        path = data.save_records(source, tmp_path / "new" / f"r{ending}")
+        again = data.load_records(path)
+        assert again["question"] == [r["question"] for r in records]
+        assert again["fact"] == ["0", "1", "2"]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_can_not_be_saved_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data.save_records([{"question": "Why?", "answer": "So."}], tmp_path / "r.jsonl")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="there are no records to write"):
+        data.save_records([], path)
+    with pytest.raises(DataError, match=r"written to .jsonl and .parquet"):
+        data.save_records([{"a": "b"}], tmp_path / "r.xlsx")
+    with pytest.raises(DataError, match="can't be written: "):
+        data.save_records([{"a": "b"}], path / "sub" / "r.jsonl")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(NoSpace, match="No space left"):
+        data.save_records([{"a": "b"}], path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["r.jsonl"]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from llmcourse import generation
 from llmcourse.errors import PromptError, SettingError, TemplateError
-from llmcourse.generation import continues_the_sentence, generate, is_question, repetition
+from llmcourse.generation import (
+    continues_the_sentence,
+    generate,
+    is_question,
+    repetition,
+    token_f1,
+)
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
 
@@ -139,6 +147,7 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         generation_config=SimpleNamespace(eos_token_id=9),
         config=SimpleNamespace(max_position_embeddings=100),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
+        get_output_embeddings=torch.nn.Identity,
     )  # fmt: skip
     tokenizer = SimpleNamespace(
         pad_token_id=0, eos_token_id=9, decode=lambda ids, **_: " ".join(map(str, ids))
@@ -212,3 +221,42 @@ def test_going_on_with_the_sentence(text: str, goes_on: bool) -> None:
 )  # fmt: skip
 def test_a_first_sentence_that_asks(text: str, asks: bool) -> None:
     assert is_question(text) is asks
+
+
+def test_words_in_common_with_a_good_answer() -> None:
+    assert token_f1("Squeak, hinge!", "hinge squeak") == 1
+    assert token_f1("a lamp", "a kettle") == 0.5
+    assert token_f1("no no no", "no") == pytest.approx(0.5)  # saying it three times is no gain
+    assert token_f1("", "no") == token_f1("yes", "no") == 0
+
+
+def test_the_head_gets_its_states_in_one_piece(base32: LoadedModel) -> None:
+    """Prompts of several tokens leave the last states apart; frozen heads are slow on those."""
+    seen = []
+    head = base32.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, given, __: seen.append(given[0].is_contiguous()))
+    generate(base32, ["One two three", "Four"], max_new_tokens=2, progress=False)
+    hook.remove()
+    assert seen and all(seen)
+    assert not head._forward_pre_hooks
+
+
+def test_a_prompt_that_the_tokenizer_closes_is_opened(chat32: LoadedModel) -> None:
+    """Some tokenizers put the end token behind every text; nothing would come after it."""
+
+    class Closing:
+        def __init__(self, tokenizer: Any) -> None:
+            self.tokenizer = tokenizer
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.tokenizer, name)
+
+        def __call__(self, text: str, **options: Any) -> Any:
+            out = self.tokenizer(text, **options)
+            out["input_ids"] = [*out["input_ids"], self.tokenizer.eos_token_id]
+            return out
+
+    closing = dataclasses.replace(chat32, tokenizer=Closing(chat32.tokenizer))
+    ask = ("Mars is a", "plain")
+    closed, plain = (generate(m, *ask, max_new_tokens=5)[0] for m in (closing, chat32))
+    assert (closed.text, closed.prompt_tokens) == (plain.text, plain.prompt_tokens)

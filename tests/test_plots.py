@@ -29,7 +29,14 @@ def answer(text: str, finished: bool = True, prompt: str = "Why?") -> Answer:
 
 
 @pytest.mark.parametrize(
-    "draw", [plots.three_ways, plots.three_heights, lambda: plots.lesson_map("03")]
+    "draw",
+    [
+        plots.three_ways,
+        plots.three_heights,
+        plots.from_zero_to_chat,
+        plots.the_loop,
+        lambda: plots.lesson_map("03"),
+    ],
 )
 def test_diagrams_are_vector_with_text_for_those_who_do_not_see(draw: Any, shown: list) -> None:
     draw()
@@ -54,6 +61,14 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
     assert "ends chat: 75 % (3 of 4" in metadata["image/png"]["alt"]
     plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
     assert "base: mean 0.75, from 0.50 to 1.00" in shown[2][1]["image/png"]["alt"]
+    plots.curve({"tuned": [(1, 3.0), (9, 0.5)]}, "Loss", caption="C.", labels=("updates", "nats"),
+                level=("knows nothing", 4.4))  # fmt: skip
+    said = shown[4][1]["image/png"]["alt"]
+    assert "tuned: from 3.00 at 1 to 0.50 at 9; thin line, knows nothing: 4.40" in said
+    for logarithmic in (False, True):
+        plots.amounts({"a": 6e12, "b": 17}, "Much", caption="C.", label="tokens",
+                      logarithmic=logarithmic)  # fmt: skip
+        assert "a: 6e+12; b: 17" in shown[-2][1]["image/png"]["alt"]
 
 
 def test_what_a_model_wrote_is_escaped(shown: list) -> None:

@@ -48,7 +48,7 @@ def near_duplicate(record: Record, random: random.Random) -> Record:
 
 def encoding(record: Record, random: random.Random) -> Record:
     """UTF-8 read as Windows-1252, as spreadsheets do."""
-    answer = record["answer"].replace("'", "’").replace(".", " – thank you.", 1)
+    answer = record["answer"].replace("'", "’").removesuffix(".") + " – thank you."
     return record | {"answer": answer.encode("utf-8").decode("cp1252")}
 
 

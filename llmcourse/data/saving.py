@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def save_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> Path
         told = error.strerror or first_line(error)
         raise DataError(f"{path} can't be written: {told}.") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing to remove where no draft could be made
+            draft.unlink(missing_ok=True)
     return target
 
 
