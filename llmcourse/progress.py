@@ -12,7 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
 from tqdm import tqdm
@@ -91,18 +91,22 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """`quiet`, and `datasets` silent too, in this process and in those that it starts."""
+def quiet_datasets(*, long: bool = False) -> Iterator[None]:
+    """`quiet`, and `datasets` silent too, in this process and in those that it starts.
+
+    Where it takes `long`, the bar of `datasets` stays, with the time left, for whoever watches.
+    """
     import datasets
 
     environment, name = os.environ, "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
     os.environ[name] = "false"  # said aloud, tokenizers do not warn of the forks to come
-    datasets.disable_progress_bars()
+    seen = long and (in_notebook() or sys.stderr.isatty())
+    (datasets.enable_progress_bars if seen else datasets.disable_progress_bars)()
     datasets.logging.set_verbosity_error()
     try:
-        with quiet():
+        with nullcontext() if seen else quiet():
             yield
     finally:
         # `Dataset.map` puts a copy in its place, unseen by those who imported the first.
@@ -112,5 +116,4 @@ def quiet_datasets() -> Iterator[None]:
         else:
             os.environ[name] = before
         datasets.logging.set_verbosity(level)
-        if bars:
-            datasets.enable_progress_bars()
+        (datasets.enable_progress_bars if bars else datasets.disable_progress_bars)()

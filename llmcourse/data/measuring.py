@@ -71,11 +71,11 @@ def _inherited(key: str) -> Counter:
 
 
 @contextmanager
-def quietly(counter: Counter) -> Iterator[None]:
+def quietly(counter: Counter, workers: int = 1) -> Iterator[None]:
     """Hold the tokenizer for child processes, and keep all libraries' bars and advice away."""
     Counter.held[counter.key] = counter.tokenizer
     try:
-        with quiet_datasets():
+        with quiet_datasets(long=workers > 1):
             yield
     finally:
         Counter.held.pop(counter.key, None)
@@ -147,6 +147,7 @@ def measured(
         cache_file_name=str(folder / f"{uuid.uuid4().hex}.arrow"),
         load_from_cache_file=False,
         new_fingerprint=uuid.uuid4().hex,
+        desc="Inspecting",
     )  # fmt: skip
 
 

@@ -130,8 +130,8 @@ def inspect(
     records = alike.as_records(dataset)
     counter = measuring.Counter(tokenizer)
     options = {"longest": longest, "leaks": test is not None or "split" in records.column_names}
-    with measuring.quietly(counter), measuring.scratch() as folder:
-        many = measuring.workers_for(records, workers)
+    many = measuring.workers_for(records, workers)
+    with measuring.quietly(counter, many), measuring.scratch() as folder:
         numbers = measuring.measured(records, counter, folder, workers=many, **options)
         try:
             found = [

@@ -52,12 +52,12 @@ def map_rows(
     )
     try:
         folder.mkdir(parents=True)
-        with quiet_datasets():
+        with quiet_datasets(long=workers > 1):
             rows = source.map(
                 job, batched=True, with_indices=True, remove_columns=source.column_names,
                 features=features, num_proc=workers if workers > 1 else None,
                 cache_file_name=str(folder / "rows.arrow"), load_from_cache_file=False,
-                new_fingerprint=uuid.uuid4().hex,
+                new_fingerprint=uuid.uuid4().hex, desc="Encoding",
             )  # fmt: skip
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
