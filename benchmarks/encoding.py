@@ -3,80 +3,24 @@
     python benchmarks/encoding.py [--records 1000000]
 
 Generates records, loads them with `data.load_records`, encodes them with the base model's
-tokenizer and prints the time, the rates, the peak memory of all processes together (shared pages
-counted once, on Linux), what a second process brings on a tenth of the records, and how much of
-a batch is padding when it is shuffled, sorted by length, or packed.
+tokenizer and prints the time, the rates, the peak memory of all processes together, what a second
+process brings on a tenth of the records, and how much of a batch is padding when it is shuffled,
+sorted by length, or packed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import tempfile
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
+from common import Memory, timed, write_records
 from transformers import AutoTokenizer
 
 from llmcourse import company, data, encoding, models
-
-PARTS = ["valve", "hinge", "lamp", "spare lead", "gasket", "left-hand bracket", "filter", "dial"]
-PLACES = ["Oslo", "the north store", "drawer nine", "São Paulo", "building C", "the van"]
-
-
-class Memory(threading.Thread):
-    """Watches the memory of this process and its children; `peak` is in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak, self.over = 0, threading.Event()
-
-    def run(self) -> None:
-        here = psutil.Process()
-        while not self.over.wait(0.5):
-            self.peak = max(self.peak, sum(map(self._of, [here, *here.children(recursive=True)])))
-
-    @staticmethod
-    def _of(process: psutil.Process) -> int:
-        try:
-            memory = process.memory_full_info()
-        except psutil.Error:  # it has ended
-            return 0
-        return getattr(memory, "pss", memory.uss)
-
-    def stop(self) -> float:
-        """Stop watching; returns the peak in gigabytes."""
-        self.over.set()
-        self.join()
-        return self.peak / 1e9
-
-
-def write_records(path: Path, count: int) -> None:
-    """Questions and answers of different lengths, no two alike."""
-    chance = random.Random(0)
-    with path.open("w", encoding="utf-8") as file:
-        for n in range(count):
-            part, place = chance.choice(PARTS), chance.choice(PLACES)
-            steps = (
-                f"Take {part} {chance.randrange(10**6)} to {chance.choice(PLACES)}."
-                for _ in range(chance.randint(1, 6))
-            )
-            record = {
-                "question": f"Where is {part} number {n} kept, and what is it for?",
-                "answer": f"It is kept in {place}. {' '.join(steps)}",
-            }
-            file.write(json.dumps(record) + "\n")
-
-
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    start = time.perf_counter()
-    return work(), time.perf_counter() - start
 
 
 def compare(part: Any, tokenizer: Any) -> None:
@@ -94,6 +38,7 @@ def compare(part: Any, tokenizer: Any) -> None:
 
 
 def main() -> None:
+    """Measure, and print tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=1_000_000)
     options = parser.parse_args()
@@ -102,15 +47,13 @@ def main() -> None:
         path = Path(folder) / "records.jsonl"
         write_records(path, options.records)
         records = data.load_records(path)
-    memory = Memory()
-    memory.start()
-    encoded, seconds = timed(lambda: encoding.encode(records, tokenizer))
-    peak = memory.stop()
+    with Memory() as memory:
+        encoded, seconds = timed(lambda: encoding.encode(records, tokenizer))
     print("| records | tokens | seconds | records a second | tokens a second | peak memory |")
     print("|---|---|---|---|---|---|")
     print(
         f"| {len(encoded):,} | {encoded.tokens:,} | {seconds:.1f} | {len(encoded) / seconds:,.0f} "
-        f"| {encoded.tokens / seconds:,.0f} | {peak:.2f} GB |"
+        f"| {encoded.tokens / seconds:,.0f} | {memory.gigabytes} |"
     )
     compare(records.select(range(-(-options.records // 10))), tokenizer)
     padding(tokenizer)

@@ -3,47 +3,37 @@
     python benchmarks/records.py [--records 1000000]
 
 Writes a JSONL file of generated records to a temporary folder, loads it with
-`data.load_records`, and prints the time, the rate and the process's peak memory. Linux and macOS.
+`data.load_records`, and prints the time, the rate and the peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import resource
-import sys
 import tempfile
-import time
 from pathlib import Path
+
+from common import Memory, timed, write_records
 
 from llmcourse import data
 
 
 def main() -> None:
+    """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=1_000_000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "records.jsonl"
-        with path.open("w", encoding="utf-8") as file:
-            for n in range(options.records):
-                record = {
-                    "question": f"What is kept in drawer {n}?",
-                    "answer": f"Part {n * 7}. " * 9,
-                }
-                file.write(json.dumps(record) + "\n")
-        start = time.perf_counter()
-        loaded = data.load_records(path)
-        seconds = time.perf_counter() - start
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        print("| records | file | seconds | records a second | peak memory |")
-        print("|---|---|---|---|---|")
-        print(
-            f"| {len(loaded):,} | {path.stat().st_size / 1e6:.0f} MB | {seconds:.1f} | "
-            f"{len(loaded) / seconds:,.0f} | {peak / 1e9:.2f} GB |"
-        )
-        del loaded
+        write_records(path, options.records)
+        size = path.stat().st_size / 1e6
+        with Memory() as memory:
+            loaded, seconds = timed(lambda: data.load_records(path))
+    print(f"| records | file | seconds | records a second | peak {memory.kind} |")
+    print("|---|---|---|---|---|")
+    print(
+        f"| {len(loaded):,} | {size:.0f} MB | {seconds:.1f} | {len(loaded) / seconds:,.0f} | "
+        f"{memory.gigabytes} |"
+    )
 
 
 if __name__ == "__main__":

@@ -110,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     add_tier(sub)
 
     sub = add("inspect", _inspect, "look at a data set: its sizes, and what is wrong with it")
-    sub.add_argument("file", metavar="FILE", help="records: .jsonl, .json, .csv, .tsv, .parquet")
+    sub.add_argument(
+        "file", metavar="FILE",
+        help="records (.jsonl, .json, .csv, .tsv, .parquet), or a folder of documents",
+    )  # fmt: skip
     sub.add_argument("--test", metavar="FILE", help="test records, which must not be in FILE")
     sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
     sub.add_argument("--model", metavar="NAME", help="whose tokens count (default: base), or none")
@@ -196,28 +199,48 @@ def _ask(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from llmcourse import data
 
-    records, problems = data.load_records(options.file, schema=options.schema, strict=False)
-    test = options.test and data.load_records(options.test, schema=options.schema, strict=False)[0]
+    records, problems, skipped = _records(options.file, options.schema)
+    test, *more = _records(options.test, options.schema) if options.test else (None,)
     report = data.inspect(
         records,
         tokenizer=_tokenizer(options.model),
         test=test,
         longest=options.longest,
-        name=Path(options.file).name,
+        name=Path(options.file).name or options.file,
         problems=problems,
     )
-    rows = problems.to_dict("records")
+    tables = [table.to_dict("records") for table in (problems, skipped, *more)]
     if options.json or not (options.text or sys.stdout.isatty()):
         import json
 
-        print(json.dumps(report.as_dict() | {"problems": rows}, indent=2, ensure_ascii=False))
+        every = report.as_dict() | {"problems": [row for rows in tables for row in rows]}
+        print(json.dumps(every, indent=2, ensure_ascii=False))
         return 0
-    for row in rows[:10]:
-        print(f"left out: {data.Problem(**row)}")
-    if len(rows) > 10:
-        print(f"left out: and {len(rows) - 10:,} more")
+    for rows in tables:
+        for row in rows[:10]:
+            print(f"left out: {data.Problem(**row)}")
+        if len(rows) > 10:
+            print(f"left out: and {len(rows) - 10:,} more")
     print(report.as_text())
     return 0
+
+
+def _records(source: str, schema: str | None) -> tuple[Any, Any, Any]:
+    """Records of a file or a folder of documents, the bad ones, and the files passed over."""
+    import pandas
+
+    from llmcourse import data
+    from llmcourse.data import skipped_documents
+
+    given: Any = source
+    skipped: list[data.Problem] = []
+    if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for some names, this does not
+        passages = data.from_documents(source)
+        skipped = skipped_documents(source)
+        given = [{"text": p.text, "document": p.document, "heading": p.heading} for p in passages]
+        schema = schema or "text"
+    records, problems = data.load_records(given, schema=schema, strict=False)
+    return records, problems, pandas.DataFrame([vars(one) for one in skipped])
 
 
 def _tokenizer(name: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import operator
 from collections.abc import Iterator
 
 
@@ -15,6 +16,7 @@ class CourseError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
+        """The lines that a notebook shows."""
         return [f"{type(self).__name__}: {self}"]
 
 
@@ -68,6 +70,21 @@ class NotebookError(CourseError):
 
 class ExerciseError(CourseError):
     """An exercise was used in a way it can't be."""
+
+
+def whole(name: str, value: object, least: int) -> int:
+    """The setting `name` as a whole number of at least `least`.
+
+    Raises:
+        SettingError: it is none.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise SettingError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return number
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -74,17 +74,30 @@ def write_text(path: Path, text: str) -> None:
         NoSpace: the disk is full; the old file is untouched.
         OSError: the folder can't be written to; the old file is untouched.
     """
+    with replacing(path) as draft:
+        draft.write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a draft beside `path` that takes its place once the block succeeds.
+
+    Raises:
+        NoSpace: the disk is full; the old file is untouched.
+        OSError: the folder can't be written to; the old file is untouched.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding="utf-8", newline="\n")
+        yield draft
         draft.replace(path)
     except OSError as error:
         if is_disk_full(error):
             raise no_space(path.parent) from error
         raise
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # nothing to remove where no draft could be made
+            draft.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:

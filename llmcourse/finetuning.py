@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.generation import generate
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar, quiet
@@ -55,14 +55,10 @@ class Config:
     add_end: bool = True
 
     def __post_init__(self) -> None:
-        whole = {
-            "batch_size": self.batch_size,
-            "rank": self.rank,
-            "steps": 1 if self.steps is None else self.steps,
-        }
-        for name, value in whole.items():
-            if not isinstance(value, int) or value < 1:
-                raise SettingError(f"{name}={value!r} must be a whole number of at least 1.")
+        for name in ("batch_size", "rank", "max_length"):
+            whole(name, getattr(self, name), 1)
+        if self.steps is not None:
+            whole("steps", self.steps, 1)
         if not 0 < self.learning_rate < 1:
             raise SettingError(
                 f"learning_rate={self.learning_rate!r} must be between 0 and 1; 1e-3 suits LoRA."
@@ -81,12 +77,14 @@ class TunedModel(LoadedModel):
         samples: What the model answered to the watched prompts on the way: step, prompt, answer.
         seconds: How long training took.
         trained: How many weights were trained.
+        encoded: What it was trained on, token by token, and which records were too long.
     """
 
     history: list[dict[str, float]] = field(default_factory=list, repr=False)
     samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     trained: int = 0
+    encoded: encoding.Encoded | None = field(default=None, repr=False)
 
     @property
     def title(self) -> str:
@@ -140,6 +138,7 @@ def finetune(
         tuned = TunedModel(
             adapted, model.tokenizer, model.name, config.template,
             trained=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+            encoded=encoded,
         )  # fmt: skip
         _train(tuned, encoded, config, _Watch(tuple(watch), every, watch_tokens), progress)
     adapted.eval()
@@ -202,6 +201,37 @@ def completion_loss(model: Any, input_ids: torch.Tensor, labels: torch.Tensor,
     return total
 
 
+def held_out_loss(
+    model: LoadedModel, records: Dataset | Sequence[Any], template: str | None = None
+) -> float:
+    """How surprised the model is by good answers to records that it was not trained on.
+
+    Args:
+        model: Tuned or not.
+        records: With question and answer.
+        template: The model's own if not given.
+
+    Returns:
+        The mean cross-entropy of the answers' tokens, end tokens among them, in nats a token.
+
+    Raises:
+        DataError: see `encoding.encode`; or no record is short enough.
+    """
+    import torch
+
+    encoded = encoding.encode(records, model.tokenizer, template or model.template)
+    if not len(encoded):
+        raise DataError("No record is short enough to be measured.")
+    rows, collate = encoded.dataset, encoding.Collator(model.tokenizer)
+    total = 0.0
+    with torch.no_grad():
+        for places in encoding.batches_by_length(rows["length"], 8, shuffle=False):
+            batch = collate([rows[place] for place in places])
+            moved = {name: value.to(model.device) for name, value in batch.items()}
+            total += completion_loss(model.model, **moved).item()
+    return total / encoded.trained_tokens
+
+
 class _Batches:
     """A batch sampler: records of like length together, in another order every epoch."""
 
@@ -244,6 +274,8 @@ def _train(
             dataloader_pin_memory=False,
         )  # fmt: skip
         trainer = _trainer(tuned, batches, _Follow(tuned, watch, line, total), arguments, rows)
+        if encoded.left_out or encoded.cut:
+            line.write(encoded.as_text())
         with quiet():
             result = trainer.train()
         tuned.model.config.use_cache = caching

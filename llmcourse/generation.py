@@ -6,7 +6,6 @@ a step is mostly spent reading the weights, so sixteen answers cost little more 
 
 from __future__ import annotations
 
-import operator
 import re
 import time
 from collections import Counter
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
-from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory
+from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
 
@@ -97,8 +96,9 @@ def generate(
         SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range.
     """
     tier = tiers.current()
-    limit = _whole("max_new_tokens", tier.new_tokens if max_new_tokens is None else max_new_tokens)
-    size = _whole("batch_size", tier.batch_size if batch_size is None else batch_size)
+    wished = tier.new_tokens if max_new_tokens is None else max_new_tokens
+    limit = whole("max_new_tokens", wished, 1)
+    size = whole("batch_size", tier.batch_size if batch_size is None else batch_size, 1)
     if temperature != 0 and not (
         isinstance(temperature, int | float) and 0.01 <= temperature < 100
     ):
@@ -119,16 +119,6 @@ def generate(
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
     return [answers[place] for place in range(len(jobs))]
-
-
-def _whole(name: str, value: object) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise SettingError(f"{name}={value!r} must be a whole number of at least 1.")
-    return number
 
 
 def _as_list(prompts: Any) -> list[Any]:
@@ -217,6 +207,7 @@ def _answer(
 def _run(
     model: LoadedModel, batch: list[_Job], limit: int, temperature: float, seed: int, line: Any
 ) -> list[Answer]:
+    """The answers to one batch, in one go; ids and mask are (prompts, longest prompt), int64."""
     import torch
     from transformers import GenerationConfig, StoppingCriteriaList
 
@@ -235,6 +226,7 @@ def _run(
     )
 
     def tick(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Move the bar on at each token; stops nothing, so all False, (prompts,)."""
         line.update()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 

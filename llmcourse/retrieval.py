@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from llmcourse import templates
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, PromptError
+from llmcourse.errors import DataError, PromptError, SettingError, whole
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -50,34 +55,77 @@ class Index:
 
         Raises:
             PromptError: the question is empty.
+            SettingError: `k` is below 1.
         """
+        k = min(whole("k", k, 1), len(self.passages))
         if not question.strip():
             raise PromptError("The question is empty; there is nothing to search for.")
-        k = min(max(1, k), len(self.passages))
         places, scores = self._search.retrieve(self._words([question]), k=k, show_progress=False)
         found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
         return [Hit(self.passages[place], score) for place, score in found if score > 0]
 
 
 def prompt_with(
-    question: str, hits: Sequence[Hit], *, count: Callable[[str], int] | None = None, room: int = 0
+    question: str,
+    hits: Sequence[Hit],
+    *,
+    count: Callable[[str], int] | None = None,
+    room: int = 0,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    template: str | None = None,
 ) -> str:
     """A question with passages before it, and the wish to keep to them.
 
     Args:
         question: What is asked.
         hits: From `Index.search`; the worst are left out first where they do not fit.
-        count: How many tokens a text has; needed with `room`.
+        count: How many tokens a text has; this or `tokenizer` is needed with `room`.
         room: The most tokens the whole may have; 0 for no limit.
+        tokenizer: Counts the tokens that the model will read: the prompt in its template, special
+            tokens too.
+        template: The name it will be rendered with, in `templates.NAMES`; where not given, as for
+            `generate`, the tokenizer's own or "plain".
 
     Raises:
-        PromptError: not even the question fits.
+        PromptError: the question is empty, or not even the question fits.
+        SettingError: `room` is below 0, or there is nothing or too much to count it with.
+        TemplateError: see `templates.render`.
     """
+    if not question.strip():
+        raise PromptError("The question is empty; there is nothing to answer.")
+    count = _counter(count, whole("room", room, 0), tokenizer, template)
     for kept in range(len(hits), -1, -1):
-        passages = "\n\n".join(
-            f"[{hit.passage.heading}]\n{hit.passage.text}" for hit in hits[:kept]
-        )
+        passages = "\n\n".join(_shown(hit.passage) for hit in hits[:kept])
         text = f"{passages}\n\nAnswer from the text above. {question}" if kept else question
-        if not room or count is None or count(text) <= room:
+        if not room or count(text) <= room:
             return text
     raise PromptError(f"The question alone has more than the {room} tokens there is room for.")
+
+
+def _shown(passage: Passage) -> str:
+    return f"[{passage.heading}]\n{passage.text}" if passage.heading.strip() else passage.text
+
+
+def _counter(
+    count: Callable[[str], int] | None,
+    room: int,
+    tokenizer: PreTrainedTokenizerBase | None,
+    template: str | None,
+) -> Callable[[str], int]:
+    """What counts a prompt's tokens."""
+    if tokenizer is None:
+        if template is not None:
+            raise SettingError(f"template={template!r} needs tokenizer=, whose tokens are counted.")
+        if room and count is None:
+            raise SettingError(f"room={room} needs tokenizer= or count=, to count tokens with.")
+        return count or len
+    if count is not None:
+        raise SettingError("Give tokenizer= or count=, not both.")
+    own = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
+
+    def rendered(text: str) -> int:
+        whole_prompt = templates.render(text, template or own, tokenizer=tokenizer)
+        special = not whole_prompt.special  # a chat template's text holds them already
+        return len(tokenizer(whole_prompt.prompt, add_special_tokens=special).input_ids)
+
+    return rendered

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import templates
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError, whole
 from llmcourse.generation import Answer, continues_the_sentence, generate, is_question, repetition
 from llmcourse.progress import bar
 
@@ -376,7 +377,7 @@ def self_instruct(
     Args:
         seed_tasks: Records with an instruction; those with an input are passed over.
         model: A chat model.
-        n: How many records are wanted.
+        n: How many records are wanted; the last round may bring a few more.
         examples: Instructions in each list, a third of them the model's own once there are some.
         new_tokens: Longest answer in tokens.
         temperature: For the instructions; answers are always the likeliest.
@@ -388,15 +389,19 @@ def self_instruct(
         progress: False shows nothing.
 
     Returns:
-        Up to `n` records (question, answer) and what was rejected.
+        The records (question, answer) and what was rejected.
 
     Raises:
         DataError: there are too few seed tasks.
+        TemplateError: a seed task has no instruction.
         SettingError: `n` is less than 1.
     """
-    if n < 1:
-        raise SettingError(f"n={n!r} must be at least 1.")
-    pool_texts = [task["instruction"] for task in seed_tasks if not task.get("input")]
+    whole("n", n, 1)
+    pool_texts = [
+        templates.get_field(task, "question")
+        for task in seed_tasks
+        if not templates.get_field(task, "input", needed=False)
+    ]
     if len(pool_texts) < examples:
         raise DataError(
             f"{len(pool_texts)} seed tasks without an input are too few for lists of {examples}."
@@ -419,9 +424,9 @@ def self_instruct(
             for text, answer in zip(asked, answers, strict=True):
                 if reason := answer_trouble(answer, text):
                     sieve.reject("answer", reason, text, answer.text.strip())
-                elif len(sieve.kept) < n:
+                else:
                     sieve.kept.append({"question": text, "answer": answer.text.strip()})
-            line.update(len(sieve.kept) - line.n)
+            line.update(min(n, len(sieve.kept)) - line.n)
             if len(sieve.kept) >= n:
                 break
     return sieve.done()

@@ -198,6 +198,11 @@ def render(
 def _render_chat(
     question: str, extra: str, answer: str, tokenizer: ChatTokenizer | None, system: str | None
 ) -> Rendered:
+    """Prompt and completion in the model's own template.
+
+    Raises:
+        TemplateError: it has none, or refuses the messages.
+    """
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise TemplateError(
             "This model has no chat template: it was never taught to chat. "

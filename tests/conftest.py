@@ -30,6 +30,13 @@ def chat32() -> models.LoadedModel:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder that only this test uses; what is in it tells what was left behind."""
+    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def cli(tmp_path: Path) -> Run:
     """Run `python -m llmcourse …` in a process of its own, as a user does."""
 

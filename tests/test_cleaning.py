@@ -11,14 +11,10 @@ from llmcourse import company, data
 from llmcourse.data import patterns
 from llmcourse.errors import DataError, SettingError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 GOOD = {"question": "Where is the station?", "answer": "Behind the market hall, on the left."}
 OWN = ("@ferrowick", "Quillon Lane")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def mended(text: str, *steps: str) -> str:
@@ -105,6 +101,8 @@ def test_a_second_cleaning_finds_nothing(messy: tuple) -> None:
         ("<p>It is open.</p>", "It is open."),
         ("<p>One.</p><p>Two &amp; three.</p>", "One.\nTwo & three."),
         ("One<br>Two<br/>&nbsp;", "One\nTwo"),
+        ("One<p>Two</p>three", "One\nTwo\nthree"),
+        ("<table><tr><td>One</td><td>Two</td></tr></table>", "One Two"),
         ("<script>alert(1)</script>Open if a < b", "Open if a < b"),
         ('<a href="/x?a=1&amp;b=2">Here</a>, x<y and y>z', "Here, x<y and y>z"),
         ("<p>Write `<b>bold</b>` so.</p>", "Write `<b>bold</b>` so."),
@@ -153,7 +151,7 @@ def test_only_the_steps_asked_for_are_taken() -> None:
     bad = {**GOOD, "question": " <b>Why</b>? "}
     assert mended(bad["question"], "whitespace") == "<b>Why</b>?"
     assert len(data.clean([bad, bad, {**GOOD, "answer": ""}], steps=()).dataset) == 3
-    for steps in (["htlm"], "html"):
+    for steps in (["htlm"], "html", None, 7):
         with pytest.raises(SettingError, match="There is no step"):
             data.clean([GOOD], steps=steps)
 
@@ -222,6 +220,9 @@ def test_overlong_records_are_left_out_where_asked() -> None:
     assert answers(long, GOOD, longest=4, steps=()) == []
     assert answers(long, GOOD, longest=5, steps=()) == ["four five"]
     assert list(data.clean([long], longest=4).changes["after"]) == ["5 words"]
+    for wrong in (-1, 0, 2.5, "4"):
+        with pytest.raises(SettingError, match="longest=.* must be a whole number of at least 1"):
+            data.clean([long], longest=wrong)
 
 
 def test_everything_may_be_left_out_and_files_must_be_whole(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
         (("ask", "Hi"), {"LLMCOURSE_MODELS": "both"}, "LLMCOURSE_MODELS='both' is not known"),
         (("inspect", "nowhere.jsonl"), {}, "nowhere.jsonl: no such file"),
         (("inspect", "README.md"), {}, "README.md is of the kind '.md'"),
-        (("inspect", "tests"), {}, "tests is a folder"),
+        (("inspect", "tests"), {}, "tests holds no documents. They are read from .md"),
         (("run", "77"), {}, "There is no lesson '77'"),
         (("run", "--notebooks", "nowhere"), {}, "There are no lessons in nowhere"),
     ],
@@ -149,12 +149,11 @@ def test_a_python_without_the_packages_is_told_which_one_to_use() -> None:
 # --- inspect -------------------------------------------------------------------------------------
 
 MESSY = Path(company.__path__[0]) / "messy.jsonl"
-MORE_LINES: list[bytes] = [
-    b'{"question": "Why?", "answer": NaN}\n',
-    b'{"question": {"text": "Why?"}, "answer": "So."}\n',
-    b'{"messages": []}\n',
-    b"\xff\xfe\n",
-    b"<html><script>alert(1)</script></html>\n",
+MORE_LINES: list[tuple[bytes, str, str]] = [
+    (b'{"question": {"text": "Why?"}, "answer": "So."}\n', "question", "not an object"),
+    (b'{"messages": []}\n', "question", "it looks like 'messages' in a file of"),
+    (b"\xff\xfe\n", "", "it is not UTF-8 (byte 0xff at 1"),
+    (b"<html><script>alert(1)</script></html>\n", "", "no JSON: expecting value at column 1"),
 ]
 
 
@@ -174,19 +173,19 @@ def inspected(
     return run
 
 
-@pytest.mark.parametrize("number", range(len(BAD_LINES) + len(MORE_LINES)))
+@pytest.mark.parametrize(("line", "field", "problem"), BAD_LINES + MORE_LINES)
 def test_inspect_lists_a_bad_line_and_looks_at_the_rest(
-    number: int, inspected: Callable, tmp_path: Path
+    line: bytes, field: str, problem: str, inspected: Callable, tmp_path: Path
 ) -> None:
     path = tmp_path / "r.jsonl"
-    bad = [line for line, _, _ in BAD_LINES] + MORE_LINES
-    content = lines(GOOD) + bad[number] + lines(GOOD)
+    content = lines(GOOD) + line + lines(GOOD)
     path.write_bytes(content)
     code, report, err = inspected(path)
     assert (code, err) == (0, "")
     assert report["records"] == 2
-    assert [(row["source"], row["line"]) for row in report["problems"]] == [(str(path), 2)]
-    assert report["problems"][0]["problem"]
+    (row,) = report["problems"]
+    assert (row["source"], row["line"], row["field"]) == (str(path), 2, field)
+    assert problem in row["problem"]
     assert path.read_bytes() == content
 
 
@@ -198,7 +197,8 @@ def test_inspect_tells_what_is_wrong_with_a_file(
     path.write_bytes(content)
     code, report, err = inspected(path)
     if code == 0:  # some records can be used
-        assert message.split(": ")[-1] in report["problems"][0]["problem"]
+        (row,) = report["problems"]
+        assert message in str(data.Problem(**row)) and row["source"] == str(path)
     else:
         assert code == 1 and err.startswith("error: ") and message in err
         assert len(err.splitlines()) == 1
@@ -237,7 +237,13 @@ def test_inspect_tells_of_a_file_that_may_not_be_read(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "holds no documents"), ("<script>x</script>", "hold no text")]
+    ("content", "message"),
+    [
+        (None, "holds no documents. They are read from .md"),
+        ("<script>x</script>", "hold no text"),
+        ("<img src='a.png'>", "hold no text"),
+        ("a\0b", "a.html: it holds NUL bytes"),
+    ],
 )
 def test_folders_without_text_are_told(
     content: str | None, message: str, inspected: Callable, tmp_path: Path
@@ -249,7 +255,65 @@ def test_folders_without_text_are_told(
     with pytest.raises(DataError, match=message):
         data.from_documents(folder)
     code, _, err = inspected(folder)
-    assert code == 1 and "is a folder. Records are read from" in err
+    assert code == 1 and message in err and str(folder) in err and len(err.splitlines()) == 1
+
+
+def test_inspect_looks_at_documents_and_lists_what_it_skips(
+    inspected: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Care\n\nWipe it.\n\n# Use\n\nTurn it on.")
+    (tmp_path / "docs" / "empty.txt").write_bytes(b"")
+    (tmp_path / "docs" / "photo.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / "page.html").write_text("<img src='a.png'>")
+    code, report, err = inspected(tmp_path)
+    assert (code, err, report["records"]) == (0, "", 2)
+    assert set(report["columns"]) == {"text", "document", "heading"}
+    assert {Path(row["source"]).name: row["problem"][:22] for row in report["problems"]} == {
+        "empty.txt": "it holds no text", "photo.jpg": "of the kind '.jpg'; do",
+        "page.html": "it holds no text",
+    }  # fmt: skip
+    assert {one["kind"]: one["count"] for one in report["findings"]}["unreadable"] == 0
+    assert cli_module.main(["inspect", str(tmp_path), "--text", "--model", "none"]) == 0
+    assert f"left out: {tmp_path / 'page.html'}: it holds no text" in capsys.readouterr().out
+    code, _, err = inspected(tmp_path, "--schema", "question/answer")
+    assert code == 1 and "field 'question': missing" in err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make links")
+def test_inspect_tells_of_documents_that_can_not_be_read(
+    inspected: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.md").write_text("Text.")
+    (tmp_path / "b.md").symlink_to(tmp_path / "b.md")
+    code, _, err = inspected(tmp_path)
+    assert code == 1 and "b.md can't be read: " in err and len(err.splitlines()) == 1
+    (tmp_path / "b.md").unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, _, err = inspected(tmp_path)
+    assert code == 1 and err == f"error: {tmp_path / 'a.md'} can't be read: Permission denied.\n"
+
+
+def test_inspect_lists_bad_test_records_too(
+    inspected: Callable, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    train.write_bytes(lines(GOOD, {**GOOD, "answer": ""}))
+    test.write_bytes(lines(GOOD) + b"[1]\n")
+    code, report, _ = inspected(train, "--test", str(test))
+    assert code == 0
+    assert [(row["source"], row["line"], row["problem"]) for row in report["problems"]] == [
+        (str(train), 2, "blank"), (str(test), 2, "an object belongs here, not a list")
+    ]  # fmt: skip
+    assert {one["kind"]: one["count"] for one in report["findings"]}["unreadable"] == 1
+    arguments = ["inspect", str(train), "--test", str(test), "--text", "--model", "none"]
+    assert cli_module.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert f"left out: {train}, line 2, field 'answer': blank\nleft out: {test}, line 2: an" in out
 
 
 def test_inspect_prints_text_on_a_terminal_and_json_into_a_pipe(

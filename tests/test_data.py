@@ -13,10 +13,12 @@ from typing import Any
 
 import pandas
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 
 from llmcourse import company, data
+from llmcourse.data import readers
 from llmcourse.errors import CourseError, DataError, NoSpace
+from llmcourse.templates import FIELDS
 from tests.conftest import ROOT
 
 GOOD = {"question": "Why?", "answer": "So."}
@@ -41,6 +43,9 @@ def lines(*records: Any) -> bytes:
         {"instruction": "Why?", "input": "", "output": "So."},
         {"instruction": "Why?", "input": None, "output": "So."},
         {"prompt": "Why?", "completion": "So."},
+        {"instruction": "Why?", "input": "", "answer": "So."},
+        {"question": "Why?", "context": "", "response": "So."},
+        {"question": "Why?", "context": None, "output": "So."},
         {"input": "Why?", "output": "So."},
         {
             "messages": [
@@ -77,6 +82,52 @@ def test_the_companys_own_records() -> None:
     records = data.load_records(path)
     assert len(records) == len(company.records("questions"))
     assert set(records.column_names) == {"question", "input", "answer", "id", "fact", "split"}
+
+
+def test_every_set_of_the_company_with_answers_can_be_loaded() -> None:
+    loaded = set()
+    for path in sorted(Path(company.__path__[0]).glob("*.jsonl")):
+        wanted = company.records(path.stem) if path.stem in company.SETS else []
+        if not all("answer" in record for record in wanted):
+            continue
+        if path.stem == "messy":
+            good, problems = data.load_records(path, strict=False)
+            assert len(good) + len(problems) == len(wanted)
+            continue
+        records = data.load_records(path)
+        asked = "question" if "question" in wanted[0] else "instruction"
+        for column, field in (("question", asked), ("input", "input"), ("answer", "answer")):
+            assert list(records[column]) == [one.get(field, "") for one in wanted], path.stem
+        loaded.add(path.stem)
+    assert loaded >= {"questions", "seed_tasks", "extraction", "expansion", "off_topic"}
+
+
+def test_every_pair_of_names_is_a_schema() -> None:
+    for question in FIELDS["question"]:
+        for answer in FIELDS["answer"]:
+            record = {answer: "So.", question: "Why?", "text": "Why? So.", "input": "Here."}
+            loaded = data.load_records([record])
+            assert loaded.to_list() == [{**WANTED, "input": "Here."} | (
+                {} if "text" not in loaded.column_names else {"text": "Why? So."})]  # fmt: skip
+    assert list(data.SCHEMAS)[:2] == ["question/answer", "instruction/response"]
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"input": "Here."}, {"input": "Here."}),
+        ({"context": "Here."}, {"input": "Here."}),
+        ({"context": "Here.", "input": ""}, {"input": "Here.", "context": "Here."}),
+        ({"context": "There.", "input": "Here."}, {"input": "Here.", "context": "There."}),
+    ],
+)
+def test_the_text_beside_the_question(more: dict, wanted: dict) -> None:
+    assert data.load_records([GOOD | more]).to_list() == [WANTED | wanted]
+    asked = {"input": "Why?", "output": "So.", "context": "Here."}
+    assert data.load_records([asked]).to_list() == [{**WANTED, "input": "Here."}]
+    with pytest.raises(DataError, match="record 1, field 'context': text belongs here"):
+        data.load_records([GOOD | {"context": ["Here."]}])
+    assert data.load_records([{"text": "Once.", "context": "a"}])[0]["context"] == "a"
 
 
 def test_text_and_long_conversations() -> None:
@@ -141,6 +192,8 @@ BAD_LINES: list[tuple[bytes, str, str]] = [
     ('{"question": "né", "answer": "So."}\n'.encode("latin-1"), "", "not UTF-8 (byte 0xe9 at 16"),
     (b'{"question": "a\x00b", "answer": "So."}\n', "", "it holds NUL bytes"),
     (DEEP + b"\n", "", "nested too deeply"),
+    (b'{"question": ' + b"7" * 5000 + b"}\n", "", "a number in it has too many digits"),
+    (b'{"question": "Why?", "answer": NaN}\n', "answer", "missing"),
     (b'{"question": "' + b"x" * 10_000_000 + b'", "answer": "So."}\n', "", "over 8 million bytes"),
 ]
 
@@ -173,13 +226,24 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("one.json", b'{"question": "Why?", "answer": "So."}', "a list of objects belongs here"),
     ("lines.json", lines(GOOD, GOOD), "should end in .jsonl"),
     ("cut.json", b'[{"question": "Why?"', "line 1: no JSON"),
-    ("mixed.json", b'[{"question": "Why?", "answer": "So."}, 3]', "line 2: an object belongs here"),
+    (
+        "mixed.json",
+        b'[{"question": "Why?", "answer": "So."}, 3]',
+        "record 2: an object belongs here",
+    ),
     ("words.json", b'["Why?"]', "an object belongs here, not text"),
     ("latin.json", '["né"]'.encode("latin-1"), "not UTF-8 (byte 0xe9"),
-    ("latin.csv", "question,answer\nné,So.\n".encode("latin-1"), "not UTF-8 (byte 0xe9"),
+    (
+        "latin.csv",
+        "question,answer\nné,So.\n".encode("latin-1"),
+        "line 2: it is not UTF-8 (byte 0xe9",
+    ),
     ("wide.csv", b"question,answer\nWhy?,So.\na,b,c\n", "line 3: more cells than the 2 columns"),
     ("short.csv", b"question,answer\nWhy?,So.\na\n", "line 3, field 'answer': missing"),
-    ("quote.csv", b'question,answer\n"Why?,So.\n', "no row of a table"),
+    ("quote.csv", b'question,answer\n"Why?,So.\n', "line 2: no row of a table"),
+    ("head-quote.csv", b'"question,answer\n', "no row of a table"),
+    ("nul.csv", b"question,answer\na\0,So.\n", "line 2: it holds NUL bytes"),
+    ("digits.json", b"[" + b"7" * 5000 + b"]", "a number in it has too many digits"),
     ("head.csv", b"question,answer\n", "holds no records"),
     ("none.csv", b"name,age\nA,3\n", "fit no known schema"),
     ("utf16.csv", "question,answer\n".encode("utf-16"), "NUL bytes"),
@@ -211,12 +275,21 @@ def test_a_bad_file_is_told(name: str, content: bytes, message: str, tmp_path: P
     [
         ("nowhere.jsonl", "nowhere.jsonl: no such file"),
         ("nowhere", "no such file. Name a file"),
+        ("nul\0.jsonl", "is no name of a file: it holds a NUL byte"),
+        ("nul\0", "is no name of a file: it holds a NUL byte"),
+        ("x" * 5000, "can't be read: "),
+        ("~nobody-at-all/r.jsonl", "can't be read: "),
+        ({"question": ["Why?"], "answer": ["So."]}, "not one record. Put it into a list"),
+        (
+            DatasetDict({"train": Dataset.from_list([GOOD]), "test": Dataset.from_list([GOOD])}),
+            "several splits (train, test); choose a split: x['train']",
+        ),
         (".", "is a folder"),
         (GOOD, "not one record. Put it into a list"),
         (7, "can't be read from a number"),
         (None, "can't be read from nothing"),
         ([], "holds no records"),
-        (["Why?"], "the list, line 1: an object belongs here, not text"),
+        (["Why?"], "the list, record 1: an object belongs here, not text"),
     ],
 )
 def test_a_source_that_is_none_is_told(source: Any, message: str) -> None:
@@ -232,6 +305,66 @@ def test_a_hub_data_set_without_a_network_is_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("datasets.load_dataset", refused)
     with pytest.raises(DataError, match="owner/questions is no file here, and can't be had from"):
         data.load_records("owner/questions")
+
+
+def test_a_hub_data_set_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict]] = []
+
+    def given(name: str, **options: Any) -> Any:
+        asked.append((name, options))
+        return Dataset.from_list([GOOD, GOOD]).to_iterable_dataset()
+
+    monkeypatch.setattr("datasets.load_dataset", given)
+    assert data.load_records("owner/questions", split="test").to_list() == [WANTED, WANTED]
+    assert data.load_records("owner/questions").to_list() == [WANTED, WANTED]
+    assert asked == [
+        ("owner/questions", {"split": split, "streaming": True}) for split in ("test", "train")
+    ]
+
+
+def test_only_files_with_a_record_a_line_have_lines(tmp_path: Path) -> None:
+    frame = pandas.DataFrame([GOOD, {**GOOD, "answer": " "}])
+    frame.to_parquet(tmp_path / "r.parquet")
+    frame.to_json(tmp_path / "r.json", orient="records")
+    frame.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    frame.to_csv(tmp_path / "r.TSV", index=False, sep="\t")
+    rows = frame.to_dict("records")
+    for source, place in (
+        (frame, "the data frame, record 2"), (rows, "the list, record 2"),
+        (Dataset.from_list(rows), "the data set, record 2"),
+        (tmp_path / "r.parquet", "r.parquet, record 2"), (tmp_path / "r.json", "r.json, record 2"),
+        (tmp_path / "r.jsonl", "r.jsonl, line 2"), (tmp_path / "r.csv", "r.csv, line 3"),
+        (tmp_path / "r.TSV", "r.TSV, line 3"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=f"{place}, field 'answer': blank"):
+            data.load_records(source)
+
+
+@pytest.mark.parametrize("nothing", [float("nan"), None, pandas.NA, pandas.NaT])
+def test_what_a_frame_has_for_nothing_is_missing(nothing: Any) -> None:
+    rows = [GOOD | {"input": "Here.", "note": "n"}, GOOD | {"input": nothing, "note": nothing}]
+    frame = pandas.DataFrame([*rows, {**rows[0], "answer": nothing}], dtype=object)
+    good, problems = data.load_records(frame, strict=False)
+    assert [(one["input"], one["note"]) for one in good] == [("Here.", "n"), ("", "")]
+    assert [(one.line, one.field) for one in problems.itertuples()] == [(3, "answer")]
+    assert problems["problem"][0].startswith("missing")
+
+
+def test_frames_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    whole = pandas.DataFrame.to_dict
+
+    def counted(frame: pandas.DataFrame, *arguments: Any, **options: Any) -> Any:
+        sizes.append(len(frame))
+        return whole(frame, *arguments, **options)
+
+    frame = pandas.DataFrame([{**GOOD, "id": str(n)} for n in range(readers.CHUNK * 2 + 1)])
+    frame.index = frame.index * 7
+    monkeypatch.setattr(pandas.DataFrame, "to_dict", counted)
+    loaded = data.load_records(frame)
+    assert sizes == [readers.CHUNK, readers.CHUNK, 1]
+    assert list(loaded["id"]) == list(frame["id"])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make links")
@@ -262,6 +395,47 @@ def test_nothing_is_dropped_silently(tmp_path: Path) -> None:
     assert list(problems["line"]) == [4, 5]
     clean, none = data.load_records([GOOD], strict=False)
     assert len(clean) == 1 and list(none.columns) == ["source", "line", "field", "problem"]
+
+
+BAD_ROWS: list[tuple[bytes, str]] = [
+    (b'"Why" not?,So.', "no row of a table: ',' expected after"),
+    (b'"Why?,So.', "no row of a table: "),  # the open quote swallows what follows
+    (b"a,b,c", "more cells than the 2 columns"),
+    (b"a", "missing"),
+    (b"n\xe9,So.", "it is not UTF-8 (byte 0xe9 at 2"),
+    (b"a\0,So.", "it holds NUL bytes"),
+    (b'"' + b"x" * 9_000_000 + b'",So.', "no row of a table: the line has over 8 million bytes"),
+]
+
+
+@pytest.mark.parametrize(("row", "problem"), BAD_ROWS)
+@pytest.mark.parametrize("after", [b"Why?,So.\n", b'"Why?","So."\n'])
+def test_a_bad_row_takes_no_other_with_it(
+    row: bytes, problem: str, after: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"question,answer\nWhy?,So.\n\n" + row + b"\n" + after * 3 + row + b"\n")
+    good, problems = data.load_records(path, strict=False)
+    assert good.to_list() == [WANTED] * 4
+    assert len(good) + len(problems) == 6
+    assert list(problems["line"]) == [4, 8]
+    assert all(problem in told for told in problems["problem"])
+
+
+def test_long_cells_and_cells_of_several_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    text = "é" * 200_000
+    path.write_bytes(f'question,answer\r\n"Why,\r\nthen?",{text}\r\na\r\n'.encode("utf-8-sig"))
+    good, problems = data.load_records(path, strict=False)
+    assert good.to_list() == [{"question": "Why,\r\nthen?", "input": "", "answer": text}]
+    assert list(problems["line"]) == [4]
+
+
+def test_tables_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes(b"question,answer\nWhy?,So.\n")
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read whole"))
+    assert data.load_records(path).to_list() == [WANTED]
 
 
 def test_a_full_disk_leaves_no_half_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

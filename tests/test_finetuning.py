@@ -10,7 +10,7 @@ import torch
 
 from llmcourse import company, encoding, finetuning, models
 from llmcourse.errors import DataError, SettingError
-from llmcourse.finetuning import Config, completion_loss, finetune
+from llmcourse.finetuning import Config, completion_loss, finetune, held_out_loss
 from llmcourse.generation import generate
 
 
@@ -30,6 +30,30 @@ def test_the_loss_is_transformers_own(
             monkeypatch.setattr(finetuning, "CHUNK", chunk)
             ours = completion_loss(base32.model, **batch) / labelled
             assert ours.item() == pytest.approx(plain.item(), abs=1e-5)
+
+
+def test_the_held_out_loss_is_the_mean_over_all_answers_tokens(base32: models.LoadedModel) -> None:
+    records = company.records("questions", "validation")[:11]
+    total = count = 0.0
+    for record in records:
+        row = encoding.encode([record], base32.tokenizer, "qa").dataset[0]
+        labels = torch.tensor([row["labels"]])
+        with torch.no_grad():
+            loss = base32.model(torch.tensor([row["input_ids"]]), labels=labels).loss
+        total += loss.item() * int((labels != -100).sum())
+        count += int((labels != -100).sum())
+    assert held_out_loss(base32, records, "qa") == pytest.approx(total / count, abs=1e-4)
+    with pytest.raises(DataError, match="short enough to be measured"):
+        held_out_loss(base32, [{"question": "Why? " * 400, "answer": "So."}])
+
+
+def test_records_that_are_too_long_are_told(
+    base32: models.LoadedModel, capsys: pytest.CaptureFixture
+) -> None:
+    records = [{"question": "Why?", "answer": "So."}, {"question": "Why? " * 50, "answer": "So."}]
+    tuned = finetune(base32, records, Config(max_length=32, steps=1))
+    assert "left out as too long: 1 (record 1)" in "".join(capsys.readouterr())
+    assert tuned.encoded is not None and tuned.encoded.left_out == [1]
 
 
 def test_a_batch_without_labels_gives_zero_and_a_gradient(

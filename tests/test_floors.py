@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors",),
     ("files", "progress"),
+    ("parallel",),
     ("tiers", "templates", "company"),
     ("prompts", "models", "claims", "data", "encoding"),
     ("generation", "retrieval"),

@@ -68,7 +68,7 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
     for logarithmic in (False, True):
         plots.amounts({"a": 6e12, "b": 17}, "Much", caption="C.", label="tokens",
                       logarithmic=logarithmic)  # fmt: skip
-        assert "a: 6e+12; b: 17" in shown[-2][1]["image/png"]["alt"]
+        assert "a: 6 trillion; b: 17." in shown[-2][1]["image/png"]["alt"]
 
 
 def test_what_a_model_wrote_is_escaped(shown: list) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from llmcourse import company, data
-from llmcourse.errors import DataError, PromptError
-from llmcourse.retrieval import Index, prompt_with
+from llmcourse import company, data, models, templates
+from llmcourse.data.documents import skipped_documents
+from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
+from llmcourse.retrieval import Hit, Index, prompt_with
 
 DOCUMENTS = Path(company.__path__[0]) / "documents"
 
@@ -72,6 +73,120 @@ def test_the_prompt_keeps_to_its_room(index: Index) -> None:
         prompt_with(question, hits, count=count, room=3)
 
 
+@pytest.mark.parametrize("template", [None, "chat", "alpaca"])
+def test_the_prompt_that_the_model_reads_keeps_to_its_room(
+    index: Index, template: str | None
+) -> None:
+    tokenizer = models.load_tokenizer("chat")
+    question = "What does the Linnet weigh?"
+    hits = index.search(question)
+    kept = []
+    for room in (60, 200, 400, 2000):
+        text = prompt_with(question, hits, room=room, tokenizer=tokenizer, template=template)
+        rendered = templates.render(text, template or "chat", tokenizer=tokenizer)
+        ids = tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
+        assert len(ids) <= room and text.endswith(question)
+        kept.append(sum(hit.passage.text in text for hit in hits))
+    assert kept[0] == 0 and kept[-1] == len(hits) and kept == sorted(kept)
+    with pytest.raises(PromptError, match="more than the 10 tokens"):
+        prompt_with(question, hits, room=10, tokenizer=tokenizer, template=template)
+
+
+def test_wrong_settings_are_told(index: Index) -> None:
+    hits = index.search("What does the Linnet weigh?")
+    tokenizer = models.load_tokenizer("chat")
+    for options, message in (
+        ({"room": 100}, "room=100 needs tokenizer= or count="),
+        ({"room": -1, "count": len}, "room=-1 must be a whole number of at least 0"),
+        ({"room": 9.5, "count": len}, "room=9.5 must be"),
+        ({"room": 9, "count": len, "tokenizer": tokenizer}, "not both"),
+        ({"room": 9, "template": "chat"}, "template='chat' needs tokenizer="),
+    ):
+        with pytest.raises(SettingError, match=message):
+            prompt_with("Why?", hits, **options)
+    with pytest.raises(TemplateError, match="no template 'qq'"):
+        prompt_with("Why?", hits, room=99, tokenizer=tokenizer, template="qq")
+    for k in (0, -1, 2.5, "3", None):
+        with pytest.raises(SettingError, match="k=.* must be a whole number of at least 1"):
+            index.search("What does the Linnet weigh?", k=k)
+    for words in (0, -5, 1.5, "9"):
+        with pytest.raises(SettingError, match="words=.* must be a whole number of at least 1"):
+            data.from_documents(DOCUMENTS, words=words)
+
+
+def test_blank_questions_and_headings_leave_no_trace() -> None:
+    hits = [Hit(data.Passage("Text.", "", "a.md", 1), 1.0)]
+    assert prompt_with("Why?", hits) == "Text.\n\nAnswer from the text above. Why?"
+    with pytest.raises(PromptError, match="The question is empty"):
+        prompt_with(" \n", hits)
+
+
+CODE = "```sh\n# comment\n\n## more\nrun\n```"
+HEADINGS: list[tuple[str, str, list[tuple[str, str]]]] = [
+    ("a.md", f"# Use\n\nFirst:\n\n{CODE}\n\n# End\nBye.",
+     [("Use", f"First:\n\n{CODE}"), ("End", "Bye.")]),
+    ("a.md", "~~~\n# comment\n```\n# more\n~~~\n# End\nBye.",
+     [("", "~~~\n# comment\n```\n# more\n~~~"), ("End", "Bye.")]),
+    ("a.md", "```\nnever closed\n\n# End\nBye.", [("", "```\nnever closed"), ("End", "Bye.")]),
+    ("a.md", "Care\n====\n\nWipe.\n\nDaily use\n---------\nOn.\n",
+     [("Care", "Wipe."), ("Daily use", "On.")]),
+    ("a.md", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----\n",
+     [("", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----")]),
+    ("a.md", "One line.\n---\nAnother.\n\n---\n\nLast.",
+     [("", "One line.\n---\nAnother.\n\n---\n\nLast.")]),
+    ("a.md", "Two lines\nof text\n-------\n\n- item\n------",
+     [("", "Two lines\nof text\n-------\n\n- item\n------")]),
+    ("a.md", "---\ntitle: Care\n# note\nd: e\n---\n# Care\nWipe.",
+     [("", "---\ntitle: Care\n# note\nd: e\n---"), ("Care", "Wipe.")]),
+    ("a.md", "---\nt: e\n---\n", [("", "---\nt: e\n---")]),
+    ("a.md", "Care\n~~~~\nWipe.\n~~~~", [("", "Care\n\n~~~~\nWipe.\n~~~~")]),
+    ("a.rst", "=====\n Care\n=====\n\nWipe.\n\nUse\n~~~\n\nOn.\n\n1. Off\n''''''\nOff.",
+     [("Care", "Wipe."), ("Use", "On."), ("1. Off", "Off.")]),
+    ("a.rst", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+",
+     [("", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+")]),
+    ("a.html", "<h1>Care\n daily</h1><pre># note\nTitle\n=====\n</pre><p># 5</p><h2>End</h2>Bye",
+     [("Care daily", "# note\nTitle\n=====\n\n# 5"), ("End", "Bye")]),
+    ("a.html", "<h1>CafÃ©</h1><p>76 Â°C â€“ itâ€™s hot.</p>", [("Café", "76 °C – it’s hot.")]),
+    ("a.md", "# CafÃ©\n76 Â°C", [("CafÃ©", "76 Â°C")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "wanted"), HEADINGS)
+def test_headings_are_seen_and_nothing_else_is_one(
+    name: str, text: str, wanted: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == wanted
+
+
+def test_code_is_not_cut_in_two(tmp_path: Path) -> None:
+    code = "```\n" + "\n\n".join(["# comment " + "word " * 20] * 3) + "\n```"
+    (tmp_path / "a.md").write_text(f"Before.\n\n{code}\n\nAfter.")
+    assert code in [p.text for p in data.from_documents(tmp_path, words=10)]
+
+
+def test_what_is_skipped_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, content in {
+        "a.md": b"Text.", "empty.md": b"", "only.md": b"# Heading\n", "image.html": b"<img src=x>",
+        "sub/photo.jpg": b"x", "sub/Makefile": b"x", "nul.txt": b"a\0b",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+    found = skipped_documents(tmp_path)
+    assert all(isinstance(one, data.Problem) and one.line == 0 for one in found)
+    told = {Path(one.source).relative_to(tmp_path).as_posix(): one.problem for one in found}
+    assert set(told) == {
+        "empty.md", "only.md", "image.html", "sub/photo.jpg", "sub/Makefile", "nul.txt"
+    }  # fmt: skip
+    assert told["empty.md"] == told["only.md"] == told["image.html"] == "it holds no text"
+    assert told["sub/photo.jpg"].startswith("of the kind '.jpg'; documents are read from .md")
+    assert told["sub/Makefile"].startswith("of the kind 'without ending'")
+    assert told["nul.txt"].startswith("it holds NUL bytes")
+    assert skipped_documents(DOCUMENTS) == []
+    with pytest.raises(DataError, match="there is no such folder"):
+        skipped_documents(tmp_path / "nowhere")
+
+
 def test_html_is_read_without_its_scripts(tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
         "<html><head><title>t</title><style>p {}</style></head><body><script>alert('x')</script>"
@@ -126,6 +241,9 @@ def test_loops_of_links_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("Text.")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert len(data.from_documents(tmp_path)) == 1
+    assert [str(one) for one in skipped_documents(tmp_path)] == [
+        f"{tmp_path / 'loop'}: a link to a folder, which is not followed"
+    ]
     (tmp_path / "b.md").symlink_to(tmp_path / "b.md")
     with pytest.raises(DataError, match="b.md can't be read"):
         data.from_documents(tmp_path)

@@ -10,11 +10,7 @@ import pytest
 from llmcourse import company, data
 from llmcourse.errors import DataError, SettingError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def records(groups: list[int], seed: int = 0) -> list[dict[str, str]]:
@@ -102,6 +98,16 @@ GOLDEN_FACTS = ["f022", "f042", "f066", "f069", "f070", "f073"]
 def test_shares_that_are_none_are_told(shares: dict) -> None:
     with pytest.raises(SettingError, match="must be above 0 and sum to 1; they are: "):
         data.split(records([1] * 10), shares)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"shares": [0.8, 0.2]}, {"shares": None}, {"shares": {"a": "0.5", "b": 0.5}},
+     {"shares": {1: 0.5, "b": 0.5}}, {"seed": 1.5}, {"seed": "0"}, {"seed": -1}],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_told(options: dict) -> None:
+    with pytest.raises(SettingError, match=f"^{next(iter(options))}"):
+        data.split(records([1] * 10), **options)
 
 
 def test_what_can_not_be_split_is_told() -> None:

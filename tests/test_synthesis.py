@@ -8,7 +8,7 @@ import pytest
 
 from llmcourse import company, data, models, synthesis
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError, SettingError, TemplateError
 from llmcourse.generation import Answer
 from llmcourse.synthesis import Pool
 
@@ -128,7 +128,7 @@ def test_self_instruct_with_a_model(chat32: models.LoadedModel) -> None:
     made = synthesis.self_instruct(
         seeds, chat32, 10, rounds=1, progress=False, unwanted=lambda text: "What" in text
     )
-    assert 5 <= len(made.records) <= 10
+    assert len(made.records) >= 5
     asked = [record["question"] for record in made.records]
     assert len(set(asked)) == len(asked)
     assert not set(asked) & {seed["instruction"] for seed in seeds}
@@ -139,5 +139,7 @@ def test_self_instruct_with_a_model(chat32: models.LoadedModel) -> None:
     assert "a minute" in str(made)
     with pytest.raises(DataError, match="too few for lists of 6"):
         synthesis.self_instruct(seeds[:3], chat32, 4)
-    with pytest.raises(SettingError, match="n=0 must be at least 1"):
+    with pytest.raises(TemplateError, match="no field 'question'"):
+        synthesis.self_instruct([{"task": "Name a river."}] * 9, chat32, 4)
+    with pytest.raises(SettingError, match="n=0 must be a whole number"):
         synthesis.self_instruct(seeds, chat32, 0)

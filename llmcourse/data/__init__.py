@@ -1,7 +1,7 @@
 """Records and documents: reading them, looking at them, cleaning and splitting them."""
 
 from llmcourse.data.cleaning import STEPS, Cleaned, clean
-from llmcourse.data.documents import Passage, from_documents
+from llmcourse.data.documents import Passage, from_documents, skipped_documents
 from llmcourse.data.findings import Finding
 from llmcourse.data.records import SCHEMAS, Problem, load_records
 from llmcourse.data.report import Report, inspect
@@ -10,5 +10,6 @@ from llmcourse.data.splits import split
 
 __all__ = [
     "SCHEMAS", "STEPS", "Cleaned", "Finding", "Passage", "Problem", "Report", "clean",
-    "from_documents", "inspect", "load_records", "save_records", "split",
+    "from_documents", "inspect", "load_records", "save_records", "skipped_documents",
+    "split",
 ]  # fmt: skip

@@ -53,6 +53,7 @@ def as_records(source: Any, **options: Any) -> Dataset:
 
 
 def _is_text(dataset: Dataset) -> bool:
+    """True where a data set has the columns of records, as text."""
     kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
     needed = ("question", "answer") if "question" in kinds else ("text",)
     given = [*needed, *(["input"] if "input" in kinds else [])]
@@ -60,6 +61,7 @@ def _is_text(dataset: Dataset) -> bool:
 
 
 def _is_record(record: Any) -> bool:
+    """True for a mapping with the fields of a record, as text."""
     if not isinstance(record, Mapping):
         return False
     main = ("question", "answer") if "question" in record else ("text",)
@@ -69,6 +71,7 @@ def _is_record(record: Any) -> bool:
 
 
 def _filled(record: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, str]:
+    """A record with all fields of the `first` one, as text."""
     from llmcourse.data.records import _as_text
 
     main = ("question", "input", "answer") if "question" in first else ("text",)
@@ -137,6 +140,9 @@ def bands(texts: Iterable[str]) -> np.ndarray:
     """`BANDS` numbers for each text; texts with one in common are candidates.
 
     Each number stands for `ROWS` minima of a MinHash signature.
+
+    Returns:
+        Int64 of shape (texts, BANDS).
     """
     import numpy as np
     from datasketch import MinHash

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import alike, patterns
-from llmcourse.data.measuring import Counter, quietly
-from llmcourse.errors import SettingError
+from llmcourse.data.measuring import Counter
+from llmcourse.errors import SettingError, whole
+from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import pandas
@@ -91,20 +92,20 @@ def clean(
 
     Raises:
         DataError: the records can't be read.
-        SettingError: there is no such step, or `settle` returned no place.
+        SettingError: `steps` is no list of `STEPS`, `longest` is below 1, or `settle` returned no
+            place.
         NoSpace: the disk is full.
     """
     import pandas
 
     from llmcourse.data.records import _to_disk
 
-    unknown = [step for step in steps if step not in STEPS]
-    if isinstance(steps, str) or unknown:
-        raise SettingError(f"There is no step {(unknown or steps)!r}. There are: {STEPS}.")
+    steps = _known(steps)
+    longest = None if longest is None else whole("longest", longest, 1)
     records = alike.as_records(dataset)
     changes: list[tuple[Any, ...]] = []
     counter = Counter(tokenizer)
-    with quietly(counter):
+    with quiet_datasets():
         mended = _to_disk(_mended(records, steps, keep, changes), records.column_names)
         out = _left_out(mended, steps, longest, counter, settle)
     for place, (step, field, why) in out.items():
@@ -114,6 +115,23 @@ def clean(
     left.source = mended  # its file goes when it does
     table = pandas.DataFrame(changes, columns=list(COLUMNS)).sort_values("record", kind="stable")
     return Cleaned(left, table.reset_index(drop=True))
+
+
+def _known(steps: Any) -> tuple[str, ...]:
+    """The steps to take.
+
+    Raises:
+        SettingError: they are no list, or one of them does not exist.
+    """
+    if isinstance(steps, str) or not isinstance(steps, Iterable):
+        raise SettingError(
+            f"steps={steps!r} is no list of steps. There is no step but these: {STEPS}."
+        )
+    steps = tuple(steps)
+    unknown = [step for step in steps if step not in STEPS]
+    if unknown:
+        raise SettingError(f"There is no step {unknown!r}. There are: {STEPS}.")
+    return steps
 
 
 # --- mending --------------------------------------------------------------------------------------
@@ -188,6 +206,7 @@ def _left_out(
 
 
 def _keys(record: Record) -> _Keys:
+    """What `record` is compared by."""
     return _Keys(
         alike.number("\x1f".join(map(alike.tidied, record.values()))),
         alike.number(alike.wording(alike.asked(record))),
@@ -219,6 +238,7 @@ def _near(records: Dataset, places: list[int]) -> dict[int, Reason]:
 
 
 def _candidates(texts: Iterator[str], places: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of `places` whose texts may be nearly the same."""
     import numpy as np
 
     blocks = []
@@ -230,10 +250,12 @@ def _candidates(texts: Iterator[str], places: list[int]) -> Iterator[tuple[int, 
 
 
 def _parts(record: Record) -> tuple[str, str]:
+    """What a record asks, and its answer."""
     return alike.asked(record), record.get("answer", "")
 
 
 def _is_near(one: Record, other: Record) -> bool:
+    """True where both parts are nearly the same and have the same numbers."""
     for first, second in zip(_parts(one), _parts(other), strict=True):
         if re.findall(r"\d+", first) != re.findall(r"\d+", second):
             return False
@@ -262,6 +284,7 @@ def _contradictions(
 
 
 def _settled(records: list[Record], settle: Settle | None) -> int | None:
+    """The place of the right one of contradicting records, if `settle` knows it."""
     right = settle(records) if settle else None
     if right is not None and right not in range(len(records)):
         raise SettingError(

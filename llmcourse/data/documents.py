@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import bisect
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcourse.data.records import decoded
-from llmcourse.errors import DataError
+from llmcourse.data.patterns import readable, ungarbled
+from llmcourse.data.readers import decoded
+from llmcourse.data.records import Problem
+from llmcourse.errors import DataError, whole
 
 KINDS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
-_BLOCKS = ("p", "div", "li", "tr", "br", "section", "article", "aside", "footer", "header", "form",
-           "table", "ul", "ol", "pre", "blockquote", "button", "label")  # fmt: skip
+_PAGES = (".html", ".htm")
+_MARKDOWN = (".md", ".markdown")
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
+_HEADING = "\0"  # begins a heading's line in the text of a page; no document that is read has it
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,9 @@ class Passage:
 def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
     """Cut every document below `folder` into passages, at headings and between paragraphs.
 
-    Markdown, plain text and HTML are read (`KINDS`, and files named README), others passed over.
-    Links to folders are not followed, so that a loop of links does no harm.
+    Markdown, reStructuredText, plain text and HTML are read (`KINDS`, and files named README).
+    `skipped_documents` lists the others. Links to folders are not followed, so that a loop of links
+    does no harm. Characters of HTML pages that were decoded wrongly are mended.
 
     Args:
         folder: Where the documents are.
@@ -45,33 +51,84 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
 
     Raises:
         DataError: no such folder, no document or no text in it, or a file that can't be read.
+        SettingError: `words` is below 1.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        what = "is a file; name the folder it is in" if root.exists() else "there is no such folder"
-        raise DataError(f"{folder}: {what}.")
-    paths = [path for path in sorted(root.rglob("*")) if _is_document(path)]
+    words = whole("words", words, 1)
+    root = _root(folder)
+    paths = [path for path in _files(root) if _is_document(path)]
     if not paths:
         raise DataError(f"{folder} holds no documents. They are read from {', '.join(KINDS)}.")
     passages: list[Passage] = []
     for path in paths:
         name = path.relative_to(root).as_posix()
-        pieces = [
-            (heading, piece)
-            for heading, text in _sections(path, _text(path))
-            for piece in _pieces(text, words)
-        ]
         passages += [
-            Passage(text, heading, name, number) for number, (heading, text) in enumerate(pieces, 1)
+            Passage(text, heading, name, number)
+            for number, (heading, text) in enumerate(_passages(path, words), 1)
         ]
     if not passages:
         raise DataError(f"The documents in {folder} hold no text.")
     return passages
 
 
+def skipped_documents(folder: str | Path) -> list[Problem]:
+    """The files below `folder` that give no passages, and why: nothing vanishes without a word.
+
+    Raises:
+        DataError: no such folder, or one that can't be read.
+    """
+    found = ((path, _why_skipped(path)) for path in _files(_root(folder)))
+    return [Problem(str(path), 0, "", why) for path, why in found if why]
+
+
+def _why_skipped(path: Path) -> str:
+    if path.is_dir():
+        return "a link to a folder, which is not followed"
+    if not _is_document(path):
+        kind = path.suffix or "without ending"
+        return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
+    try:
+        return "" if next(_passages(path, 1), None) else "it holds no text"
+    except DataError as error:
+        return str(error).removeprefix(str(path)).lstrip(": ").rstrip(".")
+
+
+def _root(folder: str | Path) -> Path:
+    try:
+        root = Path(folder).expanduser()
+        is_folder, is_there = root.is_dir(), root.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise DataError(f"{str(folder)!r:.200} can't be read: {error}.") from error
+    if not is_folder:
+        what = "is a file; name the folder it is in" if is_there else "there is no such folder"
+        raise DataError(f"{folder}: {what}.")
+    return root
+
+
+def _files(root: Path) -> list[Path]:
+    """All files below `root`, and links to folders, in a fixed order."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename} can't be read: {error.strerror or error}.") from error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(root, onerror=refuse):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        found += [Path(place, name) for name in (*names, *links)]
+    return sorted(found)
+
+
 def _is_document(path: Path) -> bool:
     named = path.suffix.lower() in KINDS or (path.stem.upper() == "README" and not path.suffix)
     return named and (path.is_file() or path.is_symlink()) and not path.is_dir()
+
+
+def _passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
+    """(heading, piece) for each passage of a document."""
+    kind, text = path.suffix.lower(), _text(path)
+    sections = _of_page(_from_html(text)) if kind in _PAGES else _sections(text, kind)
+    for heading, blocks in sections:
+        for piece in _pieces(blocks, words):
+            yield heading, piece
 
 
 def _text(path: Path) -> str:
@@ -86,42 +143,114 @@ def _text(path: Path) -> str:
         raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
-def _sections(path: Path, text: str) -> Iterator[tuple[str, str]]:
-    """(heading, text under it) for each part of a document."""
-    if path.suffix.lower() in (".html", ".htm"):
-        text = _from_html(text)
-    heading, lines = "", []
-    for line in text.splitlines():
-        if match := re.match(r"#{1,6}\s+(.+?)\s*#*$", line):
-            yield heading, "\n".join(lines)
-            heading, lines = match[1], []
-        else:
-            lines.append(line)
-    yield heading, "\n".join(lines)
+# --- headings -------------------------------------------------------------------------------------
+
+Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
+_UNDERLINE = re.compile(r"([=\-~^\"'#*+])\1{2,}\s*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*$")
+_NO_TITLE = re.compile(r"\s|[-*+>|]\s|[^\w]*$")  # indented, an item, a quote, no word
+
+
+def _sections(text: str, kind: str) -> Iterator[Section]:
+    """The parts of a document that is no page. Code between fences is one paragraph."""
+    lines = text.splitlines()
+    closers = [] if kind == ".rst" else [n for n, one in enumerate(lines) if _FENCE.match(one)]
+    place = _front_matter(lines)
+    heading, blocks = "", ["\n".join(lines[:place])]
+    open_lines: list[str] = []  # of the paragraph that is not finished
+    while place < len(lines):
+        line = lines[place]
+        begun = bool(open_lines) and not _UNDERLINE.match(open_lines[-1])
+        found, used = _title(lines, place, kind, begun)
+        end = 0 if found else _fence_end(lines, place, closers)
+        if found or end or not line.strip():
+            blocks.append("\n".join(open_lines))
+            open_lines = []
+        if found:
+            yield heading, blocks
+            heading, blocks = found, []
+        elif end:
+            blocks.append("\n".join(lines[place:end]))
+            used = end - place
+        elif line.strip():
+            open_lines.append(line)
+        place += used
+    yield heading, [*blocks, "\n".join(open_lines)]
+
+
+def _front_matter(lines: list[str]) -> int:
+    """How many lines at the beginning are settings between `---`, as site builders have them."""
+    if len(lines) < 3 or lines[0].rstrip() != "---" or not re.match(r"#|[\w-]+\s*:", lines[1]):
+        return 0
+    ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in ("---", "..."))
+    return next(ends, 0)
+
+
+def _title(lines: list[str], place: int, kind: str, begun: bool) -> tuple[str, int]:
+    """The heading that begins at a line and how many lines it takes; ("", 1) where none does.
+
+    Where a paragraph has `begun`, a line under its last line makes no title of that.
+    """
+    if match := re.match(r"#{1,6}\s+(.+?)\s*#*$", lines[place]):
+        return match[1], 1
+    if begun:
+        return "", 1
+    signs = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
+    if _is_title(lines, place, signs):
+        return lines[place].strip(), 2
+    over = lines[place].rstrip()
+    if _UNDERLINE.match(over) and _is_title(lines, place + 1, signs, over):
+        return lines[place + 1].strip(), 3
+    return "", 1
+
+
+def _is_title(lines: list[str], place: int, signs: str, over: str = "") -> bool:
+    """Whether a line is underlined as a title is; one with a line above it may be indented."""
+    if place >= len(lines) - 1:
+        return False
+    title, under = lines[place].rstrip(), lines[place + 1].rstrip()
+    fits = bool(_UNDERLINE.match(under)) and under[0] in signs and len(under) >= len(title)
+    if not fits or "|" in title or (over and over != under):
+        return False
+    return not _NO_TITLE.match(title.strip() if over else title)
+
+
+def _fence_end(lines: list[str], place: int, closers: list[int]) -> int:
+    """The line after the code that is fenced from a line on; 0 where no fence begins or ends."""
+    match = re.match(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})", lines[place])
+    if not match:
+        return 0
+    later = (closers[n] for n in range(bisect.bisect_right(closers, place), len(closers)))
+    return next((n + 1 for n in later if lines[n].strip().startswith(match[1])), 0)
+
+
+# --- pages ----------------------------------------------------------------------------------------
+
+
+def _of_page(text: str) -> Iterator[Section]:
+    """The parts of a page's text, in which `_from_html` has marked the headings."""
+    first, *parts = text.split(f"\n{_HEADING}")
+    for heading, _, below in [("", "", first), *(part.partition("\n") for part in parts)]:
+        yield ungarbled(heading), re.split(r"\n\s*\n", ungarbled(below))
 
 
 def _from_html(text: str) -> str:
-    """The readable text of a page, headings as Markdown; scripts and styles are left out."""
+    """The readable text of a page, headings marked; scripts and styles are left out."""
     from bs4 import BeautifulSoup
 
     soup = BeautifulSoup(text, "html.parser")
-    for tag in soup(["script", "style", "template", "noscript", "nav", "head"]):
+    for tag in soup("nav"):
         tag.decompose()
     for tag in soup(re.compile(r"^h[1-6]$")):
-        tag.replace_with(f"\n\n# {tag.get_text(' ', strip=True)}\n\n")
-    for tag in soup(_BLOCKS):
-        tag.insert_before("\n\n")
-        tag.insert_after("\n\n")
-    for tag in soup(["td", "th"]):
-        tag.append(" ")
-    return soup.get_text()
+        tag.replace_with(f"\n{_HEADING}{' '.join(tag.get_text(' ').split())}\n\n")
+    return readable(soup, "\n\n")
 
 
-def _pieces(text: str, words: int) -> Iterator[str]:
+def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
     """Paragraphs, joined while they stay within `words`."""
     piece: list[str] = []
     size = 0
-    for paragraph in filter(str.strip, re.split(r"\n\s*\n", text)):
+    for paragraph in filter(str.strip, paragraphs):
         length = len(paragraph.split())
         if piece and size + length > words:
             yield "\n\n".join(piece)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import parallel
 from llmcourse.data import alike, measuring, patterns
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Finding:
     Attributes:
         kind: Its name, such as "duplicates" or "e-mail".
         count: How many records have it; 0 where none has. Of copies the first is not counted,
-            of contradictions the questions are.
+            of contradictions the questions are, of languages only those in a sample.
         what: What it means and the way out, in a sentence.
         examples: Up to three records, as (number from 1, excerpt); personal data is masked.
     """
@@ -39,6 +40,11 @@ class Finding:
 
 
 def unreadable(problems: pandas.DataFrame | None) -> Iterator[Finding]:
+    """What could not be loaded; examples have lines of the file.
+
+    Args:
+        problems: From `load_records(strict=False)`; None where nothing was left out.
+    """
     rows = [] if problems is None else problems.to_dict("records")
     told = [(r["line"], excerpt(f"{r['field']} {r['problem']}".strip())) for r in rows[:3]]
     what = "Records that could not be used and are not in the data; mend them in the file."
@@ -73,8 +79,8 @@ def single(
     for kind in measuring.FLAGS:
         found = np.flatnonzero(flags & measuring.BIT[kind])
         what = WHAT.get(kind) or (
-            f"Longer than {longest} {unit}, question and answer together: training would cut the "
-            f"end off; shorten or split them."
+            f"Longer than {longest} {unit}, question and answer together: `encode` leaves out what "
+            f"is too long; shorten or split them."
         )
         examples = [
             (place + 1, excerpt(*_seen(kind, record)))
@@ -97,6 +103,7 @@ def _seen(kind: str, record: dict[str, str]) -> tuple[str, int]:
 
 
 def _odd(sign: str) -> bool:
+    """True for what a wrong encoding leaves behind."""
     return sign == "\ufffd" or not sign.isascii() or (sign < " " and not sign.isspace())
 
 
@@ -148,6 +155,7 @@ def _first_ones(keys: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _near(records: Dataset, numbers: Dataset, places: np.ndarray, asked: np.ndarray) -> Finding:
+    """Of `places`, all but the first of each group of records that are nearly the same."""
     columns = (measuring.column(numbers, name)[places] for name in measuring.CONTENT)
     first, second, cut = alike.candidates(columns)
     leader: dict[int, int] = {}
@@ -208,7 +216,14 @@ def leaks(
     folder: Path,
     workers: int | None,
 ) -> Iterator[Finding]:
-    """Test records whose question is in the training data, the same or nearly."""
+    """Test records whose question is in the training data, the same or nearly.
+
+    Args:
+        records: The training data, or with `test` not given all splits.
+        numbers: What `measuring.measured` says of them.
+        test: Records that must not be in the training data.
+        counter, folder, workers: For measuring `test`.
+    """
     import numpy as np
 
     trained = held = np.empty(0, dtype=np.int64)
@@ -217,13 +232,13 @@ def leaks(
         others = alike.as_records(test)
         numbers_of = measuring.measured(
             others, counter, folder, longest=1 << 30, leaks=True,
-            workers=measuring.workers_for(others, workers),
+            workers=parallel.workers_for(others, workers),
         )  # fmt: skip
         trained, held = np.arange(len(records)), np.arange(len(others))
     elif "split" in records.column_names:
-        splits = np.array(records["split"])
+        splits = np.array(_splits(records))
         trained = np.flatnonzero(splits == "train")
-        held = np.flatnonzero((splits == "test") | (splits == "validation"))
+        held = np.flatnonzero((splits != "train") & (splits != ""))
     same, near = _leaked(records, numbers, trained, others, numbers_of, held)
     yield Finding(
         "leaked", len(same),
@@ -239,6 +254,14 @@ def leaks(
     )  # fmt: skip
 
 
+def _splits(records: Dataset) -> list[str]:
+    """The name of the split of each record, in small letters; "" where it has none."""
+    kind, values = records.features["split"], records.with_format(None)["split"][:]
+    if hasattr(kind, "int2str"):
+        values = (None if value is None else kind.int2str(value) for value in values)
+    return ["" if value is None else str(value).strip().lower() for value in values]
+
+
 def _leaked(
     records: Dataset,
     numbers: Dataset,
@@ -247,6 +270,7 @@ def _leaked(
     numbers_of: Dataset,
     held: np.ndarray,
 ) -> tuple[list[int], list[int]]:
+    """Of `held`, the places of the questions that are in `trained`, and of those nearly so."""
     import numpy as np
 
     if not len(trained) or not len(held):
@@ -278,10 +302,32 @@ def _leaked(
     return same.tolist(), sorted(near)
 
 
+# --- languages ------------------------------------------------------------------------------------
+
+
+def other_language(records: Dataset, main: str, others: Sequence[int], looked: int) -> Finding:
+    """Records in another language than most.
+
+    Args:
+        records: All of them.
+        main: The code of the language of most; "" where none is sure.
+        others: The places of those in another one.
+        looked: In how many records a language was looked for.
+    """
+    sample = "in the sample of " if looked < len(records) else "among all "
+    return Finding(
+        "other language", len(others),
+        f"In another language than most ({main or 'unknown'}), as counted {sample}{looked:,} "
+        f"records; leave them out where one language is wanted.",
+        tuple(_examples(records, others)),
+    )  # fmt: skip
+
+
 # --- texts ----------------------------------------------------------------------------------------
 
 
 def _records(records: Dataset, places: Sequence[int]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The place and the texts of each record at `places`."""
     names = alike.fields(records)
     for start in range(0, len(places), 1000):
         chosen = [int(place) for place in places[start : start + 1000]]
@@ -294,11 +340,19 @@ def _records(records: Dataset, places: Sequence[int]) -> Iterator[tuple[int, dic
 def texts(
     records: Dataset, places: Sequence[int], *, whole: bool = True
 ) -> Iterator[tuple[int, str]]:
+    """The place and the text of each record at `places`.
+
+    Args:
+        records: Where they are.
+        places: From 0.
+        whole: True joins all texts of a record, False gives what it asks.
+    """
     for place, record in _records(records, places):
         yield place, " ".join(record.values()) if whole else alike.asked(record)
 
 
 def _examples(records: Dataset, places: Iterable[int]) -> Iterator[Example]:
+    """The first three of `places`, masked."""
     chosen = [int(place) for place, _ in zip(places, range(3), strict=False)]
     for place, text in texts(records, chosen):
         yield place + 1, excerpt(patterns.masked(text))

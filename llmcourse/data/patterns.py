@@ -10,7 +10,10 @@ import html.entities
 import re
 from collections.abc import Collection, Iterator
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup, Tag
 
 PERSONAL = ("e-mail", "card", "IBAN", "phone", "IP", "date of birth", "address")
 
@@ -126,13 +129,16 @@ def masked(text: str, keep: Collection[str] = ()) -> str:
 
 # --- HTML -----------------------------------------------------------------------------------------
 
-_BLOCKS = (
-    "p|div|br|li|ul|ol|tr|table|h[1-6]|section|article|header|footer|blockquote|pre|hr|dl|dd|dt"
-)
-_TAGS = (
-    f"{_BLOCKS}|a|abbr|b|body|button|code|em|font|form|head|html|i|iframe|img|input|label|link|"
-    "meta|nav|noscript|option|script|select|small|span|strong|style|sub|sup|svg|tbody|td|textarea|"
-    "th|thead|title|u|video"
+# Tags whose text stands in lines of its own, and those whose text nobody reads.
+BLOCKS = (
+    "p", "div", "br", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6",
+    "section", "article", "aside", "header", "footer", "main", "blockquote", "pre", "hr", "dl",
+    "dd", "dt", "form", "button", "label",
+)  # fmt: skip
+UNREAD = ("script", "style", "head", "noscript", "template")
+_TAGS = "|".join(BLOCKS) + (
+    "|a|abbr|b|body|code|em|font|head|html|i|iframe|img|input|link|meta|nav|noscript|option|script"
+    "|select|small|span|strong|style|sub|sup|svg|tbody|td|textarea|th|thead|title|u|video"
 )
 _VALUE = r"""(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+)"""
 _TAG = re.compile(
@@ -175,10 +181,12 @@ def markup(text: str) -> list[tuple[int, int]]:
 
 
 def _inside(place: int, spans: list[tuple[int, int]]) -> bool:
+    """True where a span holds `place`."""
     return any(start <= place < end for start, end in spans)
 
 
 def _is_tag(match: re.Match[str], text: str, opened: set[str], closed: set[str]) -> bool:
+    """True where what looks like a tag is one, going by all that is `opened` and `closed`."""
     name = (match["name"] or "").lower()
     if not name or name in _VOID or match["attributes"]:
         return True
@@ -197,16 +205,39 @@ def without_markup(text: str) -> str:
 
     if not (spans := markup(text)):
         return text
-    soup = BeautifulSoup("".join(_escaped(text, spans)), "html.parser")
-    for tag in soup(["script", "style", "head", "noscript"]):
-        tag.decompose()
-    for tag in soup(re.compile(rf"^(?:{_BLOCKS})$")):
-        tag.append("\n")
-    plain = re.sub(r"[ \t\xa0]*\n[ \t\xa0]*", "\n", soup.get_text())
+    plain = readable(BeautifulSoup("".join(_escaped(text, spans)), "html.parser"))
+    plain = re.sub(r"[ \t\xa0]*\n[ \t\xa0]*", "\n", plain)
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
+def readable(soup: BeautifulSoup, gap: str = "\n") -> str:
+    """The text of a page, without what nobody reads; `soup` is changed.
+
+    Args:
+        soup: The page.
+        gap: What stands between two blocks, such as paragraphs.
+    """
+    for tag in soup(UNREAD):
+        tag.decompose()
+    for tag in soup(["td", "th"]):
+        tag.append(" ")
+    for tag in soup(BLOCKS):
+        if not _begins_a_line(tag, gap):
+            tag.insert_before(gap)
+        tag.append(gap)
+    return soup.get_text()
+
+
+def _begins_a_line(tag: Tag, gap: str) -> bool:
+    """True where the text before `tag` ends with a gap, or there is none; a <br> needs none."""
+    for before in () if tag.name == "br" else tag.previous_elements:
+        if isinstance(before, str) and (text := before.rstrip(" \t\xa0")):
+            return text.endswith(gap)
+    return True
+
+
 def _escaped(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:
+    """The pieces of `text`, all escaped but the `spans`."""
     last = 0
     for start, end in [*spans, (len(text), len(text))]:
         if start < last:  # an entity within a tag's attribute

@@ -7,8 +7,6 @@ records need little memory.
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import weakref
@@ -17,25 +15,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llmcourse.errors import DataError, NoSpace, first_line, is_disk_full
+from llmcourse.data.readers import LINED, Bad, Row, kind_of, open_source
+from llmcourse.errors import DataError, NoSpace, is_disk_full
 from llmcourse.files import no_space, scratch_path
+from llmcourse.templates import FIELDS
 
 if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
 
-# Schema -> our column: the field it is read from. The first schema a record has in full is taken.
+# Schema -> our column: the field it is read from. The first schema a record has in full is taken:
+# the usual pairs of names, the other pairs, then the names that may also be something else's.
+_USUAL = ("question/answer", "instruction/response", "instruction/output", "prompt/completion")
+_PAIRS = (f"{question}/{answer}" for question in FIELDS["question"] for answer in FIELDS["answer"])
 SCHEMAS: dict[str, dict[str, str]] = {
-    "question/answer": {"question": "question", "answer": "answer"},
-    "instruction/response": {"question": "instruction", "answer": "response"},
-    "instruction/output": {"question": "instruction", "answer": "output"},
-    "prompt/completion": {"question": "prompt", "answer": "completion"},
+    **{
+        name: dict(zip(("question", "answer"), name.split("/"), strict=True))
+        for name in dict.fromkeys((*_USUAL, *_PAIRS))
+    },
     "input/output": {"question": "input", "answer": "output"},
     "messages": {"messages": "messages"},
     "text": {"text": "text"},
 }
-READERS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-LONGEST_LINE = 8_000_000  # bytes; more is a file without line ends, not a record
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Problem:
 
     Attributes:
         source: The file, or what else was read.
-        line: Where in it, counted from 1; 0 means the whole.
+        line: Where in it, counted from 1: the line of a file that has one record a line (.jsonl,
+            .csv, .tsv), elsewhere the record. 0 means the whole.
         field: The field concerned; "" means the record.
         problem: What is wrong, and the way out where there is one.
     """
@@ -55,17 +57,11 @@ class Problem:
     problem: str
 
     def __str__(self) -> str:
-        place = f", line {self.line}" if self.line else ""
+        unit = "line" if self.source.lower().endswith(LINED) else "record"
+        place = f", {unit} {self.line}" if self.line else ""
         return (
             f"{self.source}{place}{f', field {self.field!r}' if self.field else ''}: {self.problem}"
         )
-
-
-class _Bad(str):
-    """What is wrong with a record, standing in its place among the rows."""
-
-
-Row = tuple[int, Any]  # a record's line, and the record or a `_Bad`
 
 
 @overload
@@ -83,7 +79,8 @@ def load_records(
 
     Records of the schema "text" have `text` instead. Of "messages" the last answer and the
     question before it are taken; what was said earlier stands in `input`. The first record's
-    other fields are kept as text columns. Blank lines in a file are passed over.
+    other fields are kept as text columns. `input` is also read from `context`. Blank lines in a
+    file are passed over.
 
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
@@ -101,7 +98,7 @@ def load_records(
 
     if schema is not None and schema not in SCHEMAS:
         raise DataError(f"There is no schema {schema!r}. There are: {', '.join(SCHEMAS)}.")
-    name, rows = _open(source, split)
+    name, rows = open_source(source, split)
     problems: list[Problem] = []
     good = _checked(name, rows, schema, strict, problems)
     first = next(good, None)
@@ -154,10 +151,10 @@ def _checked(
     extra: list[str] | None = None
     for line, record in rows:
         found: dict[str, str] | tuple[str, str]
-        if isinstance(record, _Bad):
+        if isinstance(record, Bad):
             found = ("", str(record))
         elif not isinstance(record, Mapping):
-            found = ("", f"an object belongs here, not {_kind(record)}")
+            found = ("", f"an object belongs here, not {kind_of(record)}")
         else:
             schema = schema or _schema_of(record)
             found = _columns(record, schema)
@@ -168,9 +165,9 @@ def _checked(
             problems.append(problem)
             continue
         if extra is None:
-            used = set(SCHEMAS[schema].values()) | {"input"}
+            used = {*SCHEMAS[schema].values(), *[n for n in _more_names(schema) if n in record][:1]}
             extra = [field for field in record if field not in used and field not in found]
-        yield found | {field: _as_text(record.get(field)) for field in extra}
+        yield found | {str(field): _as_text(record.get(field)) for field in extra}
 
 
 def _schema_of(record: Mapping[str, Any]) -> str | None:
@@ -187,7 +184,7 @@ def _columns(record: Mapping[str, Any], schema: str | None) -> dict[str, str] | 
             f"name the schema."
         )
     fields = SCHEMAS[schema]
-    missing = [field for field in fields.values() if record.get(field) is None]
+    missing = [field for field in fields.values() if _is_missing(record.get(field))]
     if missing:
         other = _schema_of(record)
         mixed = f"; it looks like {other!r} in a file of {schema!r}" if other else ""
@@ -198,7 +195,7 @@ def _columns(record: Mapping[str, Any], schema: str | None) -> dict[str, str] | 
     for column, field in fields.items():
         value = record[field]
         if not isinstance(value, str):
-            return field, f"text belongs here, not {_kind(value)}"
+            return field, f"text belongs here, not {kind_of(value)}"
         if not value.strip():
             return field, "blank"
         if trouble := _unwritable(value):
@@ -206,17 +203,30 @@ def _columns(record: Mapping[str, Any], schema: str | None) -> dict[str, str] | 
         columns[column] = value
     if schema == "text":
         return columns
-    more = record.get("input") if "input" not in fields.values() else None
-    if not isinstance(more, str | None):
-        return "input", f"text belongs here, not {_kind(more)}"
-    if trouble := _unwritable(more or ""):
-        return "input", trouble
-    return {"question": columns["question"], "input": more or "", "answer": columns["answer"]}
+    name = _more(record, schema)
+    more = record[name] if name else ""
+    if not isinstance(more, str):
+        return name, f"text belongs here, not {kind_of(more)}"
+    if trouble := _unwritable(more):
+        return name, trouble
+    return {"question": columns["question"], "input": more, "answer": columns["answer"]}
+
+
+def _more_names(schema: str) -> list[str]:
+    """The fields that the text beside the question may be read from."""
+    fields = SCHEMAS[schema]
+    return [n for n in FIELDS["input"] if "question" in fields and n not in fields.values()]
+
+
+def _more(record: Mapping[str, Any], schema: str) -> str:
+    """The first of these fields that holds something; "" where none does."""
+    names = _more_names(schema)
+    return next((n for n in names if not _is_missing(record.get(n)) and record[n] != ""), "")
 
 
 def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
     if not isinstance(turns, list | tuple) or not turns:
-        return "messages", f"a list of turns belongs here, not {_kind(turns)}"
+        return "messages", f"a list of turns belongs here, not {kind_of(turns)}"
     said: list[tuple[str, str]] = []
     for number, turn in enumerate(turns, 1):
         role = turn.get("role") if isinstance(turn, Mapping) else None
@@ -245,168 +255,14 @@ def _unwritable(text: str) -> str:
     return ""
 
 
-def _kind(value: Any) -> str:
-    """A value's kind in JSON's words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number",
-             float: "a number", type(None): "nothing"}  # fmt: skip
-    return names.get(type(value), type(value).__name__)
+def _is_missing(value: Any) -> bool:
+    """Nothing, or what a frame has for it: NaN, NA and NaT, which are not equal to themselves."""
+    unequal = isinstance(value, float) and value != value
+    return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
 
 
 def _as_text(value: Any) -> str:
-    if value is None:
+    if _is_missing(value):
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-def _open(source: Any, split: str) -> tuple[str, Iterable[Row]]:
-    """A source's name for messages, and its rows."""
-    if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        if path.suffix.lower() in READERS or path.exists():
-            return str(source), _read_file(path, str(source))
-        if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
-            return str(source), _read_hub(str(source), split)
-        raise DataError(
-            f"{source}: no such file. Name a file ({', '.join(READERS)}) or a data set on the hub "
-            f"(owner/name)."
-        )
-    if hasattr(source, "itertuples"):
-        return "the data frame", enumerate(source.to_dict("records"), 1)
-    if hasattr(source, "features"):
-        return "the data set", enumerate(source, 1)
-    if isinstance(source, Mapping):
-        raise DataError("A list of records is wanted, not one record. Put it into a list.")
-    if not isinstance(source, Iterable):
-        raise DataError(f"Records can't be read from {_kind(source)}.")
-    return "the list", enumerate(source, 1)
-
-
-def _read_file(path: Path, name: str) -> Iterator[Row]:
-    kind = path.suffix.lower()
-    if kind not in READERS:
-        what = "a folder" if path.is_dir() else f"of the kind {path.suffix or 'without ending'!r}"
-        raise DataError(f"{name} is {what}. Records are read from {', '.join(READERS)}.")
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv,
-               ".parquet": _read_parquet}  # fmt: skip
-    try:
-        if path.stat().st_size == 0:
-            raise DataError(f"{name} is empty.")
-        yield from readers[kind](path)
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: no such file.") from error
-    except OSError as error:
-        raise DataError(f"{name} can't be read: {error.strerror or first_line(error)}.") from error
-
-
-def decoded(raw: bytes) -> str:
-    """UTF-8 text without byte-order mark, or a DataError whose message says what is wrong."""
-    if b"\0" in raw:
-        raise DataError("it holds NUL bytes, as UTF-16 or damaged files do. Save it as UTF-8")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        sign = raw[error.start : error.start + 1].decode("latin-1")
-        raise DataError(
-            f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start + 1}, in Latin-1 "
-            f"{sign!r}). Save it as UTF-8"
-        ) from error
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number in itertools.count(1):
-            raw = file.readline(LONGEST_LINE + 1)
-            if not raw:
-                return
-            if len(raw) > LONGEST_LINE:
-                yield number, _Bad(f"the line has over {LONGEST_LINE // 1_000_000} million bytes")
-                while raw and not raw.endswith(b"\n"):
-                    raw = file.readline(LONGEST_LINE)
-                continue
-            try:
-                if text := decoded(raw).strip():
-                    yield number, _parsed(text)
-            except DataError as error:
-                yield number, _Bad(error)
-
-
-def _parsed(text: str) -> Any:
-    """The JSON value in `text`; a DataError says where it breaks off."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(f"no JSON: {error.msg.lower()} at column {error.colno}") from error
-    except RecursionError as error:
-        raise DataError("no record: it is nested too deeply") from error
-
-
-def _read_json(path: Path) -> Iterator[Row]:
-    try:
-        value = json.loads(decoded(path.read_bytes()))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {error.lineno}: no JSON: {error.msg.lower()} at column {error.colno}. "
-            f"A file with one object a line should end in .jsonl."
-        ) from error
-    except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply to be records.") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}.") from error
-    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), list):
-        value = next(iter(value.values()))
-    if not isinstance(value, list):
-        raise DataError(f"{path}: a list of objects belongs here, not {_kind(value)}.")
-    yield from enumerate(value, 1)
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    try:
-        text = decoded(path.read_bytes())
-    except DataError as error:
-        raise DataError(f"{path}: {error}.") from error
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    while True:
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            yield reader.line_num, _Bad(f"no row of a table: {error}")
-            return
-        if record is None:
-            return
-        if None in record:
-            columns = len(reader.fieldnames or ())
-            yield reader.line_num, _Bad(f"more cells than the {columns} columns")
-        elif any(record.values()):
-            yield reader.line_num, record
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-        rows = (row for batch in file.iter_batches(5000) for row in batch.to_pylist())
-        yield from enumerate(rows, 1)
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is no parquet file: {first_line(error)}.") from error
-
-
-def _read_hub(name: str, split: str) -> Iterator[Row]:
-    from datasets import load_dataset
-
-    try:
-        dataset = load_dataset(name, split=split, streaming=True)
-        yield from enumerate(dataset, 1)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{name} is no file here, and can't be had from the hub ({first_line(error)}). Check "
-            f"the name, the split ({split}) and the network."
-        ) from error

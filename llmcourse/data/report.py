@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import re
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.data import alike, findings, measuring
+from llmcourse import parallel
+from llmcourse.data import alike, findings, measuring, patterns
 from llmcourse.data.findings import Finding
-from llmcourse.errors import SettingError
+from llmcourse.errors import whole
+from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 BINS = 20
 SAMPLE = 2000  # records whose language is told
+SURE, CLEAR = 0.9, 0.99  # chance of a language to be counted, and to be reported as another one
+FEW_VALUES = 20  # a column with more different values holds no labels
 WIDTH, LINES = 100, 40
 
 
@@ -59,7 +64,8 @@ class Report:
         lengths: "prompt" and "answer", or "text" -> how long they are.
         findings: Each kind of trouble looked for, also where there is none.
         languages: Code -> share of the records in a sample whose language is sure.
-        labels: Column with few different values -> value -> how many records.
+        labels: Column with 2 to 20 different values -> value -> how many records. Columns of
+            text, whole numbers, truth values and class labels are looked at, and the answers.
     """
 
     name: str
@@ -107,8 +113,8 @@ def inspect(
         dataset: What `load_records` gives, or whatever it takes. Of a file, records that can't
             be used are left out and counted as "unreadable".
         tokenizer: Counts lengths in tokens; None counts words.
-        test: Records that must not be in the data. Not given, the splits "test" and "validation"
-            of a column `split` are compared with "train".
+        test: Records that must not be in the data. Not given, all splits but "train" of a column
+            `split` (test, validation, held-out, …) are compared with "train".
         longest: Length of question and answer together, above which a record is overlong.
         name: What to call the data set in the report.
         workers: Processes to use; all cores for large data sets where not given.
@@ -119,9 +125,9 @@ def inspect(
         SettingError: `longest` or `workers` is below 1.
         NoSpace: the disk is full.
     """
-    for what, value in (("longest", longest), ("workers", workers)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise SettingError(f"{what}={value!r} must be a whole number from 1.")
+    longest = whole("longest", longest, 1)
+    if workers is not None:
+        whole("workers", workers, 1)
     name = name or (Path(dataset).name if isinstance(dataset, str | Path) else "")
     if isinstance(dataset, str | Path):
         from llmcourse.data.records import load_records
@@ -130,8 +136,8 @@ def inspect(
     records = alike.as_records(dataset)
     counter = measuring.Counter(tokenizer)
     options = {"longest": longest, "leaks": test is not None or "split" in records.column_names}
-    many = measuring.workers_for(records, workers)
-    with measuring.quietly(counter, many), measuring.scratch() as folder:
+    many = parallel.workers_for(records, workers)
+    with quiet_datasets(long=many > 1), parallel.scratch() as folder:
         numbers = measuring.measured(records, counter, folder, workers=many, **options)
         try:
             found = [
@@ -141,6 +147,7 @@ def inspect(
                 *findings.leaks(records, numbers, test, counter, folder, workers),
             ]
             lengths = _all_lengths(records, numbers)
+            languages, other = _languages(records)
             total = sum(int(measuring.column(numbers, part).sum()) for part in ("prompt", "answer"))
         finally:
             del numbers
@@ -152,8 +159,8 @@ def inspect(
             longest=longest,
             total=total,
             lengths=lengths,
-            findings=tuple(found),
-            languages=_languages(records),
+            findings=(*found, other),
+            languages=languages,
             labels=_labels(records),
         )
 
@@ -162,6 +169,7 @@ def inspect(
 
 
 def _all_lengths(records: Dataset, numbers: Dataset) -> dict[str, Lengths]:
+    """The lengths of each part of the records."""
     if "text" in alike.fields(records):
         return {"text": _lengths(measuring.column(numbers, "prompt"))}
     return {part: _lengths(measuring.column(numbers, part)) for part in ("prompt", "answer")}
@@ -182,21 +190,23 @@ def _lengths(values: np.ndarray) -> Lengths:
 
 
 def _labels(records: Dataset) -> dict[str, dict[str, int]]:
-    """The counts of each further column that has 2 to 20 values, repeated on average."""
+    """The counts of each column that has 2 to 20 values, repeated on average; personal data masked.
+
+    Columns of text other than the records' own, of whole numbers, truth values and class labels
+    are looked at, and answers, which may be labels too.
+    """
     import pyarrow.compute as compute
 
-    open_columns = [
-        name
-        for name, kind in records.features.items()
-        if name not in alike.fields(records) and getattr(kind, "dtype", "") == "string"
-    ]
-    found: dict[str, dict[str, int]] = {name: {} for name in open_columns}
+    names = [name for name in records.column_names if _may_label(records, name)]
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
     for table in records.with_format("arrow").iter(10_000):
         for name in list(found):
-            for pair in compute.value_counts(table.column(name)).to_pylist():
-                value = pair["values"] or ""
-                found[name][value] = found[name].get(value, 0) + pair["counts"]
-            if len(found[name]) > 20:
+            pairs = compute.value_counts(table.column(name)).to_pylist()
+            if len(pairs) <= FEW_VALUES:
+                for pair in pairs:
+                    value = _label(records.features[name], pair["values"])
+                    found[name][value] = found[name].get(value, 0) + pair["counts"]
+            if max(len(pairs), len(found[name])) > FEW_VALUES:
                 del found[name]
     return {
         name: dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0])))
@@ -205,11 +215,27 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
     }
 
 
-def _languages(records: Dataset) -> dict[str, float]:
-    """The shares of languages in a sample, of the records with five words or more that are sure.
+def _may_label(records: Dataset, name: str) -> bool:
+    """True where a column may hold labels, by its name and type."""
+    own = name in alike.fields(records) and name != "answer"
+    kind = str(getattr(records.features[name], "dtype", ""))
+    return not own and kind.removeprefix("large_").startswith(("string", "int", "uint", "bool"))
 
-    Told by langid (Lui and Baldwin 2012) in its Python 3 form. A language found in fewer than
-    1 % of them is more often a mistake than a language, and counts as "other".
+
+def _label(kind: Any, value: Any) -> str:
+    """A value as it is shown: the name of a class label, "" where there is none."""
+    if value is None:
+        return ""
+    named = hasattr(kind, "int2str") and 0 <= value < kind.num_classes
+    return patterns.masked(kind.int2str(value) if named else str(value))
+
+
+def _languages(records: Dataset) -> tuple[dict[str, float], Finding]:
+    """The shares of languages in a sample, and what of it is in another one than most.
+
+    Told by langid (Lui and Baldwin 2012) in its Python 3 form, of the records with five words or
+    more that are sure. A record counts as one in another language only where it has eight words
+    or more and is surer still.
     """
     import numpy as np
 
@@ -217,18 +243,33 @@ def _languages(records: Dataset) -> dict[str, float]:
     places = np.arange(len(records))
     if len(records) > SAMPLE:
         places = np.sort(np.random.default_rng(0).choice(len(records), SAMPLE, replace=False))
-    counts: dict[str, int] = {}
-    for _, text in findings.texts(records, places.tolist()):
-        if len(re.findall(r"[^\W\d_]{2,}", text)) < 5:
+    told: list[str] = []
+    clear: list[tuple[int, str]] = []
+    for place, text in findings.texts(records, places.tolist()):
+        words = len(re.findall(r"[^\W\d_]{2,}", text))
+        if words < 5:
             continue
         language, sure = identifier.classify(text[:2000])
-        if sure >= 0.9:
-            counts[language] = counts.get(language, 0) + 1
-    total = sum(counts.values())
-    shares = {name: n / total for name, n in sorted(counts.items(), key=lambda one: -one[1])}
+        if sure >= SURE:
+            told.append(language)
+        if sure >= CLEAR and words >= 8:
+            clear.append((place, language))
+    shares = _shares(told)
+    main = next(iter(shares), "")
+    others = [place for place, language in clear if language != main]
+    return shares, findings.other_language(records, main, others, len(places))
+
+
+def _shares(languages: Sequence[str]) -> dict[str, float]:
+    """The share of each language, the largest first.
+
+    One found in fewer than 1 % of the records is more often a mistake than a language, and counts
+    as "other".
+    """
+    shares = {name: n / len(languages) for name, n in Counter(languages).most_common()}
     kept = {name: share for name, share in shares.items() if share >= 0.01}
     other = sum(shares.values()) - sum(kept.values())
-    return kept | ({"other": other} if total and sum(counts[n] for n in kept) < total else {})
+    return kept | ({"other": other} if len(kept) < len(shares) else {})
 
 
 def _plain(value: Any) -> Any:
@@ -269,7 +310,7 @@ def _lines(report: Report, *, full: bool) -> Iterator[str]:
         yield from (" " * 32 + line for line in lines[1:] if full)
     absent = ", ".join(one.kind for one in report.findings if not one.count)
     if there and absent:
-        yield from textwrap.wrap(f"looked for and not found: {absent}", WIDTH)[:2]
+        yield from textwrap.wrap(f"looked for and not found: {absent}", WIDTH)[:3]
     if report.languages:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in report.languages.items())
         yield _cut(f"languages: {shares}")
@@ -281,6 +322,7 @@ def _lines(report: Report, *, full: bool) -> Iterator[str]:
 
 
 def _cut(line: str) -> str:
+    """`line`, no longer than the terminal is wide."""
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from llmcourse.errors import DataError, first_line, is_disk_full
-from llmcourse.files import no_space
+from llmcourse.errors import DataError, first_line
+from llmcourse.files import replacing
 from llmcourse.progress import quiet_datasets
 
 WRITERS = (".jsonl", ".parquet")
@@ -34,25 +32,19 @@ def save_records(records: Iterable[Mapping[str, Any]], path: str | Path) -> Path
     kind = target.suffix.lower()
     if kind not in WRITERS:
         raise DataError(f"{path}: records are written to {' and '.join(WRITERS)} files.")
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    write = _write_jsonl if kind == ".jsonl" else _write_parquet
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        count = _write_jsonl(records, draft) if kind == ".jsonl" else _write_parquet(records, draft)
-        if not count:
-            raise DataError(f"{path}: there are no records to write.")
-        draft.replace(target)
+        with replacing(target) as draft:
+            if not write(records, draft):
+                raise DataError(f"{path}: there are no records to write.")
     except OSError as error:
-        if is_disk_full(error):
-            raise no_space(target.parent) from error
         told = error.strerror or first_line(error)
         raise DataError(f"{path} can't be written: {told}.") from error
-    finally:
-        with suppress(OSError):  # nothing to remove where no draft could be made
-            draft.unlink(missing_ok=True)
     return target
 
 
 def _write_jsonl(records: Iterable[Mapping[str, Any]], draft: Path) -> int:
+    """Write one JSON object a line; returns how many."""
     count = 0
     with draft.open("w", encoding="utf-8", newline="\n") as file:
         for record in records:
@@ -62,6 +54,7 @@ def _write_jsonl(records: Iterable[Mapping[str, Any]], draft: Path) -> int:
 
 
 def _write_parquet(records: Iterable[Mapping[str, Any]], draft: Path) -> int:
+    """Write a table in Parquet's form; returns how many rows it has."""
     import datasets
 
     whole = isinstance(records, datasets.Dataset)

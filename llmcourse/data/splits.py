@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import alike
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError, SettingError, whole
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -39,12 +40,14 @@ def split(
         seed: Another number gives another split.
 
     Raises:
-        SettingError: the shares are not positive or don't sum to 1.
+        SettingError: the shares are no mapping of names to numbers above 0 that sum to 1, or
+            `seed` is no whole number of at least 0.
         DataError: the records can't be read, there is no such column, or a part would be empty.
     """
     from datasets import DatasetDict
 
     _check(shares)
+    seed = whole("seed", seed, 0)
     records = alike.as_records(dataset)
     members: dict[str, list[int]] = {}
     for place, name in enumerate(_groups(records, group)):
@@ -68,7 +71,17 @@ def split(
     return found
 
 
-def _check(shares: Mapping[str, float]) -> None:
+def _check(shares: Any) -> None:
+    """Refuse shares that mean nothing.
+
+    Raises:
+        SettingError: see `split`.
+    """
+    if not isinstance(shares, Mapping):
+        raise SettingError(f"shares={shares!r} must be a mapping of names to shares: {SHARES}.")
+    for name, share in shares.items():
+        if not isinstance(name, str) or not isinstance(share, Real):
+            raise SettingError(f"shares: {name!r}: {share!r} is no name with a number.")
     wrong = {name: share for name, share in shares.items() if not share > 0}
     if wrong or abs(sum(shares.values()) - 1) > 1e-6:
         told = ", ".join(f"{name} {share}" for name, share in shares.items()) or "none"
@@ -95,6 +108,7 @@ def _shared_out(
     """Each part's records, whole groups of them."""
 
     def order(name: str) -> tuple[int, str]:
+        """Groups too large for the smallest part first, all others by chance."""
         size = len(members[name])
         early = size if size > min(targets.values()) else 0
         digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -11,8 +11,7 @@ there is, and no such merge can happen.
 Records are counted from 0 throughout, as rows of a data set are.
 """
 
-from llmcourse.encoding.batches import Collator, batches_by_length, padding_share
-from llmcourse.encoding.common import UNTRAINED
+from llmcourse.encoding.batches import UNTRAINED, Collator, batches_by_length, padding_share
 from llmcourse.encoding.packing import check_packing, pack
 from llmcourse.encoding.records import TOO_LONG, Encoded, encode
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.encoding.common import UNTRAINED, whole
-from llmcourse.errors import SettingError
+from llmcourse.errors import SettingError, whole
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+UNTRAINED = -100  # the label that torch's cross-entropy leaves out
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,14 @@ class Collator:
             )
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch of `rows`, as the class describes it."""
+        """The batch of `rows`, as the class describes it: tensors of shape (rows, longest row)."""
         import torch
 
         width = max(len(row["input_ids"]) for row in rows)
         packed = "position_ids" in rows[0]
 
         def padded(name: str, fill: int) -> torch.Tensor:
+            """A column as (rows, width), int64, with `fill` behind each row's own."""
             batch = torch.full((len(rows), width), fill)
             for line, row in zip(batch, rows, strict=True):
                 line[: len(row[name])] = torch.as_tensor(row[name])
@@ -88,6 +90,9 @@ def batches_by_length(
 
     Returns:
         Lists of record numbers, each number once.
+
+    Raises:
+        SettingError: `batch_size` is below 1.
     """
     size = whole("batch_size", batch_size, 1)
     order, chance = list(range(len(lengths))), random.Random(seed)

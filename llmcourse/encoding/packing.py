@@ -6,9 +6,10 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.encoding.common import UNTRAINED, map_rows, whole, with_files
+from llmcourse import parallel
+from llmcourse.encoding.batches import UNTRAINED
 from llmcourse.encoding.records import Encoded
-from llmcourse.errors import DataError, SettingError, first_line
+from llmcourse.errors import DataError, SettingError, first_line, whole
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,7 @@ def pack(encoded: Encoded | Dataset, max_length: int) -> Dataset:
         in them. The first label of each record is -100: nothing before it predicts it.
 
     Raises:
+        SettingError: `max_length` is below 1.
         DataError: there are no records, or one is longer than `max_length`.
         NoSpace: the disk is full.
     """
@@ -52,11 +54,18 @@ def pack(encoded: Encoded | Dataset, max_length: int) -> Dataset:
     job = functools.partial(_pack_batch, rows=rows)
     columns = {name: ["int32"] for name in ("input_ids", "labels", "position_ids")}
     plan = Dataset.from_dict({"places": bins})
-    return with_files(*map_rows(plan, job, columns | {"records": ["int64"]}))
+    columns["records"] = ["int64"]
+    with parallel.scratch(kept=True) as folder:
+        packed = parallel.map_rows(plan, job, columns, folder, description="Packing")
+        return parallel.with_files(packed, folder)
 
 
 def _lengths(rows: Dataset) -> list[int]:
-    """The tokens of each row."""
+    """The tokens of each row.
+
+    Raises:
+        DataError: there are none.
+    """
     if not len(rows):
         raise DataError("There are no rows to pack.")
     import pyarrow.compute as compute
@@ -161,7 +170,11 @@ def check_packing(model: PreTrainedModel) -> None:
 
 
 def _logits(model: PreTrainedModel, before: list[int], record: list[int]) -> torch.Tensor:
-    """What `model` computes for `record`, packed behind another one: (tokens, vocabulary)."""
+    """What `model` computes for `record`, packed behind another one.
+
+    Returns:
+        Float32 of shape (tokens of `record`, vocabulary).
+    """
     import torch
 
     ids = torch.tensor([before + record], device=model.device)

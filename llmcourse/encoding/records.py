@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates
-from llmcourse.encoding.common import UNTRAINED, map_rows, whole, with_files
-from llmcourse.errors import CourseError, DataError, SettingError, TemplateError
+from llmcourse import parallel, templates
+from llmcourse.encoding.batches import UNTRAINED
+from llmcourse.errors import CourseError, DataError, SettingError, TemplateError, whole
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,7 +17,6 @@ if TYPE_CHECKING:
 
 TOO_LONG = ("leave out", "cut prompt", "cut completion", "error")
 SHORTEST = 8  # tokens; a max_length below this is a mistake
-MANY = 20_000  # records from which on more than one process pays
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +82,7 @@ def _listed(numbers: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Way(parallel.Shared):
     """How a record is encoded; goes to the worker processes."""
 
     tokenizer: Any
@@ -158,47 +154,16 @@ def encode(
         _appends(tokenizer, end),
     )  # fmt: skip
     columns = {"input_ids": ["int32"], "labels": ["int32"], "length": "int32", "record": "int64"}
-    with _within_reach(way) as sent:
-        job = functools.partial(_encode_batch, way=sent)
-        rows, folder = map_rows(
-            source, job, columns | {"cut": "bool"}, _workers(workers, len(source))
-        )
+    many = parallel.workers_for(source, workers)
+    with parallel.scratch(kept=True) as folder, parallel.within_reach(way):
+        rows = parallel.map_rows(
+            source, functools.partial(_encode_batch, way=way), columns | {"cut": "bool"}, folder,
+            workers=many, description="Encoding",
+        )  # fmt: skip
+        dataset = parallel.with_files(rows.remove_columns("cut"), folder)
     record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))
     left_out = numpy.setdiff1d(numpy.arange(len(source)), record, assume_unique=True)
-    dataset = with_files(rows.remove_columns("cut"), folder)
     return Encoded(dataset, record[cut].tolist(), left_out.tolist(), template, max_length)
-
-
-_WAYS: dict[str, _Way] = {}  # where forked workers find theirs
-
-
-@contextmanager
-def _within_reach(way: _Way) -> Iterator[_Way | str]:
-    """What worker processes are sent: `way` itself, or where a forked process has it already.
-
-    Sending a tokenizer of 260,000 tokens takes four seconds a worker, and each has its own copy.
-    """
-    from multiprocess import get_start_method  # what `datasets` starts its workers with
-
-    if get_start_method() != "fork":
-        yield way
-        return
-    key = uuid.uuid4().hex
-    _WAYS[key] = way
-    try:
-        yield key
-    finally:
-        del _WAYS[key]
-
-
-def _workers(asked: int | None, records: int) -> int:
-    """How many processes to use."""
-    if asked is not None:
-        return min(whole("workers", asked, 1), records)
-    if records < MANY:
-        return 1
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def _appends(tokenizer: PreTrainedTokenizerBase, end: int) -> bool:
@@ -207,7 +172,11 @@ def _appends(tokenizer: PreTrainedTokenizerBase, end: int) -> bool:
 
 
 def _as_dataset(records: Any) -> Dataset:
-    """The records as a data set of the columns that templates read."""
+    """The records as a data set of the columns that templates read.
+
+    Raises:
+        DataError: they are no records, there are none, or one in a list has a problem.
+    """
     from datasets import Dataset
 
     if isinstance(records, Mapping) or not isinstance(records, Iterable):
@@ -259,9 +228,12 @@ def _texts(record: templates.Record, number: int) -> dict[str, str]:
 # --- one batch of records, in whichever process ---------------------------------------------------
 
 
-def _encode_batch(batch: dict[str, list], numbers: list[int], way: _Way | str) -> dict[str, list]:
-    """Rows for a batch of records; those that are left out have none."""
-    way = _WAYS[way] if isinstance(way, str) else way
+def _encode_batch(batch: dict[str, list], numbers: list[int], way: _Way) -> dict[str, list]:
+    """Rows for a batch of records; those that are left out have none.
+
+    Raises:
+        CourseError: a record has a problem; the message says which.
+    """
     names = list(batch)
     prompts, completions = _tokenized(
         [
@@ -305,6 +277,11 @@ def _tokenized(
 
 
 def _rendered(record: dict[str, str], number: int, way: _Way) -> templates.Rendered:
+    """A record's prompt and completion; a text is all completion.
+
+    Raises:
+        CourseError: see `templates.render`; the message says which record.
+    """
     if "text" in record:
         return templates.Rendered("", record["text"])
     try:
@@ -324,7 +301,11 @@ def _ids(texts: list[str], way: _Way, *, special: bool) -> list[list[int]]:
 def _fit(
     prompt: list[int], completion: list[int], number: int, way: _Way
 ) -> tuple[list[int], list[int], bool] | None:
-    """Prompt and completion within `max_length`, and whether one was cut; None leaves them out."""
+    """Prompt and completion within `max_length`, and whether one was cut; None leaves them out.
+
+    Raises:
+        DataError: they are too long, and `too_long` is "error".
+    """
     tokens = len(prompt) + len(completion)
     if tokens <= way.max_length:
         return prompt, completion, False

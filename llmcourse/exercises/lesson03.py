@@ -78,13 +78,13 @@ TASKS = (
     ),
     Exercise(
         "03-2",
-        "Write `invented(answer, passage)`: the list of numbers (as text) in the answer that do "
-        "not stand in the passage, in their order.",
+        "Write `invented_numbers(answer, passage)`: the list of numbers (as text) in the answer "
+        "that do not stand in the passage, in their order.",
         _invented,
         "The cheapest test for truth there is, and it catches most of what small models make up.",
         (r"re.findall(r'\d+(?:\.\d+)?', text) finds the numbers of a text.",
          "[n for n in numbers of the answer if n not in numbers of the passage]"),
-        "import re\n\n\ndef invented(answer, passage):\n"
+        "import re\n\n\ndef invented_numbers(answer, passage):\n"
         '    found = re.compile(r"\\d+(?:\\.\\d+)?").findall\n'
         "    return [n for n in found(answer) if n not in found(passage)]",
     ),

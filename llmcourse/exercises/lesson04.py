@@ -50,7 +50,7 @@ def _leaks(answer: Any) -> str | None:
 TASKS = (
     Exercise(
         "04-1",
-        "Write `labels_of(prompt, completion, end)` for lists of ids: what the loss should see.",
+        "Write `labels_of(prompt, completion, end)` for lists of ids: the labels of the whole row.",
         _labels,
         "Three decisions in one line: no loss on the prompt, loss on the answer, and loss on the "
         "end token, without which the model never stops.",
@@ -61,14 +61,14 @@ TASKS = (
     ),
     Exercise(
         "04-2",
-        "Write `pad(rows, pad_id)`: the rows, each filled up on the right to the longest one's "
-        "length.",
+        "Write `pad_rows(rows, pad_id)`: the rows, each filled up on the right to the length of "
+        "the longest.",
         _pad,
         "For training the side hardly matters, as the mask hides the padding; right is the custom. "
         "For generating it must be left: the model goes on after the last token.",
         ("How long is the longest row? max(len(row) for row in rows)",
          "row + [pad_id] * (width - len(row))"),
-        "def pad(rows, pad_id):\n"
+        "def pad_rows(rows, pad_id):\n"
         "    width = max(len(row) for row in rows)\n"
         "    return [row + [pad_id] * (width - len(row)) for row in rows]",
     ),

@@ -63,6 +63,7 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
     data: str = base64.b64encode(buffer.getvalue()).decode("ascii")
     if vector:
         label = f'role="img" aria-label="{html.escape(alt, quote=True)}"'
+        label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
         data = buffer.getvalue().decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
     display({mime: data, "text/plain": alt}, metadata={mime: {"alt": alt}}, raw=True)
     display(Markdown(f"*{caption}*"))
@@ -83,7 +84,7 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
     rows = [[str(cell) for cell in row] for row in rows]
     style = (
         "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
-        "overflow-wrap:anywhere"
+        "overflow-wrap:break-word"
     )
 
     def cell(tag: str, text: str, scope: str = "") -> str:

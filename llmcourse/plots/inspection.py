@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.plots.base import BLUE, INK, ORANGE, PURPLE, STYLE, new_figure, show, table
+from llmcourse.plots.base import BLUE, ORANGE, PURPLE, STYLE, new_figure, show, table
 
 if TYPE_CHECKING:
     from llmcourse.data import Report
@@ -21,21 +21,25 @@ def inspection(report: Report) -> None:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        figure, (left, right) = new_figure(9.6, 1.2 + 0.2 * len(report.findings), columns=2)
+        rows = max(8, sum(one.count > 0 for one in report.findings))
+        figure, (left, right) = new_figure(9.6, 1.2 + 0.24 * rows, columns=2)
         _lengths(left, report)
         _findings(right, report)
     caption = (
         f"Figure. {report.name}: how long the {report.records:,} records are, and how many have "
-        f"which trouble."
+        f"which trouble"
     )
+    absent = ", ".join(one.kind for one in report.findings if not one.count)
+    caption += f" (looked for and not found: {absent})." if absent else "."
     show(figure, caption, _told(report))
     rows = [
-        [column, value or "(blank)", f"{count:,}", f"{100 * count / report.records:.1f} %"]
+        [column, value or "(none)", f"{count:,}", f"{100 * count / report.records:.1f} %"]
         for column, values in report.labels.items()
         for value, count in values.items()
     ]
     if rows:
-        table(rows, ["column", "value", "records", "share"], caption="How the labels are balanced.")
+        columns = ["column", "value", "records", "share"]
+        table(rows, columns, caption="Table. How often each value of a column comes.")
 
 
 def _lengths(axes: Any, report: Report) -> None:
@@ -45,11 +49,6 @@ def _lengths(axes: Any, report: Report) -> None:
             of.counts, of.edges, fill=True, color=colour, alpha=0.35, hatch=hatch, label=part
         )
         axes.stairs(of.counts, of.edges, color=colour, linewidth=1.5)
-    edge = max(of.edges[-1] for of in report.lengths.values())
-    if report.longest <= 1.5 * edge:
-        axes.axvline(report.longest, color=INK, linestyle="--", linewidth=1.2)
-        height = axes.get_ylim()[1]
-        axes.text(report.longest, height, f"both at most {report.longest:,} ", va="top", ha="right")
     axes.set_xlim(left=0)
     axes.set_xlabel(f"length in {report.unit}")
     axes.set_ylabel("records")
@@ -58,12 +57,13 @@ def _lengths(axes: Any, report: Report) -> None:
 
 
 def _findings(axes: Any, report: Report) -> None:
-    counts = [one.count for one in report.findings]
+    found = [one for one in report.findings if one.count]
+    counts = [one.count for one in found]
     axes.barh(range(len(counts)), counts, color=PURPLE, hatch="...", edgecolor="white")
     most = max(counts, default=0) or 1
     for place, count in enumerate(counts):
         axes.text(count + 0.02 * most, place, f"{count:,}", va="center")
-    axes.set_yticks(range(len(counts)), [one.kind for one in report.findings])
+    axes.set_yticks(range(len(counts)), [one.kind for one in found])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * most)
     axes.set_xlabel("records")

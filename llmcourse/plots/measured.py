@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from llmcourse import claims
 from llmcourse.claims import Share
@@ -66,8 +67,7 @@ def shares(
         axes.invert_yaxis()
         axes.set_xlim(0, 1.3)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-        axes.set_xlabel(note or "share of prompts; the thin line is the 95 % interval")
-        axes.set_title(title, loc="left", fontweight="bold")
+        _finish(axes, title, note or "share of prompts; the thin line is the 95 % interval")
     show(figure, caption, f"Bar chart. {title}. " + "; ".join(said) + ".")
 
 
@@ -96,8 +96,7 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
             said.append(f"{name}: mean {mean:.2f}, from {min(values):.2f} to {max(values):.2f}")
         axes.set_yticks(range(len(measured)), list(measured))
         axes.set_ylim(len(measured) - 0.4, -0.6)
-        axes.set_xlabel(label)
-        axes.set_title(title, loc="left", fontweight="bold")
+        _finish(axes, title, label)
     show(figure, caption, f"Dot plot. {title}. " + "; ".join(said) + ".")
 
 
@@ -134,9 +133,7 @@ def curve(
             said.append(f"thin line, {level[0]}: {level[1]:.2f}")
         if len(lines) > 1:
             axes.legend(frameon=False)
-        axes.set_xlabel(labels[0])
-        axes.set_ylabel(labels[1])
-        axes.set_title(title, loc="left", fontweight="bold")
+        _finish(axes, title, *labels)
     show(figure, caption, f"Line chart. {title}. " + "; ".join(said) + ".")
 
 
@@ -150,7 +147,7 @@ def amounts(
         title: Above the picture.
         caption: Below it.
         label: Of the horizontal axis, with its unit.
-        logarithmic: True where the amounts differ by many times; each mark is then ten times
+        logarithmic: True where the amounts differ by many times; each mark is then so many times
             the one before.
     """
     import matplotlib
@@ -161,8 +158,8 @@ def amounts(
         for row, (name, value) in enumerate(values.items()):
             axes.barh(row, value, color=_colour(name, names), height=0.75,
                       hatch=_hatch(name, names), edgecolor="white")  # fmt: skip
-            axes.annotate(f"{value:,.4g}" if value < 1000 else f"{value:,.0f}", (value, row),
-                          xytext=(5, 0), textcoords="offset points", va="center")  # fmt: skip
+            axes.annotate(_amount(value), (value, row), xytext=(5, 0),
+                          textcoords="offset points", va="center")  # fmt: skip
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         if logarithmic:
@@ -170,13 +167,28 @@ def amounts(
             axes.set_xlim(1, max(values.values()) * 3e3)
         else:
             axes.set_xlim(0, max(values.values()) * 1.25)
-        axes.set_xlabel(label)
-        axes.set_title(title, loc="left", fontweight="bold")
-    said = "; ".join(f"{name}: {value:,.4g}" for name, value in values.items())
+        _finish(axes, title, label)
+    said = "; ".join(f"{name}: {_amount(value)}" for name, value in values.items())
     show(figure, caption, f"Bar chart. {title}. {said}.")
 
 
+def _amount(value: float) -> str:
+    """A number for people: three digits, or words where it is huge."""
+    for size, word in ((1e12, "trillion"), (1e9, "billion"), (1e6, "million")):
+        if value >= size:
+            return f"{value / size:.3g} {word}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _finish(axes: Any, title: str, across: str, up: str = "") -> None:
+    """What every picture ends with: its title and what its axes show."""
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.set_title(title, loc="left", fontweight="bold")
+
+
 def _colour(name: str, series: Sequence[str]) -> str:
+    """A role's own colour where `name` has one, else the next of the palette."""
     for role, colour in ROLE_COLOURS.items():
         if role in name.lower():
             return colour
@@ -189,6 +201,7 @@ def _hatch(name: str, series: Sequence[str]) -> str | None:
 
 
 def _mark(row: int) -> str:
+    """A marker that differs from the rows beside it."""
     return "os^D"[row % 4]
 
 
@@ -226,6 +239,7 @@ def ledger(lesson: str | None = None) -> None:
 
 
 def _shortened(answer: Answer, characters: int) -> str:
+    """The answer for a table, with a sign for how it ended."""
     text = answer.text.strip("\n") or "(nothing)"
     if len(text) > characters:
         return text[:characters].rstrip() + " […]"
