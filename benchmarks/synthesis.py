@@ -25,7 +25,7 @@ def main() -> None:
     chat, seeds = models.load("chat"), company.records("seed_tasks", "train")
     together = synthesis.self_instruct(seeds, chat, wanted, progress=False)
     print(f"batches of 24: {together}")
-    with patch.object(synthesis, "generate", in_fours):
+    with patch.object(synthesis.instructions, "generate", in_fours):
         small = synthesis.self_instruct(seeds, chat, max(1, wanted // 3), progress=False)
     print(f"batches of 4: {small}")
     rates = [len(made.records) / made.seconds for made in (together, small)]

@@ -93,7 +93,8 @@ def generate(
     Raises:
         PromptError: a prompt is empty, or prompt and answer do not fit the model's context.
         TemplateError: see `templates.render`.
-        SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range.
+        SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range, or `model`
+            is none.
     """
     tier = tiers.current()
     wished = tier.new_tokens if max_new_tokens is None else max_new_tokens
@@ -103,8 +104,7 @@ def generate(
         isinstance(temperature, int | float) and 0.01 <= temperature < 100
     ):
         raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
-    if isinstance(model, str):
-        raise SettingError(f"Load the model first: generate(models.load({model!r}), …).")
+    check_loaded(model)
     jobs = _prepare(model, _as_list(prompts), template or model.template, system, limit)
     jobs.sort(key=lambda job: len(job.ids))
     answers: dict[int, Answer] = {}
@@ -119,6 +119,41 @@ def generate(
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
     return [answers[place] for place in range(len(jobs))]
+
+
+def check_loaded(model: object) -> None:
+    """Raise a SettingError unless `model` is a loaded one."""
+    if isinstance(model, str):
+        raise SettingError(f"model={model!r}: load the model first, with models.load({model!r}).")
+    if not isinstance(model, LoadedModel):
+        raise SettingError(
+            f"model is of type {type(model).__name__}; what models.load(…) gives is wanted."
+        )
+
+
+def fits(
+    model: LoadedModel,
+    prompt: str | templates.Record,
+    template: str | None = None,
+    *,
+    max_new_tokens: int,
+) -> bool:
+    """Whether `generate` takes `prompt`: it is text, and there is room for it and its answer.
+
+    Args:
+        model: From `models.load`.
+        prompt: A question or record.
+        template: Name in `templates.NAMES`; the model's own if not given.
+        max_new_tokens: Longest answer in tokens.
+
+    Raises:
+        TemplateError: see `templates.render`.
+    """
+    try:
+        _prepare(model, [prompt], template or model.template, None, max_new_tokens)
+    except PromptError:
+        return False
+    return True
 
 
 def _as_list(prompts: Any) -> list[Any]:

@@ -7,7 +7,7 @@ trained with matters: the same model given another one behaves like another mode
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "input": ("input", "context"),
     "answer": ("answer", "response", "output", "completion"),
 }
+MOST_NAMES, LONGEST_NAME = 8, 40  # that a message shows, and signs of each
 
 
 class ChatTokenizer(Protocol):
@@ -112,6 +113,18 @@ def find(name: str) -> str:
     return name
 
 
+def listed(names: Iterable[Any]) -> str:
+    """Names of fields for a message, in quotes: the first few, each cut short; "" for none.
+
+    Control characters come out as Python writes them (`\\n`).
+    """
+    names = list(names)
+    shown = [repr(name) for name in names[:MOST_NAMES]]
+    shown = [n if len(n) <= LONGEST_NAME + 2 else f"{n[: LONGEST_NAME + 1]}…{n[0]}" for n in shown]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
 def get_field(record: Record, role: str, name: str | None = None, *, needed: bool = True) -> str:
     """The text that plays `role` ("question", "input" or "answer") in `record`.
 
@@ -144,7 +157,7 @@ def get_field(record: Record, role: str, name: str | None = None, *, needed: boo
     wanted = repr(name) if name else " or ".join(map(repr, FIELDS[role]))
     raise TemplateError(
         f"The record has no field {wanted} for the {role}. "
-        f"It has: {', '.join(map(repr, record)) or 'no fields at all'}."
+        f"It has: {listed(record) or 'no fields at all'}."
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 from pathlib import Path
 
+import datasets
 import pytest
 
 from llmcourse import company, data
-from llmcourse.data import patterns
+from llmcourse.data import cleaning, patterns
 from llmcourse.errors import DataError, SettingError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -135,6 +136,26 @@ def test_what_is_right_is_left_alone(text: str) -> None:
     assert found.dataset[0]["question"] == text and len(found.changes) == 0
 
 
+def test_what_is_kept_is_a_text_or_several() -> None:
+    text = {"question": "Who?", "answer": "a@own.example or b@other.example, 11 Quillon Lane"}
+    one = "a@own.example or [e-mail], [address]"
+    for keep in ("@own.example", ["@own.example"], iter(["@own.example"])):
+        assert answers(text, text | {"question": "Whose?"}, keep=keep) == [one, one]
+    assert answers(text, keep=("@own.example", "quillon LANE")) == [
+        "a@own.example or [e-mail], 11 Quillon Lane"
+    ]
+
+
+@pytest.mark.parametrize("keep", ["", " ", [""], ["@own.example", None], [3], None, 7, b"own"])
+def test_what_can_not_be_kept_is_told(keep: object) -> None:
+    with pytest.raises(SettingError, match="^keep: .* is no text that could be kept"):
+        data.clean([GOOD], keep=keep)
+
+
+def test_a_long_run_of_blanks_takes_time_in_proportion() -> None:
+    assert mended("a\n" + " " * 300_000 + "b", "whitespace") == "a\n" + " " * 300_000 + "b"
+
+
 def test_changes_say_before_and_after() -> None:
     found = data.clean([GOOD, {**GOOD, "question": "<b>Why</b>?  "}, {**GOOD, "answer": " "}])
     rows = found.changes.to_dict("records")
@@ -161,6 +182,42 @@ def test_all_columns_are_kept() -> None:
     assert found.dataset.to_list() == [{**GOOD, "input": "", "id": "1", "tags": '["a"]'}]
     texts = data.clean([{"text": "One.  "}, {"text": "one"}, {"text": ""}])
     assert texts.dataset.to_list() == [{"text": "One."}]
+
+
+TABLE = datasets.Features(
+    {"id": datasets.Value("int16"), "question": datasets.Value("large_string"),
+     "tags": datasets.List(datasets.Value("string")), "answer": datasets.Value("string"),
+     "kind": datasets.ClassLabel(names=["ham", "spam"]), "note": datasets.Value("string"),
+     "grid": datasets.Array2D((1, 2), "int32")}
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_other_columns_stay_as_they_are(shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "BATCH", 4)
+    rows = [
+        {"id": n, "question": f" Q{n}?" if n % 3 else None, "tags": ["x"] * (n % 2),
+         "answer": f"A  {n}", "kind": n % 2, "note": None if n % 2 else " <b>as it is</b> ",
+         "grid": [[n, n]]}
+        for n in range(11)
+    ]  # fmt: skip
+    table = datasets.Dataset.from_list(rows, features=TABLE)
+    table = table.shuffle(seed=3) if shuffled else table
+    found = data.clean(table).dataset
+    assert found.features == TABLE | {"input": datasets.Value("string")}
+    assert list(found.features) == [*TABLE, "input"]
+    wanted = [
+        row | {"question": row["question"].strip(), "answer": f"A {row['id']}", "input": ""}
+        for row in table.to_list()
+        if row["question"]
+    ]
+    assert found.to_list() == wanted and len(wanted) == 7
+
+
+def test_changes_have_the_numbers_of_their_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleaning, "BATCH", 2)
+    rows = [{"text": f"T{n}" + " " * (n in (2, 5))} for n in range(7)]
+    assert list(data.clean(rows).changes["record"]) == [3, 6]
 
 
 # --- leaving out ---------------------------------------------------------------------------------
@@ -213,6 +270,27 @@ def test_contradictions_are_left_out_or_settled() -> None:
         data.clean([GOOD, wrong], settle=lambda _: 2)
     apart = [{**GOOD, "input": "Ghent"}, {**wrong, "input": "Bruges"}]
     assert len(answers(*apart)) == 2
+
+
+@pytest.mark.parametrize(
+    ("settle", "told"),
+    [(lambda _: True, "settle returned True; it is to return a place from 0 to 1"),
+     (lambda _: 1.0, "settle returned 1.0"), (lambda _: -1, "settle returned -1"),
+     (lambda _: "1", "settle returned '1'.* for the records 2, 3"), (7, "settle=7 is no function"),
+     (lambda _: 1 / 0, "settle failed on the records 2, 3 .ZeroDivisionError: division by zero")],
+)  # fmt: skip
+def test_a_settle_that_settles_nothing_is_told(settle: object, told: str) -> None:
+    other = {"question": "How far is it?", "answer": "A mile."}
+    with pytest.raises(SettingError, match=told):
+        data.clean([other, GOOD, {**GOOD, "answer": "By the bridge."}], settle=settle)
+
+
+def test_an_error_of_the_course_in_settle_stays_itself() -> None:
+    def settle(_: list[dict]) -> int:
+        raise DataError("no key")
+
+    with pytest.raises(DataError, match="^no key$"):
+        data.clean([GOOD, {**GOOD, "answer": "By the bridge."}], settle=settle)
 
 
 def test_overlong_records_are_left_out_where_asked() -> None:

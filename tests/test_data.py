@@ -9,15 +9,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, IterableDatasetDict
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from llmcourse import company, data
 from llmcourse.data import readers
-from llmcourse.errors import CourseError, DataError, NoSpace
+from llmcourse.errors import CourseError, DataError, NoSpace, SettingError
 from llmcourse.templates import FIELDS
 from tests.conftest import ROOT
 
@@ -148,8 +150,105 @@ def test_a_named_schema_wins_and_unknown_ones_list_the_known() -> None:
     both = {"question": "Why?", "answer": "So.", "prompt": "P", "completion": "C"}
     named = data.load_records([both], schema="prompt/completion")[0]
     assert (named["question"], named["answer"]) == ("P", "C")
-    with pytest.raises(DataError, match="no schema 'qa'. There are: question/answer"):
-        data.load_records([both], schema="qa")
+    for wrong in ("qa", ["qa"], 3, {}):
+        with pytest.raises(SettingError, match=r"no schema .*\. There are: question/answer"):
+            data.load_records([both], schema=wrong)
+
+
+TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "record", "field", "source"),
+    [
+        ("instruction/output", {"instruction": "Why?", "output": "So.", "answer": "No."},
+         "answer", "output"),
+        ("instruction/output", {"instruction": "Why?", "output": "So.", "answer": ["No."]},
+         "answer", "output"),
+        ("prompt/completion", {"prompt": "Why?", "completion": "So.", "question": "Who?"},
+         "question", "prompt"),
+        ("messages", {"messages": TURNS, "question": "Who?", "id": "1"}, "question", "messages"),
+        ("messages", {"messages": TURNS, "input": "Here."}, "input", "messages"),
+    ],
+)  # fmt: skip
+def test_a_field_called_like_a_column_is_not_lost(
+    schema: str, record: dict, field: str, source: str
+) -> None:
+    with pytest.raises(DataError, match=f"field '{field}': .* '{field}' is read from '{source}'"):
+        data.load_records([record])
+    chosen = data.load_records([record], schema=schema)[0]
+    assert {name: chosen[name] for name in WANTED} == WANTED
+    for nothing in (None, "", float("nan"), WANTED[field]):
+        assert data.load_records([{**record, field: nothing}])[0][field] == WANTED[field]
+    other = {**record, "category": "c"}
+    del other[field]
+    assert data.load_records([other])[0]["category"] == "c"
+
+
+ITSELF: list[Any] = []
+ITSELF.append(ITSELF)
+NESTED: list[Any] = []
+for _ in range(100_000):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"a\ud800": "x"}, r"name of the field 'a\ud800' has half a character"),
+        ({"note": ITSELF}, "field 'note': it can't be kept as text: circular reference"),
+        ({"note": NESTED}, "field 'note': it is nested too deeply"),
+        ({"note": {(1, 2): 3}}, "field 'note': it can't be kept as text: keys must be"),
+        ({1: "a", "1": "b"}, "two fields are called '1'"),
+    ],
+)
+def test_other_fields_that_can_not_be_kept_are_told(more: dict, told: str) -> None:
+    with pytest.raises(DataError) as error:
+        data.load_records([GOOD | more])
+    assert told in str(error.value)
+    good, problems = data.load_records([GOOD | more, GOOD], strict=False)
+    assert good.to_list() == [WANTED] and list(problems["line"]) == [1]
+
+
+def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = ["question", "answer", "answer"]
+    table = pyarrow.table([["Why?"], ["So."], ["No."]], names=columns)
+    parquet.write_table(table, tmp_path / "r.parquet")
+    (tmp_path / "r.csv").write_text("question,answer,answer\nWhy?,So.,No.\n")
+    frame = pandas.DataFrame([["Why?", "So.", "No."]], columns=columns)
+    for source in (tmp_path / "r.parquet", tmp_path / "r.csv", frame):
+        with pytest.raises(DataError, match="several columns are called 'answer'. Rename them"):
+            data.load_records(source)
+    (tmp_path / "r.csv").write_text("question,answer,,\nWhy?,So.,No.,Or\n")
+    kept = {"column 3": "No.", "column 4": "Or"}
+    assert data.load_records(tmp_path / "r.csv").to_list() == [WANTED | kept]
+
+
+HINT = "Is the first line a header?"
+
+
+def test_names_of_fields_in_messages_are_few_and_short(tmp_path: Path) -> None:
+    many = {f"field {n}": "x" for n in range(50)} | {"y" * 5000: "x"}
+    with pytest.raises(DataError, match=r"'field 6', 'field 7' and 43 more\) fit no") as told:
+        data.load_records([many])
+    assert len(str(told.value)) < 600 and HINT not in str(told.value)
+    with pytest.raises(DataError, match=r"fields \('y{40}…', 'a\\n\\x1b\[31m'\) fit no"):
+        data.load_records([{"y" * 5000: "x", "a\n\x1b[31m": "x"}])
+    with pytest.raises(DataError, match=r"missing \(there are: 'question', 'answer'\)$"):
+        data.load_records([GOOD, {"question": "Why?", "answer": None}])
+    with pytest.raises(DataError, match=r"missing \(there are: 'question', 'z{40}…'\)$"):
+        data.load_records([{"question": "Why?", "z" * 5000: "x"}], schema="question/answer")
+    (tmp_path / "r.csv").write_text("What is it?,ann@home.org,0171 2345678\nb,c,d\n")
+    with pytest.raises(DataError, match=r"'What is it\?', '\[e-mail\]', '\[phone\]'") as told:
+        data.load_records(tmp_path / "r.csv")
+    assert HINT in str(told.value)
+    (tmp_path / "r.csv").write_text("ann@home.org,ann@home.org\nb,c\n")
+    with pytest.raises(DataError, match=r"several columns are called '\[e-mail\]'") as told:
+        data.load_records(tmp_path / "r.csv")
+    assert HINT in str(told.value)
 
 
 def test_other_fields_are_kept_as_text() -> None:
@@ -290,21 +389,91 @@ def test_a_bad_file_is_told(name: str, content: bytes, message: str, tmp_path: P
         (None, "can't be read from nothing"),
         ([], "holds no records"),
         (["Why?"], "the list, record 1: an object belongs here, not text"),
+        ("~nobody-at-all/r.jsonl", "directory.\n"),
+        (
+            IterableDatasetDict({"test": Dataset.from_list([GOOD]).to_iterable_dataset()}),
+            "several splits (test); choose a split: x['test']",
+        ),
     ],
 )
 def test_a_source_that_is_none_is_told(source: Any, message: str) -> None:
     with pytest.raises(DataError) as told:
         data.load_records(source)
-    assert message in str(told.value)
+    assert message in f"{told.value}\n" and ".." not in str(told.value)
 
 
-def test_a_hub_data_set_without_a_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach the hub")
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_a_blank_source_is_told(blank: str) -> None:
+    with pytest.raises(SettingError, match="The source ' *' is blank. Name a file"):
+        data.load_records(blank)
 
-    monkeypatch.setattr("datasets.load_dataset", refused)
-    with pytest.raises(DataError, match="owner/questions is no file here, and can't be had from"):
+
+def test_formats_and_transforms_are_put_aside() -> None:
+    dataset = Dataset.from_list([GOOD | {"id": 1}] * 2)
+    wanted = [WANTED | {"id": "1"}] * 2
+    formatted = [dataset.with_format(kind) for kind in ("pandas", "arrow", "numpy", "torch")]
+    changed = dataset.with_transform(lambda batch: {"text": ["x"] * len(batch["question"])})
+    streamed = dataset.to_iterable_dataset()
+    part = dataset.with_format(None, columns=["question"])
+    for source in (*formatted, changed, part, streamed, streamed.with_format("torch")):
+        assert data.load_records(source).to_list() == wanted
+
+
+@pytest.mark.parametrize("name", ["data/qa.jsnl", "data/qa", "nowhere/qa.txt", "nowhere/qa.jsnl"])
+def test_a_mistyped_path_is_not_asked_of_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(readers, "_read_hub", lambda *_: pytest.fail("asked the hub"))
+    with pytest.raises(DataError, match=f"{name}: no such file"):
+        data.load_records(name)
+
+
+def _answer(code: int, kind: type) -> Exception:
+    """What the hub's client raises for a refusal."""
+    answer = SimpleNamespace(status_code=code, headers={}, request=None)
+    return kind("Refused.", response=answer)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ConnectionError("No route."), "(No route). Check the name, the split (train) and the"),
+        (RuntimeError("no name"), "(no name). Check the name, the split (train) and the network."),
+        (_answer(404, RepositoryNotFoundError), "The hub has none of this name that you may see"),
+        (_answer(403, GatedRepoError), "It is gated: accept its terms on its hub page"),
+    ],
+)
+def test_a_hub_that_refuses_is_asked_once(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refused(_: Any, name: str, **__: object) -> None:
+        asked.append(name)
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", refused)
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("asked again"))
+    with pytest.raises(DataError) as told:
         data.load_records("owner/questions")
+    assert message in str(told.value) and len(str(told.value).splitlines()) == 1
+    assert "owner/questions is no file here, and can't be had from the hub" in str(told.value)
+    assert asked == ["owner/questions"]
+
+
+def test_a_kept_copy_needs_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: pytest.fail("hub"))
+    monkeypatch.setattr(
+        "datasets.load_dataset", lambda *_, **__: Dataset.from_list([GOOD]).to_iterable_dataset()
+    )
+    (tmp_path / "owner___my_questions").mkdir()
+    (tmp_path / "owner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert data.load_records("owner/MyQuestions").to_list() == [WANTED]
 
 
 def test_a_hub_data_set_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,6 +483,7 @@ def test_a_hub_data_set_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((name, options))
         return Dataset.from_list([GOOD, GOOD]).to_iterable_dataset()
 
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", given)
     assert data.load_records("owner/questions", split="test").to_list() == [WANTED, WANTED]
     assert data.load_records("owner/questions").to_list() == [WANTED, WANTED]

@@ -11,6 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import datasets
+import numpy
+import pandas
 import pytest
 import torch
 from datasets import Dataset
@@ -259,6 +261,13 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
     [
         ([], {}, DataError, "There are no records"),
         (record(), {}, DataError, "A list of records or a data set is wanted, not dict"),
+        ("my.csv", {}, DataError, r"data.load_records\('my.csv'\)"),
+        (Path("my.csv"), {}, DataError, r"Load records first: data.load_records"),
+        (pandas.DataFrame([record()]), {}, DataError, r"data.load_records\(frame\)"),
+        (datasets.DatasetDict(train=Dataset.from_list([record()])), {}, DataError,
+         r"several data sets: 'train'. Choose one, such as records\['train'\]"),
+        (Dataset.from_list([record()]).to_iterable_dataset(), {}, DataError,
+         r"is a stream.*list\(records.take\(1000\)\)"),
         (7, {}, DataError, "A list of records or a data set is wanted, not int"),
         ([record(), "Hi"], {}, DataError, "Record 1 .* is str; a mapping"),
         ([record(), {"question": "Hi"}], {}, DataError, "Record 1 .*no field 'answer' or"),
@@ -273,6 +282,7 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
         ([record()], {"max_length": 7}, SettingError, "max_length=7 must .* at least 8"),
         ([record()], {"max_length": 9.5}, SettingError, "max_length=9.5"),
         ([record()], {"workers": 0}, SettingError, "workers=0"),
+        ([record()], {"system": 3}, SettingError, "system=3 must be text"),
         ([record()], {"template": "qq"}, TemplateError, "^There is no template 'qq'"),
         ([record()], {"template": "chat"}, TemplateError, "^This model has no chat template"),
     ],
@@ -290,6 +300,45 @@ def test_a_data_set_tells_the_same_mistakes() -> None:
     ):
         with pytest.raises(DataError, match=message):
             encode(Dataset.from_dict(rows), word_tokenizer())
+
+
+@pytest.mark.parametrize("kind", ["pandas", "torch", "numpy", "arrow"])
+def test_a_data_sets_format_changes_nothing(kind: str) -> None:
+    data, tokenizer = Dataset.from_list([record(n) for n in (1, 2)]), word_tokenizer()
+    wanted = list(encode(data, tokenizer).dataset)
+    assert list(encode(data.with_format(kind), tokenizer).dataset) == wanted
+    strange = Dataset.from_dict({"frage": ["Hi"]}).with_format(kind)
+    with pytest.raises(DataError, match="Record 0 .*no field 'question' or .* It has: 'frage'"):
+        encode(strange, tokenizer)
+
+
+def test_a_data_sets_transform_is_not_looked_at() -> None:
+    data, tokenizer = Dataset.from_list([record()]), word_tokenizer()
+    shouted = data.with_transform(lambda rows: {k: [t.upper() for t in v] for k, v in rows.items()})
+    assert list(encode(shouted, tokenizer).dataset) == list(encode(data, tokenizer).dataset)
+    made = Dataset.from_dict({"q": ["Hi"]}).with_transform(
+        lambda rows: {"question": rows["q"], "answer": rows["q"]}
+    )
+    with pytest.raises(DataError, match="Record 0 .* no field 'question'.* It has: 'q'"):
+        encode(made, tokenizer)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda t: encode([record()], t), Collator], ids=["encode", "collate"]
+)
+def test_the_tokenizer_may_come_in_its_model_but_not_by_name(use: Callable) -> None:
+    tokenizer = word_tokenizer()
+    for good in (tokenizer, SimpleNamespace(tokenizer=tokenizer)):
+        use(good)
+    for bad, message in (
+        ("base", r"'base' is a name.* models.load_tokenizer\('base'\)"),
+        (None, r'A tokenizer is wanted.*, not NoneType. Load one: models.load_tokenizer\("base"\)'),
+        (SimpleNamespace(tokenizer=None), "A tokenizer is wanted.*, not SimpleNamespace"),
+        (type(tokenizer), "A tokenizer is wanted"),
+        (small(LlamaConfig), "A tokenizer is wanted.*, not LlamaForCausalLM"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            use(bad)
 
 
 def test_a_tokenizer_without_end_or_padding_is_refused() -> None:
@@ -434,13 +483,131 @@ def test_batches_by_length_hold_every_record_once() -> None:
     assert [lengths[batch[0]] for batch in batches] != sorted(lengths[b[0]] for b in batches)
     shuffled = [list(range(start, min(start + 8, 203))) for start in range(0, 203, 8)]
     assert padding_share(lengths, batches) < 0.1 < 0.3 < padding_share(lengths, shuffled)
-    with pytest.raises(SettingError, match="batch_size=0"):
-        batches_by_length(lengths, 0)
+    assert batches_by_length(lengths, 8, seed=numpy.int64(3)) == batches
+    assert batches_by_length(numpy.array(lengths), 8, seed=3) == batches
+    assert batches_by_length(Dataset.from_dict({"length": lengths})["length"], 8, seed=3) == batches
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"batch_size": 0}, SettingError, "batch_size=0"),
+        ({"batch_size": 2.0}, SettingError, "batch_size=2.0"),
+        ({"seed": "a"}, SettingError, "seed='a' must be a whole number"),
+        ({"seed": None}, SettingError, "seed=None must be a whole number"),
+        ({"lengths": None}, DataError, r'encoded.dataset\["length"\], not NoneType'),
+        ({"lengths": [1, 2.5]}, DataError, r"Lengths are wanted.*: \[1, 2.5\]"),
+        ({"lengths": ["a"]}, DataError, "Lengths are wanted"),
+        ({"lengths": [-1]}, DataError, "Lengths are wanted"),
+        ({"lengths": [[1]]}, DataError, "Lengths are wanted"),
+        ({"lengths": Dataset.from_dict({"length": [1]})}, DataError, "not Dataset"),
+    ],
+)
+def test_batches_of_something_else_are_refused(
+    change: dict[str, Any], error: type, message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        batches_by_length(**{"lengths": [1, 2], "batch_size": 2} | change)
 
 
 def test_padding_share_counts_places() -> None:
     assert padding_share([2, 4, 6], [[0, 1], [2]]) == pytest.approx(2 / 14)
     assert padding_share([], []) == padding_share([3], [[0], []]) == 0
+    found = padding_share(numpy.array([2, 4]), [torch.tensor([0, 1])])
+    assert type(found) is float and found == 0.25
+
+
+@pytest.mark.parametrize("batches", [[0, 1], 3, None, [[0], [7]], [[0], [-1]], [[0], [1.0]]])
+def test_padding_of_what_is_no_batch_is_refused(batches: Any) -> None:
+    with pytest.raises(DataError, match=r"Batch [01] \(counted from 0\) must be a list of record"):
+        padding_share([2, 4], batches)
+
+
+@pytest.mark.parametrize("lengths", [[[0, 1]], 3, None, [-1], [2.5], "ab"])
+def test_padding_of_what_are_no_lengths_is_refused(lengths: Any) -> None:
+    with pytest.raises(DataError, match="Lengths are wanted"):
+        padding_share(lengths, [[0]])
+
+
+GOOD = {"input_ids": [4, 5], "labels": [-100, 5]}
+FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"labels": [5]}, "has 2 input_ids, 1 labels; each token"),
+    ({"labels": [5, 5, 5]}, "has 2 input_ids, 3 labels; each token"),
+    ({"input_ids": [], "labels": []}, "has no tokens. Leave it out"),
+    ({"input_ids": [4.5, 5]}, r"has input_ids that are no list of whole numbers: \[4.5"),
+    ({"input_ids": ["4", "5"]}, "has input_ids that are no list of whole numbers"),
+    ({"labels": [[4, 5]]}, "has labels that are no list of whole numbers"),
+    ({"input_ids": [4, None]}, r"has input_ids that are no list of whole numbers: \[4, None\]"),
+    ({"input_ids": 4}, "has input_ids that are no list of whole numbers: 4"),
+    ({"input_ids": [-4, 5]}, "has -4 among its input_ids, which is not in the tokenizer's voc"),
+    ({"input_ids": [4, 2**40]}, f"has {2**40} among its input_ids"),
+    ({"labels": [-100, -7]}, "has -7 among its labels"),
+    ({"labels": None}, "has no labels; it has: 'input_ids'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), FAULTS, ids=lambda value: str(value)[:30])
+def test_a_row_with_a_problem_is_named(change: dict[str, Any], message: str) -> None:
+    bad = GOOD | change
+    with pytest.raises(DataError, match=r"Row 1 of the batch \(counted from 0\) " + message):
+        Collator(word_tokenizer())([GOOD, bad])
+    rows = Dataset.from_list([bad])
+    with pytest.raises(DataError, match=r"Row 0 \(counted from 0\) " + message):
+        pack(rows, 8)
+
+
+def test_a_row_with_a_problem_is_named_among_many() -> None:
+    rows = Dataset.from_list([GOOD] * 6000 + [GOOD | {"labels": [5]}] + [GOOD])
+    with pytest.raises(DataError, match=r"Row 6000 \(counted from 0\) has 2 input_ids, 1 labels"):
+        pack(rows, 8)
+    with pytest.raises(DataError, match=r"Row 1 .* has no tokens"):
+        pack(Dataset.from_dict({"input_ids": [[4], [], None], "labels": [[4], [], None]}), 8)
+
+
+PACKED = GOOD | {"position_ids": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "There are no rows to put into a batch"),
+        ({"input_ids": [], "labels": []}, "There are no rows to put into a batch"),
+        (None, r"such as encoded.dataset\[:8\], not NoneType"),
+        (GOOD, r"Put a single row into a list: \[row\]"),
+        (GOOD | {"length": 2}, "not one row or columns of different length"),
+        ({"input_ids": [[4], [5]], "labels": [[4]]}, "columns of different length"),
+        ([record()], "Row 0 .* has no input_ids; it has: 'question', 'answer'. Encode records"),
+        ([GOOD, None], "Row 1 .* is NoneType; a mapping"),
+        ("ab", "Row 0 .* is str; a mapping"),
+        ([GOOD, {"input_ids": [4]}], "Row 1 .* has no labels; it has: 'input_ids'"),
+        ([GOOD, {"input_ids": [4, 10], "labels": [4, 5]}], "Row 1 .* has 10 among its input_ids"),
+        ([GOOD, {"input_ids": [4, 5], "labels": [4, 10]}], "Row 1 .* has 10 among its labels"),
+        ([GOOD, GOOD, PACKED], "Row 0 of the batch is plain, and row 2 .* is packed"),
+        ([PACKED, GOOD], "Row 0 of the batch is packed, and row 1 .* is plain"),
+        ([PACKED, PACKED | {"position_ids": [0]}], "Row 1 .* 2 labels, 1 position_ids"),
+        ([PACKED, PACKED | {"position_ids": [0, -1]}], "Row 1 .* -1 among .*, which is not a pos"),
+    ],
+)  # fmt: skip
+def test_what_is_no_batch_is_refused(rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Collator(word_tokenizer())(rows)
+
+
+def test_rows_may_come_as_columns_arrays_or_tensors() -> None:
+    tokenizer = word_tokenizer()
+    data, collate = encode([record(n) for n in (1, 4, 2)], tokenizer).dataset, Collator(tokenizer)
+    for encoded in (data, pack(data, 20)):
+        wanted = collate(list(encoded))
+        ways = [encoded, encoded[:], (row for row in encoded)]
+        ways += [
+            way
+            for k in ("numpy", "torch")
+            for way in (encoded.with_format(k), encoded.with_format(k)[:])
+        ]
+        for way in ways:
+            found = collate(way)
+            assert found.keys() == wanted.keys()
+            assert all(torch.equal(found[k], wanted[k]) for k in wanted if k != "use_cache")
 
 
 def test_trainer_takes_encoded_and_packed_rows(tmp_path: Path) -> None:
@@ -526,6 +693,16 @@ def test_a_model_that_lets_records_see_each_other_is_refused() -> None:
     assert model.training
 
 
+def test_packing_is_checked_of_a_model_and_of_nothing_else() -> None:
+    model = small(LlamaConfig, num_key_value_heads=2)
+    check_packing(SimpleNamespace(model=model))
+    for bad in (None, "base", word_tokenizer()):
+        with pytest.raises(SettingError, match=rf"A model is wanted.*, not {type(bad).__name__}"):
+            check_packing(bad)
+    with pytest.raises(SettingError, match="LlamaModel writes no text.* AutoModelForCausalLM"):
+        check_packing(model.model)
+
+
 def test_a_model_without_positions_is_refused() -> None:
     class Bare(torch.nn.Module):
         def get_input_embeddings(self) -> torch.nn.Embedding:
@@ -578,6 +755,32 @@ def test_padding_of_packed_rows_is_a_record_of_its_own() -> None:
     assert batch["input_ids"].tolist() == [[4, 5, 0, 0], [4, 0, 0, 0], [4, 5, 6, 7]]
     assert batch["labels"][1].tolist() == [UNTRAINED] * 4
     assert batch["use_cache"] is False and "attention_mask" not in batch
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (Dataset.from_list([PACKED]), "These rows are packed already"),
+        (Dataset.from_list([record()]), r"no input_ids; they have: .*pack\(encode\("),
+        (Dataset.from_list([{"input_ids": [4]}]), "no labels; they have: 'input_ids'"),
+        ([GOOD], r"not list. Of a list make one: Dataset.from_list\(rows\)"),
+        (None, "What encode gives is wanted.*, not NoneType"),
+        (datasets.DatasetDict(train=Dataset.from_list([GOOD])), "several data sets: 'train'"),
+        (Dataset.from_list([GOOD]).to_iterable_dataset(), "is a stream"),
+        (Dataset.from_list([GOOD]).select([]), "no rows to pack"),
+    ],
+    ids=["packed", "records", "no labels", "list", "none", "several", "stream", "empty"],
+)  # fmt: skip
+def test_what_can_not_be_packed_is_refused(rows: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pack(rows, 8)
+
+
+def test_packing_looks_at_no_other_column_and_no_format() -> None:
+    rows = Dataset.from_list([GOOD | {"record": "a7"}, GOOD | {"record": "a8"}])
+    fixed = rows.cast_column("labels", datasets.Sequence(datasets.Value("int32"), length=2))
+    for data in (rows, fixed, rows.with_format("torch"), rows.with_format("pandas")):
+        assert [row["records"] for row in pack(data, 10**30)] == [[0, 1]]
 
 
 def plain_first_fit(lengths: list[int], room: int) -> list[list[int]]:

@@ -44,7 +44,7 @@ def letters(text: str) -> str:
 
 RIGHT = [
     ("00-1", 0.27), ("00-1", np.float32(0.27)), ("00-1", Fraction(27, 100)),
-    ("00-1", np.array(0.268)),
+    ("00-1", np.array(0.268)), ("00-1", np.array([0.27])),
     ("00-2", {"once": " Prompt", "voice": "finetune", "prices": "RAG"}),
     ("01-1", counted),
     ("01-1", lambda text: Fraction(round(counted(text) * 20), 20)),
@@ -56,11 +56,16 @@ RIGHT = [
     ("02-1", lambda ids: [[a, b] for a, b in itertools.pairwise(ids)]),
     ("02-1", lambda ids: torch.tensor([ids[:-1], ids[1:]]).T),
     ("02-2", -math.log(1 / 256)), ("02-2", torch.tensor(5.545)),
+    ("02-2", torch.tensor(5.545, requires_grad=True)), ("02-2", torch.tensor([5.545])),
     ("02-3", {"route": "Reading", "slogan": "write", "mood": "extract", "minutes": "expansion "}),
     ("03-1", lambda record: templates.render(record, "qa").prompt),
     ("03-2", lambda answer, passage: [
         n for n in re.findall(r"[0-9.]*[0-9]", answer)
         if n not in re.findall(r"[0-9.]*[0-9]", passage)]),
+    ("03-2", lambda answer, passage: [
+        n for n in (word.strip(".,") for word in answer.split())
+        if n[:1].isdigit() and n not in passage.split()]),
+    ("03-2", lambda answer, passage: (n for n in NUMBER(answer) if n not in NUMBER(passage))),
     ("03-3", [2, 4, 5]), ("03-3", ("5", "4", "2")),
     ("04-1", lambda prompt, completion, end: np.array([-100] * len(prompt) + completion + [end])),
     ("04-2", lambda rows, pad: torch.nn.utils.rnn.pad_sequence(
@@ -87,7 +92,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("00-2", {"prices": "retrieve", "voice": "rag", "once": "prompt"}, "Passages bring facts"),
     ("00-2", {"prices": "retrieve", "voice": "fine-tune", "once": "retrieve"}, "an index costs"),
     ("00-2", {"prices": "rag"}, "keys prices, voice, once"),
-    ("00-2", {"prices": "…", "voice": "…", "once": "…"}, "'…' is none of prompt"),
+    ("00-2", {"prices": "…", "voice": "…", "once": "…"}, "'…' is none of retrieve"),
     (
         "01-1",
         lambda text: len(set(text.split())) / max(1, len(text.split())),
@@ -108,6 +113,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("01-3", lambda ids, end: [i for i in ids if i != end], "before the first"),
     ("01-3", lambda ids, end: ids[:2], "everything is kept"),
     ("01-3", lambda ids, end: str(ids), "before the first"),
+    ("01-3", lambda ids, end: itertools.count(5), "[5, 6, 7"),
+    ("01-3", lambda ids, end: np.array([[i] for i in by_loop(ids, end)]), "before the first"),
     ("02-1", lambda ids: list(zip(ids, ids, strict=True)), "Each id is read once"),
     ("02-1", lambda ids: ids[1:], "Each id is read once"),
     ("02-1", lambda ids: sorted({(a, b) for a, b in itertools.pairwise(ids)})[:1], "read once"),
@@ -119,12 +126,15 @@ WRONG: list[tuple[str, Any, str]] = [
     ("02-2", math.log(79), "This model has 256"),
     ("02-2", 3.0, "equally likely"),
     ("02-2", "5.545", "A number is wanted"),
+    ("02-2", np.array([5.545, 5.545]), "A number is wanted"),
+    ("02-2", np.bool_(True), "A number is wanted"),
     ("02-3", KINDS | {"mood": "expansion"}, "one word comes out"),
     ("02-3", KINDS | {"slogan": "extraction"}, "have to be made up"),
     ("02-3", KINDS | {"minutes": "read"}, "a page of minutes"),
     ("02-3", KINDS | {"route": "expansion"}, "name of one department"),
-    ("02-3", KINDS | {"route": ...}, "neither extraction nor expansion"),
+    ("02-3", KINDS | {"route": ...}, "none of extraction, expansion"),
     ("02-3", {"route": "extraction"}, "keys route, slogan"),
+    ("03-1", lambda record: np.array(["a", "b"]), "Blanks and line ends count"),
     ("03-1", lambda record: record["question"], "Blanks and line ends count"),
     (
         "03-1",
@@ -152,6 +162,26 @@ WRONG: list[tuple[str, Any, str]] = [
         ),
         "Is the line with `return` missing?",
     ),
+    (
+        "03-2",
+        lambda answer, passage: [
+            n for n in re.findall(r"\d+", answer) if n not in re.findall(r"\d+", passage)
+        ],
+        "1.53 is one number",
+    ),
+    (
+        "03-2",
+        lambda answer, passage: [
+            n for n in re.findall(r"[\d.]+", answer) if n not in re.findall(r"[\d.]+", passage)
+        ],
+        "The point at the end closes the sentence",
+    ),
+    ("03-2", lambda answer, passage: set(NUMBER(answer)) - set(NUMBER(passage)), "return a list"),
+    (
+        "03-2",
+        lambda answer, passage: sorted(set(NUMBER(answer)) - set(NUMBER(passage))),
+        "keep the order",
+    ),
     ("03-2", lambda answer, passage: NUMBER(answer), "94 stands in the passage"),
     ("03-2", lambda answer, passage: [], "99 does not stand"),
     ("03-3", {2, 4}, "number that is not in the passage"),
@@ -159,7 +189,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("03-3", {2, 5}, "asks back"),
     ("03-3", {1, 2, 4, 5}, "Pair 1 is in order"),
     ("03-3", {7}, "none of them"),
-    ("03-3", "all", "set of numbers"),
+    ("03-3", "all", "set of whole numbers"),
+    ("03-3", "245", "set of whole numbers"),
+    ("03-3", {math.inf}, "set of whole numbers"),
+    ("03-3", {2.5, 4, 5}, "set of whole numbers"),
+    ("03-3", itertools.count(4), "7 is none of them"),
     ("04-1", lambda prompt, completion, end: prompt + completion + [end], "get -100"),
     ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion, "get -100"),
     ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion + [2], "passed in"),
@@ -232,6 +266,76 @@ def test_not_tried_raised_and_the_printed_solution(
         task.hint(9)
 
 
+def only_told(ids: list[int], end: int) -> None:
+    """To be written."""
+
+
+def told_and_dots(ids: list[int], end: int) -> None:
+    """To be written."""
+    ...  # noqa: PIE790
+
+
+def told_and_passed(ids: list[int], end: int) -> None:
+    """To be written."""
+    pass  # noqa: PIE790
+
+
+def told_and_returned(ids: list[int], end: int) -> int:
+    """Always five."""
+    return 5
+
+
+@pytest.mark.parametrize("stub", [only_told, told_and_dots, told_and_passed])
+def test_a_function_with_a_docstring_only_is_not_written_yet(stub: Any) -> None:
+    outcome = BY_NAME["01-3"].check(stub)
+    assert outcome.kind == "not tried" and "not written yet" in outcome.message
+
+
+def test_a_function_that_returns_a_constant_is_an_answer() -> None:
+    assert BY_NAME["01-3"].check(told_and_returned).kind == "wrong"
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("00-1", "x" * 3_000_000),
+        ("00-2", {"prices": "x" * 3_000_000, "voice": "", "once": ""}),
+        ("01-1", lambda text: 10**5000),
+        ("01-3", lambda ids, end: list(range(500_000))),
+        ("01-3", lambda ids, end: [["x" * 9_000] * 90] * 90),
+        ("01-3", lambda ids, end: Unprintable()),
+        ("01-3", [0] * 500_000),
+        ("02-2", Unprintable()),
+        ("03-1", lambda record: "x" * 3_000_000),
+        ("03-3", {10**5000}),
+    ],
+)
+def test_messages_stay_short_whatever_the_answer(name: str, answer: Any) -> None:
+    outcome = BY_NAME[name].check(answer)
+    assert outcome.kind == "wrong" and len(outcome.message) < 600
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tensor_with_a_gradient_gives_no_warning() -> None:
+    torch.set_warn_always(True)  # else torch warns once a process
+    try:
+        outcome = BY_NAME["02-2"].check(torch.tensor(5.545, requires_grad=True))
+    finally:
+        torch.set_warn_always(False)
+    assert outcome.kind == "right"
+
+
+@pytest.mark.parametrize("number", [0, 99, -1, "x", 1.0, None, [1], [10**5000]])
+def test_hints_that_are_not_there_are_told(number: Any) -> None:
+    with pytest.raises(ExerciseError, match="none of them"):
+        BY_NAME["00-1"].hint(number)
+
+
 def test_code_that_stops_is_told_as_such() -> None:
     outcome = BY_NAME["01-1"].check(lambda text: len(text) / 0)
     assert outcome.kind == "raised" and "ZeroDivisionError" in outcome.message
@@ -269,6 +373,7 @@ def test_checkers_do_not_change_the_learners_objects() -> None:
     assert given == before
 
 
-def test_lessons_without_exercises_are_told() -> None:
-    with pytest.raises(ExerciseError, match="Lesson '99' has no exercises"):
-        exercises.lesson("99")
+@pytest.mark.parametrize("number", ["99", 2, ["02"], None])
+def test_lessons_without_exercises_are_told(number: Any) -> None:
+    with pytest.raises(ExerciseError, match=re.escape(f"Lesson {number!r} has no exercises")):
+        exercises.lesson(number)

@@ -13,6 +13,7 @@ from llmcourse import generation
 from llmcourse.errors import PromptError, SettingError, TemplateError
 from llmcourse.generation import (
     continues_the_sentence,
+    fits,
     generate,
     is_question,
     repetition,
@@ -124,8 +125,20 @@ def test_what_is_no_list_of_prompts_is_told(chat32: LoadedModel) -> None:
 
     with pytest.raises(PromptError, match=r"frame.to_dict\(\"records\"\)"):
         generate(chat32, pandas.DataFrame({"question": ["Hi"]}))
-    with pytest.raises(SettingError, match=r"Load the model first: generate\(models.load\('chat'"):
+    with pytest.raises(SettingError, match=r"load the model first, with models.load\('chat'\)"):
         generate("chat", "Hi")
+    with pytest.raises(SettingError, match="model is of type NoneType; what models.load"):
+        generate(None, "Hi")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "fit"),
+    [("word " * 90, True), ("word " * 91, False), ({"question": "word"}, True), (" ", False)],
+)
+def test_what_generate_would_take_fits(prompt: Any, fit: bool) -> None:
+    model = small_machine(2, MemoryError())  # reads and writes 100 tokens
+    assert fits(model, prompt, max_new_tokens=10) is fit
+    assert fits(model, prompt, "qa", max_new_tokens=100) is False
 
 
 def test_no_prompts_give_no_answers(chat32: LoadedModel) -> None:

@@ -6,12 +6,12 @@ import base64
 import json
 import os
 import pickle
-import time
 from pathlib import Path
 from typing import Any
 
 import datasets
 import multiprocess
+import pandas
 import pytest
 from transformers import PreTrainedTokenizerBase
 
@@ -122,15 +122,36 @@ def test_what_is_ones_own_can_be_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["1 " * 200_000, "1." * 200_000, "a@" * 200_000, "+1 (" * 100_000, "<p " * 100_000,
-     "&amp" * 100_000, "A1" * 200_000, "<b a=" * 50_000, "0123 " * 80_000, "1 A" * 100_000,
-     "`" * 300_001, "1234567890" * 40_000],
+    ("text", "personal", "markup"),
+    [("1 " * 200_000, 0, 0), ("1." * 200_000, 0, 0), ("a@" * 200_000, 0, 0),
+     ("+1 (" * 100_000, 0, 0), ("<p " * 100_000, 0, 0), ("&amp" * 100_000, 0, 0),
+     ("A1" * 200_000, 0, 0), ("<b a=" * 50_000, 0, 0), ("0123 " * 80_000, 0, 0),
+     ("1 A" * 100_000, 0, 0), ("`" * 300_001, 0, 0), ("1234567890" * 40_000, 0, 0),
+     ("<!--" * 200_000, 0, 0), ("<!--" * 200_000 + "-->", 0, 1), ("`a` <br> " * 80_000, 0, 80_000),
+     ("`a` &amp; " * 80_000, 0, 80_000), ("</p>" * 1_000_000 + "x", 0, 0),
+     ("a@b.cd 203.0.113.77 " * 40_000, 80_000, 0)],
 )  # fmt: skip
-def test_patterns_take_time_in_proportion(text: str) -> None:
-    start = time.perf_counter()
-    patterns.personal(text), patterns.markup(text)
-    assert time.perf_counter() - start < 10
+def test_patterns_take_time_in_proportion(text: str, personal: int, markup: int) -> None:
+    """The work grows with the text and not with its square, which would take many minutes."""
+    assert len(patterns.personal(text)) == personal
+    assert len(patterns.markup(text)) == markup
+
+
+BLANKS = " " * 400_000
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("<div>" * 50_000 + "x" + "</div>" * 50_000, "x"), ("<p>One" + "<div id=a>" * 50_000, "One"),
+     ("<p>a</p>" + "\u00a0 " * 200_000 + "b", "a\nb"), (f"<p>a{BLANKS}b</p>", f"a{BLANKS}b")],
+    ids=["nested", "not closed", "blanks after a line", "blanks within"],
+)  # fmt: skip
+def test_a_huge_page_becomes_text(text: str, wanted: str) -> None:
+    assert patterns.without_markup(text) == wanted
+
+
+def test_an_unclosed_comment_hides_no_tag() -> None:
+    assert patterns.without_markup("<p>a<!-- b --></p><!-- c <b>d</b>") == "a\n<!-- c d"
 
 
 # --- what records show together ------------------------------------------------------------------
@@ -316,6 +337,31 @@ def test_labels_are_numbers_truth_values_class_labels_and_answers_too() -> None:
     }  # fmt: skip
 
 
+def test_more_columns_are_not_asked_for_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time all are copied, so ten thousand columns, each asked for, would take an hour."""
+    asked: list[str] = []
+    features = datasets.Dataset.features.fget
+    counted = property(lambda self: (asked.append(""), features(self))[1])
+    times = []
+    for wide in (2, 60):
+        columns = {f"c{n}": [n % 2 for n in range(6)] for n in range(wide)}
+        table = datasets.Dataset.from_dict(columns | {"text": [f"T{n}" for n in range(6)]})
+        with monkeypatch.context() as patched:
+            patched.setattr(datasets.Dataset, "features", counted)
+            asked.clear()
+            report = data.inspect(table)
+        times.append(len(asked))
+        assert len(report.labels) == wide and report.labels["c1"] == {"0": 3, "1": 3}
+    assert times[0] == times[1] > 0
+
+
+def test_columns_of_tables_hold_no_labels() -> None:
+    kind = datasets.Array2D((1, 2), "int32")
+    columns = {"text": ["a", "b", "c"], "grid": [[[1, 2]]] * 3}
+    features = datasets.Features({"text": datasets.Value("string"), "grid": kind})
+    assert data.inspect(datasets.Dataset.from_dict(columns, features=features)).labels == {}
+
+
 def test_lengths_in_words_and_their_histogram() -> None:
     records = [asks("a " * n, "b") for n in range(1, 101)]
     report = data.inspect(records)
@@ -364,6 +410,13 @@ def test_two_processes_find_what_one_does_and_leave_nothing(
 
 def test_nothing_of_the_libraries_is_printed(capfd: pytest.CaptureFixture) -> None:
     data.inspect(company.records("messy"), workers=2)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_shuffled_set_is_flattened_unseen(capfd: pytest.CaptureFixture) -> None:
+    columns = {part: [f"{part} {n}" for n in range(9)] for part in ("question", "answer")}
+    report = data.inspect(datasets.Dataset.from_dict(columns).shuffle(seed=0))
+    assert report.columns == ("question", "answer", "input")
     assert capfd.readouterr() == ("", "")
 
 
@@ -429,6 +482,97 @@ def test_wrong_settings_are_told(options: dict) -> None:
         data.inspect([GOOD], **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"name": 3}, "name=3 must be a text"), ({"problems": []}, "problems=list must be the table"),
+     ({"problems": pandas.DataFrame({"line": [1]})}, "columns line, field, problem")],
+)  # fmt: skip
+def test_a_wrong_name_or_wrong_problems_are_told(options: dict, told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        data.inspect([GOOD], **options)
+
+
+def test_problems_are_found_in_a_file_and_not_given_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n{}\n")
+    records, problems = data.load_records(path, strict=False)
+    assert data.inspect(records, problems=problems).count("unreadable") == 1
+    with pytest.raises(SettingError, match="problems belong to loaded records"):
+        data.inspect(path, problems=problems)
+
+
+def test_an_unknown_kind_lists_the_known() -> None:
+    with pytest.raises(SettingError, match="no kind 'dupes'. There are: unreadable, blank, .*html"):
+        data.inspect([GOOD]).count("dupes")
+
+
+# --- what comes in -------------------------------------------------------------------------------
+
+
+TABLE = {"question": ["Who is it?", None, "Is it far?"], "answer": ["It is me.", "So.", "No."],
+         "stars": [3, 4, 3]}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pandas", "torch", "arrow", "numpy", "columns", "transform"])
+def test_a_format_changes_nothing(kind: str) -> None:
+    plain = datasets.Dataset.from_dict(TABLE)
+    if kind == "transform":
+        formatted = plain.with_transform(lambda batch: {"other": batch["stars"]})
+    elif kind == "columns":
+        formatted = plain.with_format(None, columns=["stars"])
+    else:
+        formatted = plain.with_format(kind)
+    assert data.inspect(formatted, test=formatted) == data.inspect(plain, test=plain)
+    assert data.clean(formatted).dataset.to_list() == data.clean(plain).dataset.to_list()
+    halves = {"a": 0.5, "b": 0.5}
+    found, wanted = (data.split(one, halves) for one in (formatted, plain))
+    assert {n: p.to_list() for n, p in found.items()} == {n: p.to_list() for n, p in wanted.items()}
+
+
+@pytest.mark.parametrize("use", [data.inspect, data.clean, data.split])
+def test_streams_and_several_splits_are_told(use: Any) -> None:
+    table = datasets.Dataset.from_dict(TABLE)
+    with pytest.raises(DataError, match=r"a stream .* data.load_records\(stream\)"):
+        use(table.to_iterable_dataset())
+    with pytest.raises(DataError, match="several splits"):
+        use(datasets.DatasetDict({"train": table, "test": table}))
+
+
+def test_records_of_a_list_have_the_fields_of_all() -> None:
+    found = alike.as_records([GOOD, GOOD | {"id": 7, "text": "t"}]).to_list()
+    assert [record["id"] for record in found] == ["", "7"]
+    assert [record["text"] for record in found] == ["", "t"]
+
+
+@pytest.mark.parametrize(
+    ("records", "told"),
+    [([GOOD, {"text": "t"}], "record 2, field 'text': the first record has question and answer"),
+     ([{"text": "t"}, GOOD], "record 2, field 'question': the first record has text, this one"),
+     ([GOOD, asks("a\ud800")], r"record 2, field 'question': half a character \('.ud800'\) at 2"),
+     ([GOOD | {"id": "\ud800"}], "record 1, field 'id': half a character"),
+     ([GOOD | {"id": {"a": ["\ud800"]}}], "record 1, field 'id': half a character"),
+     ([GOOD | {"\ud800": "a"}], "the name of the field '.ud800' has half a character"),
+     ([GOOD | {1: "a", "1": "b"}], "two fields have one name")],
+)  # fmt: skip
+def test_what_a_list_would_lose_is_told(records: list, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        data.inspect(records)
+
+
+@pytest.mark.parametrize("made", [list, datasets.Dataset.from_list])
+def test_text_beside_question_and_answer_is_a_column_like_others(made: Any) -> None:
+    rows = [asks(f"Q{n}?", f"A{n} ") | {"text": f"T {n % 2} "} for n in range(9)]
+    report = data.inspect(made(rows))
+    assert set(report.lengths) == {"prompt", "answer"} and set(report.labels) == {"text"}
+    cleaned = data.clean(made(rows)).dataset
+    assert cleaned[1] == rows[1] | {"answer": "A1", "input": ""}
+    assert set(data.split(made(rows), {"a": 0.5, "b": 0.5})) == {"a", "b"}
+    texts = [{"text": f"T {n} ", "question": "Q "} for n in range(9)]  # a question alone is none
+    assert set(data.inspect(made(texts)).lengths) == {"text"}
+    assert data.clean(made(texts)).dataset[1] == {"text": "T 1", "question": "Q "}
+    assert set(data.split(made(texts), {"a": 0.5, "b": 0.5})) == {"a", "b"}
+
+
 # --- the report ----------------------------------------------------------------------------------
 
 
@@ -446,6 +590,16 @@ def test_the_text_fits_a_screen_whatever_was_found() -> None:
         assert "\x1b" not in report.as_text() + json.dumps(report.as_dict(), ensure_ascii=False)
         assert f"{report.records:,} records" in lines[0] and "█" in report.as_text()
     assert "No trouble was found." in data.inspect([GOOD]).as_text()
+
+
+def test_names_reach_no_terminal_as_they_are() -> None:
+    rows = [asks(f"Q{n}?") | {"a\x1b[31m\u202eb": f"v{n % 2}\x1b]"} for n in range(6)]
+    report = data.inspect(rows, name="my\x1b[2J\nset")
+    text = report.as_text()
+    assert all(sign.isprintable() for sign in text.replace("\n", ""))
+    assert report.name == "my\ufffd[2J set" and text.startswith("my\ufffd[2J set: 6 records")
+    assert "values of a\ufffd[31m\ufffdb: v0\ufffd] 3, v1\ufffd] 3" in text
+    assert "a\x1b[31m\u202eb" in report.columns  # as they are called in the data
 
 
 def test_the_report_goes_through_json() -> None:

@@ -255,6 +255,37 @@ def test_unknown_names_list_what_there_is(name: str) -> None:
         models.load(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("models/my-model", "The folder 'models' holds no folder 'my-model'"),
+        ("models/m.gguf", "The folder 'models' holds no folder 'm.gguf'"),
+        ("nowhere/model.SAFETENSORS", "No such file"),
+        ("nowhere/model.gguf", "No such file"),
+    ],
+)
+def test_a_mistyped_path_is_not_asked_of_the_hub(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models.hub, "check_reachable", lambda _: pytest.fail("asked the hub"))
+    for function in (models.load, models.load_tokenizer):
+        with pytest.raises(UnknownModel, match=f"There is no model '{name}'. {why}. Use a role"):
+            function(name)
+
+
+def test_a_folder_called_like_an_owner_hides_no_kept_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "owner").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models.hub, "is_cached", lambda name: name == "owner/tiny")
+    assert models._place("owner/tiny") == "owner/tiny"
+    with pytest.raises(UnknownModel, match="The folder 'owner' holds no folder 'other'"):
+        models._place("owner/other")
+
+
 def test_a_near_miss_is_suggested() -> None:
     with pytest.raises(UnknownModel, match="Did you mean 'gemma-3-270m'"):
         models.load("gemma-3-270")

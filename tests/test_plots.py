@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import math
+import warnings
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from llmcourse import plots
 from llmcourse.claims import Share
+from llmcourse.errors import DataError, SettingError
 from llmcourse.generation import Answer
 
 
@@ -90,6 +93,160 @@ def test_marks_tell_ended_from_cut_off(shown: list) -> None:
     assert "done ■" in page and "cut …" in page and "(nothing) ■" in page and "x […]" in page
 
 
-def test_columns_of_different_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="same prompts"):
-        plots.side_by_side({"a": [answer("x")], "b": []})
+# --- odd input -----------------------------------------------------------------------------------
+
+
+def amounts(values: Any, **options: Any) -> None:
+    plots.amounts(values, "T", caption="C.", label="L", **options)
+
+
+def curve(lines: Any, **options: Any) -> None:
+    plots.curve(lines, "T", caption="C.", labels=("x", "y"), **options)
+
+
+def dots(measured: Any) -> None:
+    plots.dots(measured, "T", caption="C.", label="L")
+
+
+def shares(measured: Any) -> None:
+    plots.shares(measured, "T", caption="C.")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: amounts({}), "amounts: there is nothing to show"),
+        (lambda: amounts([1]), "amounts: a mapping of names is wanted, not list"),
+        (lambda: amounts({"a": "3"}), "amounts: 'a' must be a number, not '3'"),
+        (lambda: amounts({"a": None}), "amounts: 'a' must be a number, not None"),
+        (lambda: amounts({"a": -3}, logarithmic=True), "amounts: -3 has no place on a log"),
+        (lambda: curve({}), "curve: there is nothing to show"),
+        (lambda: curve({"a": []}), "curve: there is nothing to show for 'a'"),
+        (lambda: curve({"a": 3}), "curve: 'a' must be a list, not 3"),
+        (lambda: curve({"a": [1]}), r"curve: 'a' must have points \(x, y\), not 1"),
+        (lambda: curve({"a": [(math.nan, 1)]}), "curve: 'a', x must be a finite number"),
+        (lambda: dots({}), "dots: there is nothing to show"),
+        (lambda: dots({"a": []}), "dots: there is nothing to show for 'a'"),
+        (lambda: dots({"a": [1, math.inf]}), "dots: 'a' must be a finite number, not inf"),
+        (lambda: shares({}), "shares: there is nothing to show"),
+        (lambda: shares({"g": {}}), r"shares\['g'\]: there is nothing to show"),
+        (lambda: shares({"a": Share(1, 2)}), r"shares\['a'\]: a mapping .*, not Share"),
+        (lambda: shares({"g": {"a": 0.5}}), "shares: 'g', 'a' must be a share, .* not 0.5"),
+        (lambda: plots.table([["a"]], ["x", "y"]), r"Row 0 .* must have one cell for each of 'x'"),
+        (lambda: plots.table([["a"], []], ["x"]), r"Row 1 .* but it is \[\]"),
+        (lambda: plots.table(["ab"], ["x", "y"]), "Row 0 .* but it is 'ab'"),
+        (lambda: plots.side_by_side({}), "side_by_side: there is nothing to show"),
+        (lambda: plots.side_by_side({"a": []}), "side_by_side: there is nothing .* for 'a'"),
+        (lambda: plots.side_by_side({"a": ["x"]}), "'a' must be what generate gave, not texts"),
+        (
+            lambda: plots.side_by_side({"a": [answer("x")], "b": [answer("x"), answer("y")]}),
+            "same prompts",
+        ),
+        (lambda: plots.inspection([{"question": "Hi"}]), "A report is wanted, .* not list"),
+    ],
+)
+def test_what_can_not_be_drawn_is_told(draw: Any, message: str, shown: list) -> None:
+    with pytest.raises(DataError, match=message):
+        draw()
+    assert shown == []
+
+
+def test_wrong_settings_of_pictures_are_told(shown: list) -> None:
+    for draw, message in (
+        (lambda: plots.lesson_map("9"), "There is no lesson '9'. There are: 00, 01"),
+        (lambda: plots.side_by_side({"a": [answer("x")]}, characters=0), "characters=0"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            draw()
+    assert shown == []
+
+
+@pytest.mark.parametrize("logarithmic", [False, True])
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"a": 0}, "a: 0"),
+        ({"a": 0.0, "b": 0.05, "c": 5}, "a: 0; b: 0.05; c: 5"),
+        ({"a": math.nan, "b": math.inf}, "a: not a number; b: infinite"),
+        ({"a": math.nan, "b": 17}, "a: not a number; b: 17"),
+        ({3: 1, None: 2}, "3: 1; None: 2"),
+    ],
+)
+def test_odd_amounts_are_drawn_without_a_warning(
+    values: Any, told: str, logarithmic: bool, shown: list
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        amounts(values, logarithmic=logarithmic)
+    assert f"Bar chart. T. {told}." in shown[0][0]["text/plain"]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The axes of each picture of measured numbers, which are not displayed."""
+    kept: list[Any] = []
+
+    def keep(figure: Any, caption: str, alt: str) -> None:
+        figure.canvas.draw()
+        kept.append(figure.axes[0])
+
+    monkeypatch.setattr("llmcourse.plots.measured.show", keep)
+    return kept
+
+
+def test_amounts_below_zero_and_near_it_have_their_place(figures: list) -> None:
+    amounts({"a": -3, "b": 5})
+    amounts({"a": -3})
+    amounts({"a": 0.01, "b": 0, "c": 20}, logarithmic=True)
+    assert [axes.get_xlim() for axes in figures[:2]] == [(-3.75, 6.25), (-3.75, 0.75)]
+    low, high = figures[2].get_xlim()
+    assert low < 0.01 and high > 20
+    assert all(label.xy[0] >= low for label in figures[2].texts)
+
+
+def test_a_single_point_is_seen_and_every_line_is_named(figures: list) -> None:
+    curve({"_a": [(1, 2.0)], "b": [(1, math.nan), (2, 3.0), (3, 2.0)]})
+    single, line = figures[0].lines
+    assert single.get_marker() == "o" and line.get_marker() != "o"
+    assert [text.get_text() for text in figures[0].get_legend().get_texts()] == ["_a", "b"]
+
+
+FORMULAS = r"costs $5 or $6, $\nonsense$ _x \b"
+
+
+def test_labels_are_no_formulas(shown: list) -> None:
+    share, name = Share(1, 2), FORMULAS
+    given: dict[str, Any] = {"title": name, "caption": "C."}
+    plots.amounts({name: 1}, label=name, **given)
+    plots.dots({name: [1]}, label=name, **given)
+    plots.shares({name: {name: share}}, note=name, **given)
+    lines = {name: [(1, 2), (2, 3)], "b": [(1, 2)]}
+    plots.curve(lines, labels=(name, name), level=(name, 2), **given)
+    assert [name in data["text/plain"] for data, _ in shown[::2]] == [True] * 4
+
+
+def test_labels_are_drawn_as_they_are(figures: list) -> None:
+    amounts({"$5": 1, r"a\$b": 2, "a\x00b": 3, "two\nlines": 4})
+    ticks = [label.get_text() for label in figures[0].get_yticklabels()]
+    assert ticks == [r"\$5", r"a\\$b", "a�b", "two\nlines"]  # matplotlib's own way to write "$"
+
+
+def test_a_caption_is_plain_text(shown: list) -> None:
+    for caption in ("", None):
+        plots.table([["a"]], ["x"], caption=caption)
+    assert len(shown) == 2
+    bad = "a *b* _c_ `d` [e](f) <script> ~~g~~ | & $h$ \\(i\\)\n\nnew"
+    plots.table([["a"]], ["x"], caption=bad)
+    said = shown[-1][0].data
+    assert said.startswith("*a &#42;b&#42; &#95;c&#95;") and said.endswith("new*")
+    assert not set("_`[]~|$\\\n") & set(said) and "<script" not in said and said.count("*") == 2
+    plots.table([["a"]], ["x"], caption='Table. It\'s 50 % (3 of 6); "■": done.')
+    assert shown[-1][0].data == '*Table. It\'s 50 % (3 of 6); "■": done.*'
+
+
+def test_a_table_has_no_formulas(shown: list) -> None:
+    plots.table([["costs $5", "or $6"]], ["x", 2])
+    plots.table([["costs 5", "or 6"]], ["x", 2])
+    with_signs, without = (data["text/html"] for data, _ in shown)
+    assert with_signs.startswith('<div class="tex2jax_ignore mathjax_ignore"><table>')
+    assert without.startswith("<table>") and without.endswith("</table>")

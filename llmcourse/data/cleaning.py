@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import parallel
 from llmcourse.data import alike, patterns
 from llmcourse.data.measuring import Counter
-from llmcourse.errors import SettingError, whole
+from llmcourse.errors import CourseError, SettingError, first_line, whole
 from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import pandas
+    import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -24,7 +27,8 @@ STEPS = (
 )  # fmt: skip
 NEAR = 0.9  # share of three-word runs that question and answer must each have in common
 COLUMNS = ("record", "step", "action", "field", "before", "after")
-Record = dict[str, str]
+BATCH = 5000  # records mended and written at once
+Record = dict[str, Any]
 Settle = Callable[[list[Record]], int | None]
 
 
@@ -33,7 +37,8 @@ class Cleaned:
     """Records after cleaning.
 
     Attributes:
-        dataset: Those that stayed, with all their columns.
+        dataset: Those that stayed, with all their columns. Only `question`, `input` and `answer`,
+            or `text`, are mended; the others keep their types and values.
         changes: What was done, as a table: record (its number in the input, from 1), step,
             action ("mended" or "left out"), field, before, after. Of a record left out `after`
             says why. What was personal stands under `before`, so don't pass the table on.
@@ -58,7 +63,7 @@ def clean(
     steps: Sequence[str] = STEPS,
     longest: int | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    keep: Collection[str] = (),
+    keep: str | Collection[str] = (),
     settle: Settle | None = None,
 ) -> Cleaned:
     """Clean records and list every change; nothing is dropped silently.
@@ -82,31 +87,32 @@ def clean(
 
     Args:
         dataset: A data set or list with these fields, blank ones and all; or what `load_records`
-            takes, which then must have no problems.
+            takes, which then must have no problems. Of a list all fields become text.
         steps: Those of `STEPS` to take.
         longest: Leave out records longer than this, question and answer together, after "blank".
         tokenizer: Counts `longest` in tokens; None counts words.
-        keep: Pieces that are no personal data, such as "@ferrowick.example" or "Quillon Lane".
+        keep: Pieces that are no personal data, such as "@ferrowick.example" or "Quillon Lane";
+            or a single one.
         settle: Is given the records of a contradiction and returns the place (from 0) of the
             right one, or None for none.
 
     Raises:
         DataError: the records can't be read.
-        SettingError: `steps` is no list of `STEPS`, `longest` is below 1, or `settle` returned no
-            place.
+        SettingError: `steps` is no list of `STEPS`, `longest` is below 1, `keep` holds something
+            that is no text or blank, or `settle` failed or returned no place.
         NoSpace: the disk is full.
     """
     import pandas
 
-    from llmcourse.data.records import _to_disk
-
-    steps = _known(steps)
+    steps, keep = _known(steps), _kept(keep)
+    if settle is not None and not callable(settle):
+        raise SettingError(f"settle={settle!r} is no function.")
     longest = None if longest is None else whole("longest", longest, 1)
     records = alike.as_records(dataset)
     changes: list[tuple[Any, ...]] = []
     counter = Counter(tokenizer)
     with quiet_datasets():
-        mended = _to_disk(_mended(records, steps, keep, changes), records.column_names)
+        mended = _mended(records, steps, keep, changes)
         out = _left_out(mended, steps, longest, counter, settle)
     for place, (step, field, why) in out.items():
         before = alike.asked(mended[place]) if field != "answer" else mended[place]["answer"]
@@ -134,22 +140,83 @@ def _known(steps: Any) -> tuple[str, ...]:
     return steps
 
 
+def _kept(keep: Any) -> tuple[str, ...]:
+    """The pieces that are no personal data.
+
+    Raises:
+        SettingError: they are no texts, or one of them is blank.
+    """
+    pieces = (keep,) if isinstance(keep, str) else keep
+    pieces = tuple(pieces) if isinstance(pieces, Iterable) else (pieces,)
+    for piece in pieces:
+        if not isinstance(piece, str) or not piece.strip():
+            raise SettingError(
+                f"keep: {piece!r} is no text that could be kept. Give a list of pieces, such as "
+                f"['@ferrowick.example', 'Quillon Lane']."
+            )
+    return pieces
+
+
 # --- mending --------------------------------------------------------------------------------------
 
 
 def _mended(
     records: Dataset, steps: Sequence[str], keep: Collection[str], changes: list[tuple[Any, ...]]
+) -> Dataset:
+    """The records with their text mended, on disk; `changes` grows by what was done.
+
+    The other columns go through as they are, batch by batch with their text. The files go when
+    the data set does.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    schema = records.features.arrow_schema
+    batches = records.with_format("arrow").iter(BATCH)
+    with parallel.scratch(kept=True) as folder:
+        path = folder / "mended.arrow"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            for start, table in zip(itertools.count(1, BATCH), batches, strict=False):
+                texts = _texts(table, alike.fields(records))
+                mended = list(_mend(texts, start, steps, keep, changes))
+                for name in texts:
+                    column = pa.array([one[name] for one in mended], schema.field(name).type)
+                    table = table.set_column(table.column_names.index(name), name, column)
+                writer.write_table(table.select(schema.names).cast(schema))
+        dataset = Dataset.from_file(str(path))
+    return parallel.with_files(dataset, folder)
+
+
+def _texts(table: pa.Table, names: Sequence[str]) -> dict[str, list[str]]:
+    """The texts of a batch of records; a missing one is blank."""
+    return {name: [text or "" for text in table.column(name).to_pylist()] for name in names}
+
+
+def _mend(
+    columns: dict[str, list[str]],
+    start: int,
+    steps: Sequence[str],
+    keep: Collection[str],
+    changes: list[tuple[Any, ...]],
 ) -> Iterator[Record]:
-    """Each record with its text mended; `changes` grows by what was done."""
+    """The texts of each record, mended.
+
+    Args:
+        columns: Field -> its texts.
+        start: The number of the first record, from 1.
+        steps: Those to take.
+        keep: Pieces that are no personal data.
+        changes: Grows by what was done.
+    """
     menders: dict[str, Callable[[str], str]] = {
         "encoding": patterns.ungarbled,
         "html": patterns.without_markup,
         "whitespace": _spaced,
         "personal data": lambda text: patterns.masked(text, keep),
     }
-    for number, record in enumerate(records, 1):
-        texts = {name: "" if value is None else str(value) for name, value in record.items()}
-        for field, step in itertools.product(alike.fields(records), menders):
+    for number, row in enumerate(zip(*columns.values(), strict=True), start):
+        texts = dict(zip(columns, row, strict=True))
+        for field, step in itertools.product(columns, menders):
             before = texts[field]
             if step in steps and (after := menders[step](before)) != before:
                 texts[field] = after
@@ -162,8 +229,7 @@ def _spaced(text: str) -> str:
     pieces = re.split(r"(```.*?```)", text, flags=re.DOTALL)
     for place in range(0, len(pieces), 2):
         piece = re.sub(r"(?<=\S)[ \t\xa0]{2,}(?=\S)", " ", pieces[place].replace("\r\n", "\n"))
-        piece = re.sub(r"[ \t\xa0]+(?=\n)", "", piece)
-        pieces[place] = re.sub(r"\n{3,}", "\n\n", piece)
+        pieces[place] = re.sub(r"\n{3,}", "\n\n", patterns.without_line_ends(piece))
     return "".join(pieces).strip()
 
 
@@ -184,7 +250,8 @@ def _left_out(
     keys: dict[int, _Keys] = {}
     names = alike.fields(records)
     unit = "words" if counter.tokenizer is None else "tokens"
-    for place, record in enumerate(records.select_columns(list(names))):
+    texts = records.select_columns(list(names))
+    for place, record in enumerate(texts):
         blank = next((n for n in names if n != "input" and not record[n].strip()), None)
         if blank and "blank" in steps:
             out[place] = ("blank", blank, f"no {blank}")
@@ -199,7 +266,7 @@ def _left_out(
             out |= _repeated(keys, step)
             keys = {place: key for place, key in keys.items() if place not in out}
     if "near-duplicates" in steps:
-        out |= _near(records, list(keys))
+        out |= _near(texts, list(keys))
     if "contradictions" in steps and "answer" in names:
         out |= _contradictions(records, {p: k for p, k in keys.items() if p not in out}, settle)
     return out
@@ -275,7 +342,7 @@ def _contradictions(
     for places in groups.values():
         if len({keys[place].answered for place in places}) == 1:
             continue
-        right = _settled([records[place] for place in places], settle)
+        right = _settled(records, places, settle)
         for n, place in enumerate(places):
             others = ", ".join(str(other + 1) for other in places if other != place)
             if n != right:
@@ -283,12 +350,36 @@ def _contradictions(
     return out
 
 
-def _settled(records: list[Record], settle: Settle | None) -> int | None:
-    """The place of the right one of contradicting records, if `settle` knows it."""
-    right = settle(records) if settle else None
-    if right is not None and right not in range(len(records)):
+def _settled(records: Dataset, places: list[int], settle: Settle | None) -> int | None:
+    """Which of contradicting records is the right one, if `settle` knows it.
+
+    Args:
+        records: All of them.
+        places: The places of those that contradict each other.
+        settle: Says which of them is right, from 0.
+
+    Raises:
+        SettingError: it failed, or returned no place.
+    """
+    if settle is None:
+        return None
+    told = ", ".join(str(place + 1) for place in places)
+    try:
+        right = settle([records[place] for place in places])
+    except CourseError:
+        raise
+    except Exception as error:
+        failed = f"{type(error).__name__}: {first_line(error)}"
+        raise SettingError(f"settle failed on the records {told} ({failed}).") from error
+    if right is None:
+        return None
+    try:
+        place = -1 if isinstance(right, bool) else operator.index(right)
+    except TypeError:
+        place = -1
+    if place not in range(len(places)):
         raise SettingError(
-            f"settle returned {right!r}; it is to return a place from 0 to {len(records) - 1}, or "
-            f"None."
+            f"settle returned {right!r}; it is to return a place from 0 to {len(places) - 1}, or "
+            f"None, for the records {told}."
         )
-    return right
+    return place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import html
 import os
 import re
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from pathlib import Path
 from llmcourse.data.patterns import readable, ungarbled
 from llmcourse.data.readers import decoded
 from llmcourse.data.records import Problem
-from llmcourse.errors import DataError, whole
+from llmcourse.errors import DataError, SettingError, first_line, whole
 
 KINDS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
 _PAGES = (".html", ".htm")
-_MARKDOWN = (".md", ".markdown")
+_MARKDOWN = (".md", ".markdown", "")  # without ending: README
+_UNREAD = ("node_modules", "__pycache__", "venv")  # folders of tools; hidden ones are unread too
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
 _HEADING = "\0"  # begins a heading's line in the text of a page; no document that is read has it
 
@@ -43,7 +45,9 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
 
     Markdown, reStructuredText, plain text and HTML are read (`KINDS`, and files named README).
     `skipped_documents` lists the others. Links to folders are not followed, so that a loop of links
-    does no harm. Characters of HTML pages that were decoded wrongly are mended.
+    does no harm; hidden folders and those of tools (.git, node_modules) are not read. Headings that
+    begin with "#" are Markdown's alone. Characters of HTML pages that were decoded wrongly are
+    mended.
 
     Args:
         folder: Where the documents are.
@@ -51,7 +55,7 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
 
     Raises:
         DataError: no such folder, no document or no text in it, or a file that can't be read.
-        SettingError: `words` is below 1.
+        SettingError: `folder` is no path or blank, or `words` is below 1.
     """
     words = whole("words", words, 1)
     root = _root(folder)
@@ -71,10 +75,11 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
 
 
 def skipped_documents(folder: str | Path) -> list[Problem]:
-    """The files below `folder` that give no passages, and why: nothing vanishes without a word.
+    """What below `folder` gives no passages, and why: nothing vanishes without a word.
 
     Raises:
         DataError: no such folder, or one that can't be read.
+        SettingError: `folder` is no path or blank.
     """
     found = ((path, _why_skipped(path)) for path in _files(_root(folder)))
     return [Problem(str(path), 0, "", why) for path, why in found if why]
@@ -82,7 +87,10 @@ def skipped_documents(folder: str | Path) -> list[Problem]:
 
 def _why_skipped(path: Path) -> str:
     if path.is_dir():
-        return "a link to a folder, which is not followed"
+        link = path.is_symlink()
+        return "a link to a folder, which is not followed" if link else (
+            "a hidden folder or one of tools, which is not read"
+        )  # fmt: skip
     if not _is_document(path):
         kind = path.suffix or "without ending"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
@@ -93,11 +101,14 @@ def _why_skipped(path: Path) -> str:
 
 
 def _root(folder: str | Path) -> Path:
+    if not isinstance(folder, str | os.PathLike) or not str(folder).strip():
+        raise SettingError(f"folder={folder!r:.80} is no path of a folder.")
     try:
         root = Path(folder).expanduser()
         is_folder, is_there = root.is_dir(), root.exists()
     except (OSError, RuntimeError, ValueError) as error:
-        raise DataError(f"{str(folder)!r:.200} can't be read: {error}.") from error
+        told = first_line(error).rstrip(".")
+        raise DataError(f"{str(folder)!r:.200} can't be read: {told}.") from error
     if not is_folder:
         what = "is a file; name the folder it is in" if is_there else "there is no such folder"
         raise DataError(f"{folder}: {what}.")
@@ -105,16 +116,22 @@ def _root(folder: str | Path) -> Path:
 
 
 def _files(root: Path) -> list[Path]:
-    """All files below `root`, and links to folders, in a fixed order."""
+    """All files below `root`, and the folders that are not entered, in a fixed order."""
 
     def refuse(error: OSError) -> None:
         raise DataError(f"{error.filename} can't be read: {error.strerror or error}.") from error
 
     found: list[Path] = []
     for place, folders, names in os.walk(root, onerror=refuse):
-        links = [name for name in folders if Path(place, name).is_symlink()]
-        found += [Path(place, name) for name in (*names, *links)]
+        closed = [name for name in folders if _is_closed(Path(place, name))]
+        folders[:] = [name for name in folders if name not in closed]
+        found += [Path(place, name) for name in (*names, *closed)]
     return sorted(found)
+
+
+def _is_closed(folder: Path) -> bool:
+    """True for a folder that is not entered: a link, a hidden one, one of tools."""
+    return folder.name.startswith(".") or folder.name in _UNREAD or folder.is_symlink()
 
 
 def _is_document(path: Path) -> bool:
@@ -148,6 +165,7 @@ def _text(path: Path) -> str:
 Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
 _UNDERLINE = re.compile(r"([=\-~^\"'#*+])\1{2,}\s*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*$")
+_HASHES = re.compile(r"#{1,6}(?=\s)")
 _NO_TITLE = re.compile(r"\s|[-*+>|]\s|[^\w]*$")  # indented, an item, a quote, no word
 
 
@@ -158,11 +176,12 @@ def _sections(text: str, kind: str) -> Iterator[Section]:
     place = _front_matter(lines)
     heading, blocks = "", ["\n".join(lines[:place])]
     open_lines: list[str] = []  # of the paragraph that is not finished
+    endless: set[str] = set()  # signs that begin a fence which nothing ends from here on
     while place < len(lines):
         line = lines[place]
         begun = bool(open_lines) and not _UNDERLINE.match(open_lines[-1])
         found, used = _title(lines, place, kind, begun)
-        end = 0 if found else _fence_end(lines, place, closers)
+        end = 0 if found else _fence_end(lines, place, closers, endless)
         if found or end or not line.strip():
             blocks.append("\n".join(open_lines))
             open_lines = []
@@ -191,8 +210,8 @@ def _title(lines: list[str], place: int, kind: str, begun: bool) -> tuple[str, i
 
     Where a paragraph has `begun`, a line under its last line makes no title of that.
     """
-    if match := re.match(r"#{1,6}\s+(.+?)\s*#*$", lines[place]):
-        return match[1], 1
+    if kind in _MARKDOWN and (title := _hash_title(lines[place])):
+        return title, 1
     if begun:
         return "", 1
     signs = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
@@ -202,6 +221,14 @@ def _title(lines: list[str], place: int, kind: str, begun: bool) -> tuple[str, i
     if _UNDERLINE.match(over) and _is_title(lines, place + 1, signs, over):
         return lines[place + 1].strip(), 3
     return "", 1
+
+
+def _hash_title(line: str) -> str:
+    """What a line says that begins with "# "; "" where it is no such heading."""
+    match = _HASHES.match(line)
+    title = line[match.end() :].strip() if match else ""
+    bare = title.rstrip("#")
+    return bare.rstrip() if bare[-1:].isspace() else title
 
 
 def _is_title(lines: list[str], place: int, signs: str, over: str = "") -> bool:
@@ -215,13 +242,19 @@ def _is_title(lines: list[str], place: int, signs: str, over: str = "") -> bool:
     return not _NO_TITLE.match(title.strip() if over else title)
 
 
-def _fence_end(lines: list[str], place: int, closers: list[int]) -> int:
-    """The line after the code that is fenced from a line on; 0 where no fence begins or ends."""
+def _fence_end(lines: list[str], place: int, closers: list[int], endless: set[str]) -> int:
+    """The line after the code that is fenced from a line on; 0 where no fence begins or ends.
+
+    Signs that nothing ends are added to `endless`, so that they are looked for once.
+    """
     match = re.match(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})", lines[place])
-    if not match:
+    if not match or match[1] in endless:
         return 0
     later = (closers[n] for n in range(bisect.bisect_right(closers, place), len(closers)))
-    return next((n + 1 for n in later if lines[n].strip().startswith(match[1])), 0)
+    end = next((n + 1 for n in later if lines[n].strip().startswith(match[1])), 0)
+    if not end:
+        endless.add(match[1])
+    return end
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -238,11 +271,16 @@ def _from_html(text: str) -> str:
     """The readable text of a page, headings marked; scripts and styles are left out."""
     from bs4 import BeautifulSoup
 
+    for begin, end in (("<!--", "-->"), ("<", ">")):  # the parser takes long over what never ends
+        done, found, rest = text.rpartition(end)
+        text = done + found + rest.replace(begin, html.escape(begin))
     soup = BeautifulSoup(text, "html.parser")
     for tag in soup("nav"):
         tag.decompose()
     for tag in soup(re.compile(r"^h[1-6]$")):
-        tag.replace_with(f"\n{_HEADING}{' '.join(tag.get_text(' ').split())}\n\n")
+        if not tag.decomposed:  # as one within another is by now
+            tag.insert_before(f"\n{_HEADING}{' '.join(tag.get_text(' ').split())}\n\n")
+            tag.decompose()
     return readable(soup, "\n\n")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import parallel
 from llmcourse.data import alike, measuring, patterns
+from llmcourse.errors import SettingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,16 +40,25 @@ class Finding:
 # --- trouble --------------------------------------------------------------------------------------
 
 
-def unreadable(problems: pandas.DataFrame | None) -> Iterator[Finding]:
+def unreadable(problems: pandas.DataFrame | None) -> Finding:
     """What could not be loaded; examples have lines of the file.
 
     Args:
         problems: From `load_records(strict=False)`; None where nothing was left out.
+
+    Raises:
+        SettingError: they are no such table.
     """
+    needed = ("line", "field", "problem")
+    if problems is not None and not set(needed) <= set(getattr(problems, "columns", ())):
+        raise SettingError(
+            f"problems={type(problems).__name__} must be the table that load_records(strict=False) "
+            f"gives beside the data; it has the columns {', '.join(needed)}."
+        )
     rows = [] if problems is None else problems.to_dict("records")
     told = [(r["line"], excerpt(f"{r['field']} {r['problem']}".strip())) for r in rows[:3]]
     what = "Records that could not be used and are not in the data; mend them in the file."
-    yield Finding("unreadable", len(rows), what, tuple(told))
+    return Finding("unreadable", len(rows), what, tuple(told))
 
 
 WHAT = {
@@ -359,7 +369,7 @@ def _examples(records: Dataset, places: Iterable[int]) -> Iterator[Example]:
 
 
 def excerpt(text: str, place: int = 0, longest: int = 80) -> str:
-    """At most 80 characters of `text` around a place, in one line that is safe to print."""
+    """At most `longest` characters of `text` around a place, in one line that is safe to print."""
     start = max(0, place - longest // 3) if len(text) > longest else 0
     piece = text[start : start + 4 * longest]
     piece = "".join(sign if sign.isprintable() else "\ufffd" if sign.strip() else " "

@@ -6,14 +6,17 @@ not found here.
 
 from __future__ import annotations
 
+import bisect
 import html.entities
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bs4 import BeautifulSoup, Tag
+    from bs4 import BeautifulSoup, PageElement, Tag
+
+Span = tuple[int, int]  # where something begins and ends in a text
 
 PERSONAL = ("e-mail", "card", "IBAN", "phone", "IP", "date of birth", "address")
 
@@ -77,14 +80,28 @@ def personal(text: str, keep: Collection[str] = ()) -> list[tuple[int, int, str]
     for kind, form in _FORMS.items():
         if kind == "e-mail" and "@" not in text:
             continue
+        taken, more = _Spans([(start, end) for start, end, _ in found]), []
         for match in form.finditer(text):
             start, end = match.span()
-            taken = any(start < other and end > begin for begin, other, _ in found)
-            if taken or any(piece in match[0].lower() for piece in kept):
+            if taken.meet(start, end) or any(piece in match[0].lower() for piece in kept):
                 continue
             if _is_one(kind, match[0], text[max(0, start - 30) : start]):
-                found.append((start, end, kind))
-    return sorted(found)
+                more.append((start, end, kind))
+        found = sorted(found + more)
+    return found
+
+
+class _Spans:
+    """Pieces of a text, in order and apart, among which one is found by halving."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._starts = [start for start, _ in spans]
+        self._ends = [end for _, end in spans]
+
+    def meet(self, start: int, end: int) -> bool:
+        """True where one of them has something of the text from `start` up to `end`."""
+        place = bisect.bisect_right(self._ends, start)
+        return place < len(self._ends) and self._starts[place] < end
 
 
 def _is_one(kind: str, piece: str, before: str) -> bool:
@@ -141,11 +158,12 @@ _TAGS = "|".join(BLOCKS) + (
     "|select|small|span|strong|style|sub|sup|svg|tbody|td|textarea|th|thead|title|u|video"
 )
 _VALUE = r"""(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+)"""
-_TAG = re.compile(
+_FORM = (
     rf"<(?P<close>/?)(?P<name>{_TAGS})(?P<attributes>(?:\s+[a-z_:@][\w:.@-]*\s*=\s*{_VALUE})*)"
-    r"\s*/?>|<!--.*?-->|<!doctype[^<>]*>",
-    re.IGNORECASE | re.DOTALL,
+    r"\s*/?>|<!doctype[^<>]*>"
 )
+_TAG = re.compile(_FORM, re.IGNORECASE)
+_TAG_OR_COMMENT = re.compile(rf"{_FORM}|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _ENTITY = re.compile(r"&(?:#\d{2,7}|#x[\da-f]{2,6}|[a-z][a-z\d]{1,7});", re.IGNORECASE)
 _CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 _VOID = ("br", "hr", "img", "input", "link", "meta")
@@ -168,30 +186,41 @@ def markup(text: str) -> list[tuple[int, int]]:
     """
     if not ("<" in text or "&" in text):
         return []
-    code = [match.span() for match in _CODE.finditer(text)] if "`" in text else []
-    tags = [match for match in _TAG.finditer(text) if not _inside(match.start(), code)]
+    code = _Spans([match.span() for match in _CODE.finditer(text)] if "`" in text else [])
+    tags = [one for one in _tags(text) if not code.meet(one.start(), one.start() + 1)]
     closed = {match["name"].lower() for match in tags if match["close"]}
     opened = {match["name"].lower() for match in tags if match["name"] and not match["close"]}
-    found = [match.span() for match in tags if _is_tag(match, text, opened, closed)]
+    last = len(text.rstrip())
+    found = [match.span() for match in tags if _is_tag(match, text, last, opened, closed)]
     for match in _ENTITY.finditer(text):
-        name = match[0][1:-1]
-        if (name[0] == "#" or name in _entities()) and not _inside(match.start(), code):
+        name, start = match[0][1:-1], match.start()
+        if (name[0] == "#" or name in _entities()) and not code.meet(start, start + 1):
             found.append(match.span())
     return sorted(found)
 
 
-def _inside(place: int, spans: list[tuple[int, int]]) -> bool:
-    """True where a span holds `place`."""
-    return any(start <= place < end for start, end in spans)
+def _tags(text: str) -> Iterator[re.Match[str]]:
+    """What looks like a tag or a comment; comments are sought only up to the last end of one."""
+    comments = text.rfind("-->") + 3 if "-->" in text else 0
+    yield from _TAG_OR_COMMENT.finditer(text, 0, comments)
+    yield from _TAG.finditer(text, comments)
 
 
-def _is_tag(match: re.Match[str], text: str, opened: set[str], closed: set[str]) -> bool:
-    """True where what looks like a tag is one, going by all that is `opened` and `closed`."""
+def _is_tag(match: re.Match[str], text: str, last: int, opened: set[str], closed: set[str]) -> bool:
+    """True where what looks like a tag is one.
+
+    Args:
+        match: What looks like a tag.
+        text: Where it is.
+        last: Where the blanks at the end of `text` begin.
+        opened: The names of all that is opened in it.
+        closed: The names of all that is closed in it.
+    """
     name = (match["name"] or "").lower()
     if not name or name in _VOID or match["attributes"]:
         return True
     if match["close"]:
-        return name in opened or text[match.end() :].strip() == ""
+        return name in opened or match.end() >= last
     begins = match.start() == 0 or text[match.start() - 1] == "\n"
     return name in closed or begins
 
@@ -206,34 +235,57 @@ def without_markup(text: str) -> str:
     if not (spans := markup(text)):
         return text
     plain = readable(BeautifulSoup("".join(_escaped(text, spans)), "html.parser"))
-    plain = re.sub(r"[ \t\xa0]*\n[ \t\xa0]*", "\n", plain)
+    plain = re.sub(r"\n[ \t\xa0]+", "\n", without_line_ends(plain))
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
+def without_line_ends(text: str) -> str:
+    """`text` without the blanks before the ends of its lines."""
+    return re.sub(r"(?<![ \t\xa0])[ \t\xa0]++(?=\n)", "", text)
+
+
 def readable(soup: BeautifulSoup, gap: str = "\n") -> str:
-    """The text of a page, without what nobody reads; `soup` is changed.
+    """The text of a page, without what nobody reads.
 
     Args:
         soup: The page.
         gap: What stands between two blocks, such as paragraphs.
     """
-    for tag in soup(UNREAD):
-        tag.decompose()
-    for tag in soup(["td", "th"]):
-        tag.append(" ")
-    for tag in soup(BLOCKS):
-        if not _begins_a_line(tag, gap):
-            tag.insert_before(gap)
-        tag.append(gap)
-    return soup.get_text()
+    from bs4 import CData, NavigableString
+
+    pieces: list[str] = []
+    last = gap  # the piece before, without the blanks at its end
+    for node, opens in _walk(soup):
+        piece = ""
+        if type(node) in (NavigableString, CData):  # no comment, no reading of signs
+            piece = str(node)
+        elif node.name in BLOCKS:
+            begins = node.name == "br" or last.endswith(gap)
+            piece = "" if opens and begins else gap
+        elif node.name in ("td", "th") and not opens:
+            piece = " "
+        pieces.append(piece)
+        last = piece.rstrip(" \t\xa0") or last
+    return "".join(pieces)
 
 
-def _begins_a_line(tag: Tag, gap: str) -> bool:
-    """True where the text before `tag` ends with a gap, or there is none; a <br> needs none."""
-    for before in () if tag.name == "br" else tag.previous_elements:
-        if isinstance(before, str) and (text := before.rstrip(" \t\xa0")):
-            return text.endswith(gap)
-    return True
+def _walk(soup: Tag) -> Iterator[tuple[PageElement, bool]]:
+    """Each text of a page (True), and each tag where it opens (True) and where it closes (False).
+
+    Tags whose text nobody reads are passed over. However deep the tags stand, nothing recurs.
+    """
+    open_tags, left = [soup], [iter(soup.contents)]
+    while left:
+        node = next(left[-1], None)
+        if node is None:
+            left.pop()
+            yield open_tags.pop(), False
+        elif not hasattr(node, "contents"):
+            yield node, True
+        elif node.name not in UNREAD:
+            yield node, True
+            open_tags.append(node)
+            left.append(iter(node.contents))
 
 
 def _escaped(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:

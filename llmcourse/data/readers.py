@@ -6,16 +6,25 @@ What can't be read as a record comes as a `Bad` in its place, so that the others
 from __future__ import annotations
 
 import csv
+import difflib
 import itertools
 import json
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from llmcourse.errors import DataError, first_line
+from llmcourse.data.patterns import masked
+from llmcourse.errors import DataError, SettingError, causes, first_line
+from llmcourse.progress import quiet
+from llmcourse.templates import listed
 
 READERS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 LINED = (".jsonl", ".csv", ".tsv")  # files whose records are told by line
+TABLES = (".csv", ".tsv", "the data frame")  # sources whose names of fields may be values
+OTHER_FILES = (".txt", ".md", ".log", ".xls", ".xlsx", ".xml", ".yaml", ".yml", ".arrow", ".gz",
+               ".zip")  # fmt: skip
 LONGEST_LINE = 8_000_000  # bytes; more is a file without line ends, not a record
 CHUNK = 5000
 
@@ -34,14 +43,46 @@ def kind_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def named(fields: Iterable[Any]) -> str:
+    """Names of fields for a message, without the personal data that a lost header makes of them."""
+    return listed(masked(one[:200]) if isinstance(one, str) else one for one in fields)
+
+
+def header_hint(source: str, fields: Iterable[Any]) -> str:
+    """A question to add to a message where a table's names of fields look like values."""
+    if not source.lower().endswith(TABLES):
+        return ""
+    values = any(_VALUE.search(str(one)[:200]) for one in fields)
+    return " Is the first line a header? Some of these look like values." if values else ""
+
+
+_VALUE = re.compile(r"@|^\W*\d|\d{4}|[.?!]$|(?:\w+\W+){4}\w")  # mail, number, sentence
+
+
+def _distinct(source: str, columns: Iterable[Any]) -> None:
+    """Refuse a table in which one column would hide another of its name."""
+    twice = [name for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{source}: several columns are called {named(twice)}. Rename them, or leave out all "
+            f"but one.{header_hint(source, twice)}"
+        )
+
+
 def open_source(source: Any, split: str) -> tuple[str, Iterable[Row]]:
     """A source's name for messages, and its rows."""
     if isinstance(source, str | Path):
+        if not str(source).strip():
+            raise SettingError(
+                f"The source {str(source)!r} is blank. Name a file ({', '.join(READERS)}) or a "
+                f"data set on the hub (owner/name)."
+            )
         return str(source), _read_named(str(source), split)
     if hasattr(source, "itertuples"):
+        _distinct("the data frame", source.columns)
         return "the data frame", enumerate(_of_frame(source), 1)
     if hasattr(source, "features"):
-        return "the data set", enumerate(source, 1)
+        return "the data set", enumerate(source.with_format(None), 1)
     if isinstance(source, Mapping):
         if source and all(hasattr(one, "features") for one in source.values()):
             names = ", ".join(map(str, source))
@@ -63,15 +104,24 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
         there = path.suffix.lower() in READERS or path.exists()
     except (OSError, RuntimeError) as error:  # a name too long; the home of nobody
         told = getattr(error, "strerror", None) or first_line(error)
-        raise DataError(f"{name:.200} can't be read: {told}.") from error
+        raise DataError(f"{name:.200} can't be read: {told.rstrip('.')}.") from error
     if there:
         return _read_file(path, name)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+    hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    beside = hub and path.parent.is_dir()
+    if hub and (_is_cached(name) or not (beside or _is_like_a_file(path))):
         return _read_hub(name, split)
+    here = f" in the folder {str(path.parent)!r}" if beside else ""
     raise DataError(
-        f"{name}: no such file. Name a file ({', '.join(READERS)}) or a data set on the hub "
+        f"{name}: no such file{here}. Name a file ({', '.join(READERS)}) or a data set on the hub "
         f"(owner/name)."
     )
+
+
+def _is_like_a_file(path: Path) -> bool:
+    """True where a name ends as files of data do, or nearly so: ".jsnl"."""
+    kind = path.suffix.lower()
+    return kind in OTHER_FILES or bool(difflib.get_close_matches(kind, READERS, 1, cutoff=0.75))
 
 
 def _of_frame(frame: Any) -> Iterator[Any]:
@@ -225,7 +275,8 @@ def _read_csv(path: Path) -> Iterator[Row]:
             if columns is None:
                 if isinstance(cells, Bad):
                     raise DataError(f"{path}: {cells}.")
-                columns = cells
+                columns = [cell or f"column {n}" for n, cell in enumerate(cells, 1)]
+                _distinct(str(path), columns)
             elif isinstance(cells, Bad):
                 yield line, cells
             elif len(cells) > len(columns):
@@ -259,20 +310,68 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
     try:
         file = parquet.ParquetFile(path)
+        _distinct(str(path), file.schema_arrow.names)
         rows = (row for batch in file.iter_batches(CHUNK) for row in batch.to_pylist())
         yield from enumerate(rows, 1)
     except pa.ArrowException as error:
         raise DataError(f"{path} is no parquet file: {first_line(error)}.") from error
 
 
+# --- the hub --------------------------------------------------------------------------------------
+
+
+def _is_cached(name: str) -> bool:
+    """True where `datasets` keeps a copy of a data set of the hub."""
+    from datasets import config, naming
+
+    owner, _, own = name.partition("/")
+    return Path(
+        config.HF_DATASETS_CACHE, f"{owner}___{naming.camelcase_to_snakecase(own)}"
+    ).is_dir()
+
+
 def _read_hub(name: str, split: str) -> Iterator[Row]:
     from datasets import load_dataset
 
     try:
-        dataset = load_dataset(name, split=split, streaming=True)
+        with quiet():
+            _ask_hub(name)
+            dataset = load_dataset(name, split=split, streaming=True)
         yield from enumerate(dataset, 1)
     except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{name} is no file here, and can't be had from the hub ({first_line(error)}). Check "
-            f"the name, the split ({split}) and the network."
-        ) from error
+        raise _hub_error(name, split, error) from error
+
+
+def _ask_hub(name: str) -> None:
+    """Ask the hub once for a data set; `load_dataset` would try for half a minute.
+
+    Raises:
+        OSError: there is no network, or no such data set that one may see.
+    """
+    from huggingface_hub import HfApi, constants
+
+    if _is_cached(name) or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().dataset_info(name, timeout=10)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # the hub's client has changed its errors of the network before
+        raise ConnectionError(first_line(error)) from error
+
+
+def _hub_error(name: str, split: str, error: Exception) -> DataError:
+    """What a failed read from the hub means."""
+    from huggingface_hub import errors as hub
+
+    kinds = tuple(causes(error))
+    if any(isinstance(one, hub.GatedRepoError) for one in kinds):
+        way = "It is gated: accept its terms on its hub page, then log in with `hf auth login`"
+    elif any(isinstance(one, hub.RepositoryNotFoundError) for one in kinds):
+        way = "The hub has none of this name that you may see. Check the spelling"
+    else:
+        way = f"Check the name, the split ({split}) and the network"
+    return DataError(
+        f"{name} is no file here, and can't be had from the hub ({first_line(error).rstrip('.')}). "
+        f"{way}."
+    )

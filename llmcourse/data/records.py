@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llmcourse.data.readers import LINED, Bad, Row, kind_of, open_source
-from llmcourse.errors import DataError, NoSpace, is_disk_full
+from llmcourse.data.readers import LINED, Bad, Row, header_hint, kind_of, named, open_source
+from llmcourse.errors import DataError, NoSpace, SettingError, first_line, is_disk_full
 from llmcourse.files import no_space, scratch_path
 from llmcourse.templates import FIELDS
 
@@ -59,9 +59,8 @@ class Problem:
     def __str__(self) -> str:
         unit = "line" if self.source.lower().endswith(LINED) else "record"
         place = f", {unit} {self.line}" if self.line else ""
-        return (
-            f"{self.source}{place}{f', field {self.field!r}' if self.field else ''}: {self.problem}"
-        )
+        field = f", field {named([self.field])}" if self.field else ""
+        return f"{self.source}{place}{field}: {self.problem}"
 
 
 @overload
@@ -79,12 +78,14 @@ def load_records(
 
     Records of the schema "text" have `text` instead. Of "messages" the last answer and the
     question before it are taken; what was said earlier stands in `input`. The first record's
-    other fields are kept as text columns. `input` is also read from `context`. Blank lines in a
-    file are passed over.
+    other fields are kept as text columns; one that is called like a column which was read from
+    elsewhere ("answer" beside "output") is a problem of the record, unless `schema` says which of
+    the two is meant. `input` is also read from `context`. Blank lines in a file are passed over.
 
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
-            a `datasets.Dataset`, or a data set on the hub ("owner/name").
+            a data set of `datasets` (its format and transform are put aside), or a data set on
+            the hub ("owner/name").
         schema: A key of `SCHEMAS`; found from the first record where not given.
         split: Which split of a hub data set.
         strict: True stops at the first problem. False leaves out the records that have one and
@@ -92,12 +93,13 @@ def load_records(
 
     Raises:
         DataError: the source can't be read or holds no records, or a record has a problem.
+        SettingError: there is no such schema, or the source is blank.
         NoSpace: the disk is full.
     """
     import pandas
 
-    if schema is not None and schema not in SCHEMAS:
-        raise DataError(f"There is no schema {schema!r}. There are: {', '.join(SCHEMAS)}.")
+    if schema is not None and not (isinstance(schema, str) and schema in SCHEMAS):
+        raise SettingError(f"There is no schema {schema!r:.80}. There are: {', '.join(SCHEMAS)}.")
     name, rows = open_source(source, split)
     problems: list[Problem] = []
     good = _checked(name, rows, schema, strict, problems)
@@ -148,7 +150,8 @@ def _checked(
     name: str, rows: Iterable[Row], schema: str | None, strict: bool, problems: list[Problem]
 ) -> Iterator[dict[str, str]]:
     """Yield the good records in our columns; raise at a bad one, or note it in `problems`."""
-    extra: list[str] | None = None
+    extra: dict[str, Any] | None = None
+    chosen = schema is not None
     for line, record in rows:
         found: dict[str, str] | tuple[str, str]
         if isinstance(record, Bad):
@@ -157,17 +160,19 @@ def _checked(
             found = ("", f"an object belongs here, not {kind_of(record)}")
         else:
             schema = schema or _schema_of(record)
-            found = _columns(record, schema)
+            found = _columns(record, schema, name)
+            if isinstance(found, dict):
+                lost = None if chosen else _lost(record, schema, found)
+                others = lost or (_extra(record, schema, found) if extra is None else extra)
+                found = others if isinstance(others, tuple) else _joined(found, record, others)
+                extra = others if isinstance(found, dict) else extra
         if isinstance(found, tuple):
             problem = Problem(name, line, *found)
             if strict:
                 raise DataError(str(problem))
             problems.append(problem)
             continue
-        if extra is None:
-            used = {*SCHEMAS[schema].values(), *[n for n in _more_names(schema) if n in record][:1]}
-            extra = [field for field in record if field not in used and field not in found]
-        yield found | {str(field): _as_text(record.get(field)) for field in extra}
+        yield found
 
 
 def _schema_of(record: Mapping[str, Any]) -> str | None:
@@ -175,20 +180,22 @@ def _schema_of(record: Mapping[str, Any]) -> str | None:
     return next(fits, None)
 
 
-def _columns(record: Mapping[str, Any], schema: str | None) -> dict[str, str] | tuple[str, str]:
+def _columns(
+    record: Mapping[str, Any], schema: str | None, source: str
+) -> dict[str, str] | tuple[str, str]:
     """Our columns of a record, or (field, what is wrong with it)."""
-    there = ", ".join(map(repr, record)) or "none"
     if schema is None:
         return "", (
-            f"the fields ({there}) fit no known schema: {', '.join(SCHEMAS)}. Rename them, or "
-            f"name the schema."
+            f"the fields ({named(record) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
+            f"Rename them, or name the schema.{header_hint(source, record)}"
         )
     fields = SCHEMAS[schema]
     missing = [field for field in fields.values() if _is_missing(record.get(field))]
     if missing:
         other = _schema_of(record)
-        mixed = f"; it looks like {other!r} in a file of {schema!r}" if other else ""
-        return missing[0], f"missing (there are: {there}){mixed}"
+        mixed = f"; it looks like {other!r} in a file of {schema!r}"
+        told = f"missing (there are: {named(record) or 'none'})"
+        return missing[0], told + (mixed if other not in (None, schema) else "")
     if schema == "messages":
         return _of_messages(record["messages"])
     columns: dict[str, str] = {}
@@ -261,8 +268,62 @@ def _is_missing(value: Any) -> bool:
     return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
 
 
+def _extra(
+    record: Mapping[str, Any], schema: str, found: dict[str, str]
+) -> dict[str, Any] | tuple[str, str]:
+    """The columns for a record's other fields, and the field each is read from."""
+    used = {*SCHEMAS[schema].values(), *[n for n in _more_names(schema) if n in record][:1]}
+    extra: dict[str, Any] = {}
+    for field in record:
+        column = str(field)
+        if field in used or field in found:
+            continue
+        if trouble := _unwritable(column):
+            return "", f"the name of the field {named([column])} has {trouble}"
+        if column in extra or column in found:
+            return "", f"two fields are called {named([column])}. Rename one of them"
+        extra[column] = field
+    return extra
+
+
+def _lost(record: Mapping[str, Any], schema: str, found: dict[str, str]) -> tuple[str, str] | None:
+    """(field, what is wrong) where a field is called like a column that says something else."""
+    read_from = SCHEMAS[schema] | {"input": _more(record, schema)}
+    for column in found:
+        value = record.get(column)
+        same = isinstance(value, str) and value.strip() in ("", found[column].strip())
+        if not (same or _is_missing(value) or column in read_from.values()):
+            source = read_from.get(column) or "messages"
+            return column, (
+                f"it would be lost, as the column {column!r} is read from {source!r}. Rename one "
+                f"of the two or leave one out, or name the schema that is meant"
+            )
+    return None
+
+
+def _joined(
+    found: dict[str, str], record: Mapping[str, Any], extra: dict[str, Any]
+) -> dict[str, str] | tuple[str, str]:
+    """A record's columns with those of its other fields, or (field, what is wrong with it)."""
+    columns = dict(found)
+    for column, field in extra.items():
+        try:
+            columns[column] = _as_text(record.get(field))
+        except DataError as error:
+            return column, str(error)
+    return columns
+
+
 def _as_text(value: Any) -> str:
     if _is_missing(value):
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = value if isinstance(value, str) else json.dumps(
+            value, ensure_ascii=False, default=str
+        )  # fmt: skip
+    except RecursionError as error:
+        raise DataError("it is nested too deeply to be kept as text") from error
+    except (TypeError, ValueError) as error:
+        told = first_line(error).lower()
+        raise DataError(f"it can't be kept as text: {told}") from error
     return text.encode("utf-8", "replace").decode("utf-8")

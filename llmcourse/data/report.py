@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import parallel
 from llmcourse.data import alike, findings, measuring, patterns
 from llmcourse.data.findings import Finding
-from llmcourse.errors import whole
+from llmcourse.errors import SettingError, whole
 from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Report:
     """What `inspect` found.
 
     Attributes:
-        name: Of the data set.
+        name: Of the data set, in one line that is safe to print.
         records: How many there are.
         columns: Their names.
         unit: What lengths are counted in, "tokens" or "words".
@@ -80,8 +80,15 @@ class Report:
     labels: dict[str, dict[str, int]]
 
     def count(self, kind: str) -> int:
-        """How many records have one kind of trouble."""
-        return next(one.count for one in self.findings if one.kind == kind)
+        """How many records have one kind of trouble.
+
+        Raises:
+            SettingError: there is no such kind.
+        """
+        counts = {one.kind: one.count for one in self.findings}
+        if kind not in counts:
+            raise SettingError(f"There is no kind {kind!r}. There are: {', '.join(counts)}.")
+        return counts[kind]
 
     def as_dict(self) -> dict[str, Any]:
         """The report in dictionaries, lists, texts and numbers, for JSON."""
@@ -118,21 +125,28 @@ def inspect(
         longest: Length of question and answer together, above which a record is overlong.
         name: What to call the data set in the report.
         workers: Processes to use; all cores for large data sets where not given.
-        problems: What `load_records(strict=False)` left out, to be counted as "unreadable".
+        problems: What `load_records(strict=False)` left out of the records, to be counted as
+            "unreadable". Of a file this is found here.
 
     Raises:
         DataError: the records can't be read, or there are none.
-        SettingError: `longest` or `workers` is below 1.
+        SettingError: `longest` or `workers` is below 1, `name` is no text, or `problems` are no
+            table of `load_records` or given with a file.
         NoSpace: the disk is full.
     """
     longest = whole("longest", longest, 1)
     if workers is not None:
         whole("workers", workers, 1)
-    name = name or (Path(dataset).name if isinstance(dataset, str | Path) else "")
+    name = _named(name, dataset)
     if isinstance(dataset, str | Path):
         from llmcourse.data.records import load_records
 
+        if problems is not None:
+            raise SettingError(
+                "problems belong to loaded records; of a file inspect finds them itself."
+            )
         dataset, problems = load_records(dataset, strict=False)
+    unreadable = findings.unreadable(problems)
     records = alike.as_records(dataset)
     counter = measuring.Counter(tokenizer)
     options = {"longest": longest, "leaks": test is not None or "split" in records.column_names}
@@ -141,7 +155,7 @@ def inspect(
         numbers = measuring.measured(records, counter, folder, workers=many, **options)
         try:
             found = [
-                *findings.unreadable(problems),
+                unreadable,
                 *findings.single(records, numbers, longest, counter),
                 *findings.copies(records, numbers),
                 *findings.leaks(records, numbers, test, counter, folder, workers),
@@ -152,7 +166,7 @@ def inspect(
         finally:
             del numbers
         return Report(
-            name=name or "the data set",
+            name=name,
             records=len(records),
             columns=tuple(records.column_names),
             unit="tokens" if tokenizer else "words",
@@ -163,6 +177,18 @@ def inspect(
             languages=languages,
             labels=_labels(records),
         )
+
+
+def _named(name: Any, dataset: Any) -> str:
+    """What to call a data set: as asked, or as its file is called.
+
+    Raises:
+        SettingError: the name is no text.
+    """
+    if not isinstance(name, str | None):
+        raise SettingError(f"name={name!r} must be a text.")
+    name = name or (Path(dataset).name if isinstance(dataset, str | Path) else "")
+    return findings.excerpt(name) or "the data set"
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -197,14 +223,15 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
     """
     import pyarrow.compute as compute
 
-    names = [name for name in records.column_names if _may_label(records, name)]
+    own, kinds = alike.fields(records), records.features
+    names = [name for name in kinds if _may_label(name, kinds[name], own)]
     found: dict[str, dict[str, int]] = {name: {} for name in names}
     for table in records.with_format("arrow").iter(10_000):
         for name in list(found):
             pairs = compute.value_counts(table.column(name)).to_pylist()
             if len(pairs) <= FEW_VALUES:
                 for pair in pairs:
-                    value = _label(records.features[name], pair["values"])
+                    value = _label(kinds[name], pair["values"])
                     found[name][value] = found[name].get(value, 0) + pair["counts"]
             if max(len(pairs), len(found[name])) > FEW_VALUES:
                 del found[name]
@@ -215,11 +242,14 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
     }
 
 
-def _may_label(records: Dataset, name: str) -> bool:
-    """True where a column may hold labels, by its name and type."""
-    own = name in alike.fields(records) and name != "answer"
-    kind = str(getattr(records.features[name], "dtype", ""))
-    return not own and kind.removeprefix("large_").startswith(("string", "int", "uint", "bool"))
+def _may_label(name: str, kind: Any, own: Sequence[str]) -> bool:
+    """True where a column may hold labels, by its name and type; `own` are the records' texts."""
+    from datasets import ClassLabel, Value
+
+    if (name in own and name != "answer") or not isinstance(kind, Value | ClassLabel):
+        return False
+    told = kind.dtype.removeprefix("large_")
+    return told.startswith(("string", "int", "uint", "bool"))
 
 
 def _label(kind: Any, value: Any) -> str:
@@ -292,9 +322,10 @@ def _identifier() -> Any:
 
 def _lines(report: Report, *, full: bool) -> Iterator[str]:
     """The report line by line; `full` explains each finding."""
-    name = textwrap.shorten(report.name, 50, placeholder="…") if report.name.split() else "data"
+    name = findings.excerpt(report.name, 0, 50) or "data"
     yield f"{name}: {report.records:,} records, {report.total:,} {report.unit}"
-    yield _cut("columns: " + ", ".join(report.columns))
+    shown = [findings.excerpt(column, 0, WIDTH) or repr(column) for column in report.columns]
+    yield _cut("columns: " + ", ".join(shown))
     yield f"{report.unit:<10}{'min':>8}{'median':>8}{'95 %':>8}{'max':>10}{'mean':>9}"
     for part, of in report.lengths.items():
         yield (
@@ -318,7 +349,7 @@ def _lines(report: Report, *, full: bool) -> Iterator[str]:
         counts = ", ".join(
             f"{findings.excerpt(value, 0, 20) or '(blank)'} {n:,}" for value, n in values.items()
         )
-        yield _cut(f"values of {name}: {counts}")
+        yield _cut(f"values of {findings.excerpt(name, 0, 40)}: {counts}")
 
 
 def _cut(line: str) -> str:

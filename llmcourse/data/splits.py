@@ -33,7 +33,7 @@ def split(
     before the others, so that the parts come as close to their shares as whole groups allow.
 
     Args:
-        dataset: What `load_records` gives, or whatever it takes.
+        dataset: What `load_records` gives, or whatever it takes. A format goes.
         shares: Name of each part -> its share; they sum to 1.
         group: A column whose equal values stay together. None keeps together what asks the same:
             questions (with their input) equal but for case, blanks and punctuation.

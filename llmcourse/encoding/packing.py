@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import parallel
-from llmcourse.encoding.batches import UNTRAINED
+from llmcourse.encoding.checks import (
+    COLUMNS,
+    UNTRAINED,
+    check_source,
+    fault,
+    outside,
+    whole_numbers,
+)  # fmt: skip
 from llmcourse.encoding.records import Encoded
 from llmcourse.errors import DataError, SettingError, first_line, whole
 
@@ -43,14 +50,15 @@ def pack(encoded: Encoded | Dataset, max_length: int) -> Dataset:
 
     Raises:
         SettingError: `max_length` is below 1.
-        DataError: there are no records, or one is longer than `max_length`.
+        DataError: there are no rows, they are packed already, or one has a problem or is longer
+            than `max_length`.
         NoSpace: the disk is full.
     """
     from datasets import Dataset
 
-    rows = encoded.dataset if isinstance(encoded, Encoded) else encoded
-    rows = rows.with_format(None)
-    bins = first_fit_decreasing(_lengths(rows), whole("max_length", max_length, 1))
+    room = whole("max_length", max_length, 1)
+    rows = _rows(encoded.dataset if isinstance(encoded, Encoded) else encoded)
+    bins = first_fit_decreasing(_lengths(rows), room)
     job = functools.partial(_pack_batch, rows=rows)
     columns = {name: ["int32"] for name in ("input_ids", "labels", "position_ids")}
     plan = Dataset.from_dict({"places": bins})
@@ -60,18 +68,72 @@ def pack(encoded: Encoded | Dataset, max_length: int) -> Dataset:
         return parallel.with_files(packed, folder)
 
 
+def _rows(given: Any) -> Dataset:
+    """The columns that are packed.
+
+    Raises:
+        DataError: they are no encoded rows, or packed ones, or there are none.
+    """
+    check_source(given)
+    if not hasattr(given, "features"):
+        raise DataError(
+            f"What encode gives is wanted, or rows of it as a data set, not "
+            f"{type(given).__name__}. Of a list make one: Dataset.from_list(rows)."
+        )
+    if "position_ids" in given.features:
+        raise DataError(
+            "These rows are packed already: they have position_ids. Pack what encode gives."
+        )
+    missing = [name for name in COLUMNS[:2] if name not in given.features]
+    if missing:
+        there = ", ".join(map(repr, given.features))
+        raise DataError(
+            f"The rows have no {missing[0]}; they have: {there}. Encode records first: "
+            f"pack(encode(records, tokenizer), max_length)."
+        )
+    if not len(given):
+        raise DataError("There are no rows to pack.")
+    # A `record` that is no number is a column of somebody else's.
+    numbered = getattr(given.features.get("record"), "dtype", "") in ("int32", "int64")
+    return given.select_columns([*COLUMNS[:2], *["record"] * numbered]).with_format(None)
+
+
 def _lengths(rows: Dataset) -> list[int]:
     """The tokens of each row.
 
     Raises:
-        DataError: there are none.
+        DataError: a row has a problem; the message says which.
     """
-    if not len(rows):
-        raise DataError("There are no rows to pack.")
-    import pyarrow.compute as compute
+    lengths: list[int] = []
+    for table in rows.with_format("arrow").iter(5000):
+        found = _sound_lengths(table)
+        if found is None:
+            listed = table.to_pylist()
+            for number, row in enumerate(listed, start=len(lengths)):
+                told = fault(row)
+                if told:
+                    raise DataError(f"Row {number} (counted from 0) {told}")
+            found = [len(row["input_ids"]) for row in listed]
+        lengths += found
+    return lengths
 
-    tables = rows.with_format("arrow").iter(5000)
-    return [n for part in tables for n in compute.list_value_length(part["labels"]).to_pylist()]
+
+def _sound_lengths(table: Any) -> list[int] | None:
+    """The tokens of each row of an arrow table; None where a row may have a problem."""
+    import pyarrow
+    from pyarrow import compute
+
+    lengths = []
+    for name in COLUMNS[:2]:
+        column = table[name].combine_chunks()
+        if not pyarrow.types.is_list(column.type) and not pyarrow.types.is_large_list(column.type):
+            return None
+        lengths.append(compute.list_value_length(column).to_pylist())
+        numbers = whole_numbers(column.flatten().to_numpy(zero_copy_only=False))
+        if numbers is None or outside(name, numbers) is not None:
+            return None
+    sound = None not in lengths[0] and min(lengths[0]) > 0 and lengths[0] == lengths[1]
+    return lengths[0] if sound else None
 
 
 def first_fit_decreasing(lengths: Sequence[int], room: int) -> list[list[int]]:
@@ -93,6 +155,7 @@ def first_fit_decreasing(lengths: Sequence[int], room: int) -> list[list[int]]:
             f"Row {number} (counted from 0) has {sizes[number]} tokens and does not fit into "
             f"packed rows of max_length={room}. Raise max_length, or encode with this one first."
         )
+    room = min(room, int(sizes.sum()))  # more than all tokens is as good as all
     free = numpy.empty(0, dtype=numpy.int64)
     bin_of = numpy.empty(len(sizes), dtype=numpy.int64)
     for size in numpy.unique(sizes)[::-1]:
@@ -141,13 +204,19 @@ def check_packing(model: PreTrainedModel) -> None:
     not change when the record packed before it is another one.
 
     Args:
-        model: The model to be trained; left as it was.
+        model: The model to be trained, bare or from `models.load`; left as it was.
 
     Raises:
-        SettingError: one record sees the other, or the model takes no positions.
+        SettingError: one record sees the other, the model takes no positions, or it is no model.
     """
     import torch
 
+    if not hasattr(model, "get_input_embeddings"):
+        given, model = model, getattr(model, "model", None)
+        if not hasattr(model, "get_input_embeddings"):
+            raise SettingError(
+                f'A model is wanted, such as models.load("base"), not {type(given).__name__}.'
+            )
     known = model.get_input_embeddings().num_embeddings
     one, other, same = ([(step * n + 5) % known for n in range(6)] for step in (3, 7, 11))
     was_training = model.training
@@ -155,6 +224,11 @@ def check_packing(model: PreTrainedModel) -> None:
     try:
         with torch.no_grad():
             first, second = (_logits(model, before, same) for before in (one, other))
+    except AttributeError as error:
+        raise SettingError(
+            f"{type(model).__name__} writes no text ({first_line(error)}). Load it with its head: "
+            f"AutoModelForCausalLM."
+        ) from error
     except (TypeError, ValueError) as error:
         raise SettingError(
             f"{type(model).__name__} takes no positions ({first_line(error)}), so records can't be "

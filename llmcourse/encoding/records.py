@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import parallel, templates
-from llmcourse.encoding.batches import UNTRAINED
+from llmcourse.encoding.checks import UNTRAINED, check_source, tokenizer_of
 from llmcourse.errors import CourseError, DataError, SettingError, TemplateError, whole
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def encode(
 
     Args:
         records: A data set or a list of mappings with the fields in `templates.FIELDS`, or `text`.
-        tokenizer: The tokenizer of the model to be trained.
+            A data set is read as it is stored: a format or transform set on it changes nothing.
+        tokenizer: The tokenizer of the model to be trained, or the model from `models.load`.
         template: Name in `templates.NAMES`.
         system: What the model is told before each question.
         max_length: The most tokens a row may have.
@@ -130,8 +131,8 @@ def encode(
         workers: Processes; if not given 1 below 20,000 records, else one a usable core.
 
     Raises:
-        SettingError: `max_length`, `too_long` or `workers` means nothing, or the tokenizer has
-            no end-of-sequence token.
+        SettingError: `max_length`, `too_long`, `system` or `workers` means nothing, or
+            `tokenizer` is none or has no end-of-sequence token.
         TemplateError: see `templates.render`.
         DataError: there are no records, or one has a problem or is too long ("error").
         NoSpace: the disk is full.
@@ -141,7 +142,10 @@ def encode(
     if too_long not in TOO_LONG:
         raise SettingError(f"too_long={too_long!r} is not known. Use one of {TOO_LONG}.")
     max_length = whole("max_length", max_length, SHORTEST)
-    end = getattr(tokenizer, "eos_token_id", None)
+    if not isinstance(system, str | None):
+        raise SettingError(f"system={system!r:.60} must be text, or None for no system text.")
+    tokenizer = tokenizer_of(tokenizer)
+    end = tokenizer.eos_token_id
     if end is None:
         raise SettingError(
             "This tokenizer has no end-of-sequence token, so a model could never learn to stop. "
@@ -179,12 +183,13 @@ def _as_dataset(records: Any) -> Dataset:
     """
     from datasets import Dataset
 
+    check_source(records)
     if isinstance(records, Mapping) or not isinstance(records, Iterable):
         raise DataError(f"A list of records or a data set is wanted, not {type(records).__name__}.")
     if hasattr(records, "features"):
         known = {name for names in templates.FIELDS.values() for name in names} | {"text"}
         wanted = [name for name in records.column_names if name in known]
-        dataset = records.select_columns(wanted).with_format(None) if wanted else records
+        dataset = (records.select_columns(wanted) if wanted else records).with_format(None)
     else:
         rows = [_texts(record, number) for number, record in enumerate(records)]
         names = dict.fromkeys(name for row in rows for name in row)

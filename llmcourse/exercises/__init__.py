@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises import lesson00, lesson01, lesson02, lesson03, lesson04
-from llmcourse.exercises.base import Exercise, Outcome
+from llmcourse.exercises.base import Exercise, Outcome, shown
 
 __all__ = ["Exercise", "Outcome", "lesson"]
 
@@ -20,6 +20,6 @@ def lesson(number: str) -> tuple[Exercise, ...]:
     Raises:
         ExerciseError: the lesson has none.
     """
-    if number not in _LESSONS:
-        raise ExerciseError(f"Lesson {number!r} has no exercises. Try {', '.join(_LESSONS)}.")
+    if not isinstance(number, str) or number not in _LESSONS:
+        raise ExerciseError(f"Lesson {shown(number)} has no exercises. Try {', '.join(_LESSONS)}.")
     return _LESSONS[number]

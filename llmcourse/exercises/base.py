@@ -7,9 +7,13 @@ behind the learner's back, and nothing is sent anywhere.
 from __future__ import annotations
 
 import copy
+import dis
 import math
-from collections.abc import Callable, Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from types import CodeType
 from typing import Any
 
 from llmcourse.errors import ExerciseError, first_line
@@ -57,8 +61,10 @@ class Exercise:
 
     def check(self, answer: Any = ...) -> Outcome:
         """Check an answer: a value, or a function that is tried on examples."""
-        if answer is ... or answer is None or _is_empty(answer):
-            return Outcome("not tried", "Put your answer in place of the dots, then run again.")
+        if answer is ... or answer is None:
+            return Outcome("not tried", _UNTRIED)
+        if _is_empty(answer):
+            return Outcome("not tried", _UNWRITTEN if answer.__doc__ else _UNTRIED)
         try:
             trouble = self.checker(answer)
         except KeyboardInterrupt:
@@ -69,9 +75,15 @@ class Exercise:
         return Outcome("wrong", trouble) if trouble else Outcome("right", self.praise)
 
     def hint(self, number: int = 1) -> None:
-        """Print the hint of that number, the first if none is given."""
-        if not 1 <= number <= len(self.hints):
-            raise ExerciseError(f"There are {len(self.hints)} hints; {number} is none of them.")
+        """Print the hint of that number, the first if none is given.
+
+        Raises:
+            ExerciseError: there is no hint of that number.
+        """
+        if not isinstance(number, int) or not 1 <= number <= len(self.hints):
+            raise ExerciseError(
+                f"There are {len(self.hints)} hints; {shown(number)} is none of them. Try hint(1)."
+            )
         more = f" (hint {number + 1} says more)" if number < len(self.hints) else ""
         print(self.hints[number - 1] + more)
 
@@ -80,13 +92,19 @@ class Exercise:
         print(self.answer)
 
 
-def _untouched() -> None: ...
+_UNTRIED = "Put your answer in place of the dots, then run again."
+_UNWRITTEN = "The function is not written yet. Put your code below its text, then run again."
+_STEPS = ("RESUME", "NOP", "RETURN_VALUE")
+_LOADS = ("LOAD_CONST", "RETURN_CONST", "LOAD_COMMON_CONSTANT")  # None, in all versions of Python
 
 
 def _is_empty(function: Any) -> bool:
-    """True for a function whose body is still the dots."""
+    """True for a function that is still dots, `pass` or a docstring: it only returns None."""
     code = getattr(function, "__code__", None)
-    return code is not None and code.co_code == _untouched.__code__.co_code
+    return isinstance(code, CodeType) and all(
+        step.argval is None if step.opname in _LOADS else step.opname in _STEPS
+        for step in dis.get_instructions(code)
+    )
 
 
 def _named(error: BaseException) -> str:
@@ -99,48 +117,104 @@ class _Stopped(Exception):
     """The learner's function raised on one of the examples."""
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 12
+
+
+def shown(value: Any, room: int = 300) -> str:
+    """`value` as a message shows it, in at most `room` signs, however large it is."""
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # a number of too many digits, or a learner's own class
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
 def tried(function: Any, cases: Sequence[tuple[tuple, Any, str]]) -> str | None:
-    """Call `function` on each case; the first that differs is told, with its own remark."""
+    """Call `function` on each case; the first that differs is told, with its own remark.
+
+    What the function yields one by one is read only as far as needed, so it may be endless.
+    """
     if not callable(function):
-        return f"A function is wanted here, not {function!r:.40}."
+        return f"A function is wanted here, not {shown(function, 40)}."
     for arguments, wanted, remark in cases:
-        shown = ", ".join(repr(argument) for argument in arguments)
+        given = ", ".join(repr(argument) for argument in arguments)
         try:
             found = function(*copy.deepcopy(arguments))
+            if isinstance(found, Iterator):
+                found = list(islice(found, 100))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise _Stopped(f"{_named(error)} (tried with {shown}; {remark})") from error
+            raise _Stopped(f"{_named(error)} (tried with {given}; {remark})") from error
         if found is None:
-            return f"For {shown} it gives None. Is the line with `return` missing?"
+            return f"For {given} it gives None. Is the line with `return` missing?"
         if not same(found, wanted):
-            return f"For {shown} it gives {found!r} instead of {wanted!r}. {remark}"
+            if isinstance(found, set | frozenset):
+                remark = "A set has no order and drops what comes twice: return a list."
+            return f"For {given} it gives {shown(found)} instead of {wanted!r}. {remark}"
     return None
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Equal in value, whatever the kind of number or sequence."""
+    """Equal in value, whatever the kind of number or sequence; a set is no sequence."""
     if isinstance(wanted, str):
-        return found == wanted
+        return isinstance(found, str) and found == wanted
     if isinstance(wanted, float | int):
         number = number_of(found)
         return number is not None and math.isclose(number, wanted, abs_tol=1e-6)
-    if isinstance(found, str | Mapping):
+    if isinstance(found, str | Mapping | set | frozenset):
         return False
     try:
-        items = list(found)
+        items = list(islice(found, len(wanted) + 1))
     except TypeError:
         return False
-    if isinstance(wanted, set):
-        return len(set(items)) == len(items) and set(items) == wanted
-    return len(items) == len(wanted) and all(map(same, items, wanted))
+    return len(items) == len(wanted) and all(map(_same_item, items, wanted))
+
+
+def _same_item(found: Any, wanted: Any) -> bool:
+    """As `same`, for a part of a sequence: there an array of one number is no number."""
+    if isinstance(wanted, float | int) and getattr(found, "shape", ()):
+        return False
+    return same(found, wanted)
 
 
 def number_of(value: Any) -> float | None:
-    """`value` as a float if it is a number of any kind (numpy's and fractions too)."""
-    if isinstance(value, str | bytes | bool):
-        return None
+    """`value` as a float if it is one number of any kind.
+
+    Fractions, numpy's and torch's numbers count, and their arrays of a single number.
+    """
     try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
+        if callable(getattr(value, "item", None)):
+            value = value.item()
+        return None if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return None
+
+
+def sorted_into(
+    answer: Any,
+    right: Mapping[str, str],
+    other_names: Mapping[str, str],
+    remark: Callable[[str, str], str],
+) -> str | None:
+    """What is wrong with a dict that gives each key one of a few names; None if nothing is.
+
+    Args:
+        answer: The learner's.
+        right: The right name of each key.
+        other_names: What a name may be called too, and the name that is meant.
+        remark: What is said of a key and the wrong name it was given.
+    """
+    if not isinstance(answer, dict) or set(answer) != set(right):
+        return f"A dict with the keys {', '.join(right)} is wanted."
+    names = list(dict.fromkeys(right.values()))
+    for key, name in right.items():
+        given = str(answer[key]).strip().lower()
+        given = other_names.get(given, given)
+        if given not in names:
+            return f"{key}: {shown(answer[key])} is none of {', '.join(names)}."
+        if given != name:
+            return f"{key}: {remark(key, given)}"
+    return None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmcourse.exercises.base import Exercise, number_of
+from llmcourse.exercises.base import Exercise, number_of, shown, sorted_into
 
 
 def _weight_gigabytes(answer: Any) -> str | None:
     number = number_of(answer)
     if number is None:
-        return f"A number of gigabytes is wanted, without quotes, not {answer!r:.40}."
+        return f"A number of gigabytes is wanted, without quotes, not {shown(answer, 40)}."
     right = 0.27
     if abs(number - right) <= 0.015:
         return None
@@ -48,16 +48,7 @@ _REMARKS = {
 
 
 def _ways(answer: Any) -> str | None:
-    if not isinstance(answer, dict) or set(answer) != set(_WISHES):
-        return f"A dict with the keys {', '.join(_WISHES)} is wanted."
-    for wish, right in _WISHES.items():
-        given = str(answer[wish]).strip().lower()
-        given = _OTHER_NAMES.get(given, given)
-        if given not in _WISHES.values():
-            return f"{wish}: {answer[wish]!r} is none of prompt, retrieve, fine-tune."
-        if given != right:
-            return f"{wish}: {_REMARKS[wish, given]}"
-    return None
+    return sorted_into(answer, _WISHES, _OTHER_NAMES, lambda wish, way: _REMARKS[wish, way])
 
 
 TASKS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from llmcourse.exercises.base import Exercise, number_of, tried
+from llmcourse.exercises.base import Exercise, number_of, shown, sorted_into, tried
 
 
 def _pairs(answer: Any) -> str | None:
@@ -23,7 +23,7 @@ def _pairs(answer: Any) -> str | None:
 def _loss_at_start(answer: Any) -> str | None:
     number = number_of(answer)
     if number is None:
-        return f"A number is wanted, not {answer!r:.40}."
+        return f"A number is wanted, not {shown(answer, 40)}."
     right = math.log(256)
     if abs(number - right) < 0.01:
         return None
@@ -53,16 +53,7 @@ _REMARKS = {
 
 
 def _kinds(answer: Any) -> str | None:
-    if not isinstance(answer, dict) or set(answer) != set(_TASKS):
-        return f"A dict with the keys {', '.join(_TASKS)} is wanted."
-    for task, right in _TASKS.items():
-        given = str(answer[task]).strip().lower()
-        given = _OTHER_NAMES.get(given, given)
-        if given not in ("extraction", "expansion"):
-            return f"{task}: {answer[task]!r} is neither extraction nor expansion."
-        if given != right:
-            return f"{task}: {_REMARKS[task]}"
-    return None
+    return sorted_into(answer, _TASKS, _OTHER_NAMES, lambda task, kind: _REMARKS[task])
 
 
 TASKS = (

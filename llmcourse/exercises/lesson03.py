@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
-from llmcourse.exercises.base import Exercise, tried
+from llmcourse.exercises.base import Exercise, shown, tried
 
 _HEAD, _TAIL = "### Question:\n", "\n\n### Answer:\n"
 
@@ -32,10 +33,18 @@ def _invented(answer: Any) -> str | None:
         [
             (("It costs 94 crowns.", passage), [], "94 stands in the passage."),
             (("It costs 99 crowns.", passage), ["99"], "99 does not stand in the passage."),
+            (("The Ambra costs 94.", passage), [],
+             "The point at the end closes the sentence; it is no part of the number."),
             (("It holds 1.35 litres, or 2.", passage), ["2"],
              "1.35 is one number: keep the point and what follows it together."),
+            (("It holds 1.53 litres.", passage), ["1.53"],
+             "1.53 is one number: keep the point and what follows it together."),
+            (("It holds 35 litres.", passage), ["35"],
+             "35 is a part of 1.35, but it is another number: compare whole numbers."),
             (("It costs 9 crowns.", passage), ["9"],
              "9 is a part of 94, but it is another number: compare whole numbers."),
+            (("It costs 99 or 88 crowns.", passage), ["99", "88"],
+             "In the answer 99 comes first: keep the order of the answer."),
             (("It is a kettle.", passage), [], "No number, nothing invented."),
         ],
     )  # fmt: skip
@@ -48,13 +57,23 @@ _FAULTS = {
 }
 
 
+def _whole(value: Any) -> int:
+    """`value` as a whole number; ValueError for 2.5."""
+    number = int(value)
+    if not isinstance(value, str) and number != value:
+        raise ValueError
+    return number
+
+
 def _rejected(answer: Any) -> str | None:
     try:
-        chosen = {int(number) for number in answer}
-    except (TypeError, ValueError):
-        return "A set of numbers is wanted, such as {1, 6}."
+        if isinstance(answer, str | bytes):
+            raise TypeError
+        chosen = {_whole(number) for number in islice(answer, 100)}
+    except (TypeError, ValueError, OverflowError):
+        return "A set of whole numbers is wanted, such as {1, 6}."
     if odd := chosen - set(range(1, 7)):
-        return f"There are pairs 1 to 6; {min(odd)} is none of them."
+        return f"There are pairs 1 to 6; {shown(min(odd))} is none of them."
     if good := chosen - set(_FAULTS):
         return f"Pair {min(good)} is in order: proper form, and all it says is in the passage."
     if missed := set(_FAULTS) - chosen:

@@ -7,11 +7,9 @@ prints the ledger, and each lesson ends with its own rows.
 from __future__ import annotations
 
 import json
-import math
-import operator
 import platform
-import random
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -19,11 +17,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import __version__, tiers
-from llmcourse.errors import ClaimError
-from llmcourse.files import lock, work_dir, write_json
+from llmcourse.claims.shares import Share, finite, larger, more_often, share, short
+from llmcourse.errors import ClaimError, first_line, whole
+from llmcourse.files import lock, replacing, work_dir, write_json
 
 if TYPE_CHECKING:
     import pandas
+
+
+__all__ = [
+    "CLAIMS", "HOLDS", "Claim", "Number", "Share", "as_markdown", "as_text", "larger",
+    "ledger_path", "more_often", "notes", "read", "record", "rows", "share", "shown", "table",
+    "versions",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -130,106 +136,18 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-@dataclass(frozen=True)
-class Share:
-    """So many of so many, with what that says about the rate behind it.
-
-    Attributes:
-        count: How often it happened.
-        of: Out of how many.
-    """
-
-    count: int
-    of: int
-
-    def __post_init__(self) -> None:
-        try:
-            counted, total = operator.index(self.count), operator.index(self.of)
-        except TypeError:
-            counted, total = -1, 0
-        if not 0 <= counted <= total or total < 1:
-            raise ClaimError(f"{self.count} of {self.of} is no share.")
-        object.__setattr__(self, "count", counted)  # numpy's numbers become Python's
-        object.__setattr__(self, "of", total)
-
-    @property
-    def value(self) -> float:
-        """The share, from 0 to 1."""
-        return self.count / self.of
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval for the rate behind the share, from 0 to 1.
-
-        Wilson's score interval (Wilson, 1927): unlike the textbook's normal one it stays
-        right for few prompts and for shares near 0 and 1.
-        """
-        z, n, p = 1.96, self.of, self.value
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, centre - half), min(1.0, centre + half)
-
-    def __str__(self) -> str:
-        low, high = (round(100 * bound) for bound in self.interval)
-        return f"{100 * self.value:.0f} % ({self.count} of {self.of}; 95 %: {low}–{high} %)"
-
-
 Number = int | float | Share
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 
 
-def more_often(first: Share, second: Share) -> bool | None:
-    """Whether the rate behind `first` is larger than that behind `second`.
-
-    Returns:
-        True or False where the 95 % interval of the difference of the rates leaves out zero,
-        None where so few prompts can't tell. The interval is Newcombe's, made from the two
-        Wilson intervals (Newcombe, 1998, method 10).
-    """
-    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
-    difference = first.value - second.value
-    below = math.hypot(first.value - low_1, high_2 - second.value)
-    above = math.hypot(high_1 - first.value, second.value - low_2)
-    if difference - below > 0:
-        return True
-    return False if difference + above < 0 else None
-
-
-def larger(first: Sequence[float], second: Sequence[float]) -> bool | None:
-    """Whether the mean behind the numbers in `first` is larger than that behind `second`.
-
-    Returns:
-        True or False where the 95 % interval of the difference of the means leaves out zero,
-        None where it does not. The interval is the percentile bootstrap's (Efron and Tibshirani,
-        1993) with 2,000 draws, the same at every run.
-
-    Raises:
-        ClaimError: one of them is empty.
-    """
-    if not len(first) or not len(second):
-        raise ClaimError("There are no numbers to compare.")
-    dice = random.Random(0)
-
-    def mean(values: Sequence[float]) -> float:
-        return sum(dice.choices(values, k=len(values))) / len(values)
-
-    drawn = sorted(mean(first) - mean(second) for _ in range(2000))
-    low, high = drawn[50], drawn[-51]
-    return True if low > 0 else False if high < 0 else None
-
-
-def share(outcomes: Any) -> Share:
-    """The share of true values in an iterable of true and false.
-
-    Raises:
-        ClaimError: there are none.
-    """
-    outcomes = [bool(outcome) for outcome in outcomes]
-    return Share(sum(outcomes), len(outcomes))
-
-
 def ledger_path(tier: str | None = None) -> Path:
-    """The ledger file of a tier (this run's if not given), one for each pair of models."""
+    """The ledger file of a tier (this run's if not given), one for each pair of models.
+
+    Raises:
+        ClaimError: there is no such tier.
+    """
+    if tier and tier not in tiers.TIERS:
+        raise ClaimError(f"There is no tier {tier!r}. There are: {', '.join(tiers.TIERS)}.")
     size = tiers.TIERS[tier] if tier else tiers.current()
     pair = tiers.pair_name(size)
     return work_dir() / f"ledger-{size.name}{'' if pair == size.models else f'-{pair}'}.json"
@@ -256,49 +174,81 @@ def record(
         seed: Of every random draw behind the numbers.
 
     Raises:
-        ClaimError: unknown claim, no numbers, or a number that is not finite.
+        ClaimError: unknown claim, no numbers, a number that is not finite, another part that can't
+            be written down, or a ledger that can't be read or written; the old ledger stays.
         NoSpace: the disk is full; the old ledger stays.
+        SettingError: `seed` is no whole number.
     """
-    if claim_id not in CLAIMS:
-        raise ClaimError(f"There is no claim {claim_id!r}. There are: {', '.join(CLAIMS)}.")
-    if not numbers:
-        raise ClaimError(f"Claim {claim_id!r} needs at least one number.")
+    if not isinstance(claim_id, str) or claim_id not in CLAIMS:
+        raise ClaimError(f"There is no claim {short(claim_id)}. There are: {', '.join(CLAIMS)}.")
+    if not isinstance(numbers, Mapping) or not numbers:
+        raise ClaimError(f"Claim {claim_id!r} needs at least one number, as a dict of them.")
     tier = tiers.current()
     pair = tiers.pair(tier)
+    models = {"base": pair.base, "chat": pair.chat} if models is None else models
+    if not _is_text(because) or not _is_roles(models):
+        raise ClaimError(f"Claim {claim_id!r}: because must be text, models a dict of texts.")
     entry = {
         "numbers": {name: _as_json(claim_id, name, value) for name, value in numbers.items()},
-        "holds": None if holds is None else bool(holds),
+        "holds": _verdict(claim_id, holds),
         "because": because,
         "lesson": CLAIMS[claim_id].lesson,
         "tier": tier.name,
-        "models": dict(models or {"base": pair.base, "chat": pair.chat}),
-        "seed": int(seed),
+        "models": dict(models),
+        "seed": whole("seed", seed, 0),
         "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = ledger_path(tier.name)
-    with lock(path.with_suffix(".lock")):
-        write_json(path, _kept(path) | {claim_id: entry})
+    try:
+        with lock(path.with_suffix(".lock")):
+            write_json(path, _kept(path) | {claim_id: entry})
+    except OSError as error:
+        raise ClaimError(
+            f"The ledger {path} can't be written ({first_line(error)}). Set LLMCOURSE_WORK to a "
+            f"folder of your own."
+        ) from error
 
 
 def _as_json(claim_id: str, name: Any, value: Any) -> Any:
     """A number as the ledger keeps it."""
-    if not isinstance(name, str):
-        raise ClaimError(f"Claim {claim_id!r}: a number's name must be text, not {name!r}.")
+    if not _is_text(name) or len(name.splitlines()) != 1:
+        raise ClaimError(
+            f"Claim {claim_id!r}: a number's name must be text on one line, not {short(name)}."
+        )
     if isinstance(value, Share):
         return {"count": value.count, "of": value.of}
     try:
-        if isinstance(value, str | bool):
-            raise TypeError
-        number = value if isinstance(value, int) else float(value)
-        if not math.isfinite(number):
-            raise ValueError
+        return finite(value)
     except (TypeError, ValueError, OverflowError):
         raise ClaimError(
-            f"Claim {claim_id!r}: {name!r} must be a finite number, not {value!r:.60}."
+            f"Claim {claim_id!r}: {name!r} must be a finite number, not {short(value)}."
         ) from None
-    return number
+
+
+def _verdict(claim_id: str, holds: Any) -> bool | None:
+    """Whether a claim holds, as Python's own True, False or None."""
+    plain = holds.item() if getattr(holds, "ndim", 1) == 0 else holds  # numpy's and torch's
+    if plain is None or isinstance(plain, bool):
+        return plain
+    raise ClaimError(f"Claim {claim_id!r}: holds must be True, False or None, not {short(holds)}.")
+
+
+def _is_text(value: Any) -> bool:
+    """True for text that can be written to a file: half a character can't."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_roles(value: Any) -> bool:
+    """True for a dict of texts."""
+    return isinstance(value, Mapping) and all(map(_is_text, (*value, *value.values())))
 
 
 def versions() -> dict[str, str]:
@@ -313,36 +263,54 @@ def versions() -> dict[str, str]:
 
 
 def _kept(path: Path) -> dict[str, Any]:
-    """Everything in a ledger file; a damaged one is put aside, so that no work is lost."""
-    try:
-        return _raw(path)
-    except ClaimError:
-        aside = path.with_suffix(".damaged.json")
-        path.replace(aside)
-        print(f"{path.name} was damaged. It is kept as {aside.name}, and a new one begun.")
-        return {}
+    """The entries of a ledger file; a damaged file is put aside, what is whole in it kept."""
+    entries, whole_file = _raw(path)
+    if not whole_file:
+        aside, number = path.with_suffix(".damaged.json"), 1
+        while aside.exists():
+            number += 1
+            aside = path.with_suffix(f".damaged{number}.json")
+        with replacing(aside) as draft:
+            shutil.copyfile(path, draft)
+        print(
+            f"{path.name} was damaged. It is kept as {aside.name}, and a new one begun with the "
+            f"{len(entries)} claims that are whole."
+        )
+    return entries
 
 
-def _raw(path: Path) -> dict[str, Any]:
-    """A ledger file as it is, empty where there is none."""
+def _raw(path: Path) -> tuple[dict[str, Any], bool]:
+    """The sound entries of a ledger file, none where there is no file; whether it is undamaged.
+
+    Raises:
+        ClaimError: the file can't be opened.
+    """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        entries = error
-    if not isinstance(entries, dict) or not all(map(_is_entry, entries.values())):
-        raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
-    return entries
+        return {}, True
+    except (ValueError, RecursionError):
+        return {}, False
+    except OSError as error:
+        raise ClaimError(f"The ledger {path} can't be read ({first_line(error)}).") from error
+    if not isinstance(entries, dict):
+        return {}, False
+    sound = {name: entry for name, entry in entries.items() if _is_text(name) and _is_entry(entry)}
+    return sound, len(sound) == len(entries)
 
 
 def _is_entry(entry: Any) -> bool:
     """True where `entry` has what the tables show."""
     try:
-        numbers = entry["numbers"]
-        for value in numbers.values():
-            shown(value)
-        return bool(numbers) and entry["holds"] in HOLDS and isinstance(entry["because"], str)
+        for name, value in entry["numbers"].items():
+            if isinstance(value, dict):
+                value = Share(value["count"], value["of"])
+            _as_json("", name, value)
+        json.dumps(entry, ensure_ascii=False).encode("utf-8")  # half characters can't be written
+        return (
+            bool(entry["numbers"]) and entry["holds"] in HOLDS and isinstance(entry["because"], str)
+            and _is_roles(entry.get("models", {}))
+        )  # fmt: skip
     except (TypeError, KeyError, AttributeError, ValueError, ClaimError):
         return False
 
@@ -353,9 +321,12 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
     Claims of another version of the course stay in the file and are not shown.
 
     Raises:
-        ClaimError: the file is not a ledger.
+        ClaimError: the file is not a ledger, or can't be opened; or there is no such tier.
     """
-    entries = _raw(path or ledger_path(tier))
+    path = path or ledger_path(tier)
+    entries, whole_file = _raw(path)
+    if not whole_file:
+        raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
     return {claim_id: entries[claim_id] for claim_id in CLAIMS if claim_id in entries}
 
 
@@ -432,5 +403,6 @@ def as_markdown(tier: str, path: Path) -> str:
     lines = ["| claim | measured | value | holds |", "|---|---|---|---|"]
     for row in rows(tier=tier, path=path):
         said = f"**{CLAIMS[row['claim']].text}**" if row["claim"] else ""
-        lines.append(f"| {said} | {row['measured']} | {row['value']} | {row['holds']} |")
+        name = row["measured"].replace("|", r"\|")
+        lines.append(f"| {said} | {name} | {row['value']} | {row['holds']} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(path=path))])

@@ -1,0 +1,236 @@
+"""Questions and answers about documents."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from llmcourse.data import Passage
+from llmcourse.errors import DataError, whole
+from llmcourse.generation import check_loaded, fits, generate
+from llmcourse.synthesis.filters import (
+    GROUNDED,
+    Pool,
+    answer_trouble,
+    groundedness,
+    instruction_trouble,
+    numbers,
+    telling_words,
+)
+from llmcourse.synthesis.sieve import Sieve, Synthesis
+
+if TYPE_CHECKING:
+    from llmcourse.models import LoadedModel
+
+QUESTION = 28  # longest question in tokens
+_SHOTS = (
+    ("Stools", "The oil on an oak stool needs three days to dry.",
+     "How long does the oil on an oak stool need to dry?"),
+    ("Opening hours", "On Saturdays the shop in Lowmarket closes at one.",
+     "When does the shop in Lowmarket close on Saturdays?"),
+    ("Colours", "The Brindle lamp comes in plum and in slate.",
+     "In which colours does the Brindle lamp come?"),
+)  # fmt: skip
+
+
+def questions_from_documents(
+    passages: Iterable[Passage],
+    model: LoadedModel | None = None,
+    *,
+    limit: int = 100,
+    new_tokens: int = 48,
+    seed: int = 0,
+    progress: bool = True,
+) -> Synthesis:
+    """Write questions and answers about passages.
+
+    With a model: it reads one sentence and writes a question about it, then answers the question
+    from the whole passage. A pair passes if both have a proper form, the answer is grounded in the
+    passage, and it says what the sentence said: an answer that leads elsewhere means that the
+    question was bad or the answer wrong (the round trip of Alberti et al., Synthetic QA Corpora
+    Generation with Roundtrip Consistency, 2019).
+
+    Without one: a question made from each passage's heading by a plain template, answered with the
+    passage's first sentences. Always grounded, always alike.
+
+    Args:
+        passages: From `data.from_documents`.
+        model: A chat model, or None for the templates.
+        limit: How many sentences (or, without a model, passages) are tried; those with a number
+            first, as they can be checked.
+        new_tokens: Longest answer in tokens.
+        seed: For the choice of sentences.
+        progress: False shows nothing.
+
+    Returns:
+        The pairs with `document`, `heading` and `source` (the sentence), and what was rejected; a
+        passage that is too long for the model is among that, once.
+
+    Raises:
+        DataError: there are no passages, or they have no usable sentence.
+        SettingError: `limit`, `new_tokens` or `seed` is no whole number in its range, or `model`
+            is not loaded.
+    """
+    passages = _checked(passages)
+    limit, new_tokens = whole("limit", limit, 1), whole("new_tokens", new_tokens, 1)
+    if model is None:
+        return _from_headings(passages, limit)
+    check_loaded(model)
+    found = [(passage, text) for passage in passages for text in sentences(passage.text)]
+    if not found:
+        raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
+    random.Random(whole("seed", seed, 0)).shuffle(found)
+    found.sort(key=lambda pair: not numbers(pair[1]))
+    sieve, pool = Sieve(), Pool()
+    found = list(islice(_fitting(found, model, new_tokens, sieve), limit))
+    asked = _ask(found, model, sieve, pool, progress)
+    prompts = [_to_answer(passage, question) for passage, _, question in asked]
+    answers = generate(model, prompts, max_new_tokens=new_tokens, progress=progress)
+    for (passage, source, question), answer in zip(asked, answers, strict=True):
+        text = answer.text.strip()
+        if reason := answer_trouble(answer, question) or _untrue(text, source, passage.text):
+            sieve.reject("answer", reason, question, text)
+            continue
+        sieve.kept.append(
+            {"question": question, "answer": text, "document": passage.document,
+             "heading": passage.heading, "source": source}
+        )  # fmt: skip
+    return sieve.done()
+
+
+def _checked(passages: Iterable[Passage]) -> list[Passage]:
+    """Passages as a list.
+
+    Raises:
+        DataError: there are none, or something else is among them.
+    """
+    given = [passages] if isinstance(passages, str | bytes | Passage) else passages
+    try:
+        given = list(given)
+    except TypeError:
+        given = [given]
+    for one in given:
+        if not isinstance(one, Passage):
+            raise DataError(
+                f"Passages are wanted, not {type(one).__name__}: data.from_documents(folder) "
+                f"gives them."
+            )
+    if not given:
+        raise DataError("There are no passages to ask about.")
+    return given
+
+
+def _fitting(
+    found: Iterable[tuple[Passage, str]], model: LoadedModel, new_tokens: int, sieve: Sieve
+) -> Iterator[tuple[Passage, str]]:
+    """Sentences of passages that the model can read; other passages are rejected, each once."""
+    known: dict[Passage, bool] = {}
+    for passage, text in found:
+        if passage not in known:
+            longest = max(sentences(passage.text), key=len)
+            # A question is read in other tokens than it was written in: more, but not thrice.
+            room = new_tokens + 3 * QUESTION
+            known[passage] = fits(model, _to_answer(passage, "?"), max_new_tokens=room) and fits(
+                model, _to_ask(passage, longest), "plain", max_new_tokens=QUESTION
+            )
+            if not known[passage]:
+                about = f"({topic(passage)}, passage {passage.number})"
+                sieve.reject("passage", "is too long for the model", about, passage.text)
+        if known[passage]:
+            yield passage, text
+
+
+def _to_ask(passage: Passage, sentence: str) -> str:
+    """The prompt that a question about a sentence goes on from."""
+    shots = "".join(f"Sentence ({a}): {b}\nQuestion: {c}\n\n" for a, b, c in _SHOTS)
+    return f"{shots}Sentence ({topic(passage)}): {sentence}\nQuestion:"
+
+
+def _to_answer(passage: Passage, question: str) -> str:
+    """The prompt that has a question answered from its passage."""
+    return f"{passage.text}\n\nAnswer from the text above in one sentence. {question}"
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of 6 to 40 words in a passage, without list marks and bold."""
+    text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", text, flags=re.M).replace("**", "")
+    parts = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    parts = [" ".join(part.split()) for part in parts]
+    return [part for part in parts if 6 <= len(part.split()) <= 40 and part[-1] in ".!?"]
+
+
+def topic(passage: Passage) -> str:
+    """What a passage is about: its document's name and its heading."""
+    name = _title(passage)
+    return f"{name}, {passage.heading}" if passage.heading else name
+
+
+def _title(passage: Passage) -> str:
+    """The name of a passage's document."""
+    return PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
+
+
+def _ask(
+    found: list[tuple[Passage, str]], model: LoadedModel, sieve: Sieve, pool: Pool, progress: bool
+) -> list[tuple[Passage, str, str]]:
+    """Let the model write a question for each sentence; keep those in proper form."""
+    prompts = [_to_ask(passage, text) for passage, text in found]
+    written = generate(model, prompts, "plain", max_new_tokens=QUESTION, progress=progress)
+    asked = []
+    for (passage, source), answer in zip(found, written, strict=True):
+        question = answer.text.strip().split("\n")[0].strip()
+        reason = instruction_trouble(question) if question else "empty"
+        if not reason and not question.endswith("?"):
+            reason = "is no question"
+        about = telling_words(f"{topic(passage)} {source}")
+        if not reason and len(telling_words(question) & about) < 2:
+            reason = "is not about the sentence"
+        if not reason and numbers(question) & numbers(source):
+            reason = "gives the answer away"
+        if not reason and pool.has_like(question):
+            reason = "is much like another"
+        if reason:
+            sieve.reject("question", reason, question)
+            continue
+        pool.add(question)
+        asked.append((passage, source, question))
+    return asked
+
+
+def _untrue(answer: str, source: str, passage: str) -> str:
+    """Why an answer can't be trusted; "" if it can, as far as a program can tell."""
+    if numbers(answer) - numbers(passage):
+        return "has a number that is not in the passage"
+    if groundedness(answer, passage) < GROUNDED:
+        return "says what is not in the passage"
+    if numbers(source) and not numbers(source) & numbers(answer):
+        return "does not lead back to the sentence"
+    if len(telling_words(source) & telling_words(answer)) < 2:
+        return "does not lead back to the sentence"
+    return ""
+
+
+def _from_headings(passages: Sequence[Passage], limit: int) -> Synthesis:
+    sieve, pool = Sieve(), Pool()
+    for passage in passages[:limit]:
+        question = f"What does “{_title(passage)}” say about “{passage.heading}”?"
+        answer = " ".join(sentences(passage.text)[:2])
+        if not passage.heading:
+            reason = "has no heading"
+        elif not answer:
+            reason = "has no sentence"
+        else:
+            reason = "is much like another" if pool.has_like(question) else ""
+        if reason:
+            sieve.reject("question", reason, question, answer)
+            continue
+        pool.add(question)
+        sieve.kept.append(
+            {"question": question, "answer": answer, "document": passage.document,
+             "heading": passage.heading, "source": answer}
+        )  # fmt: skip
+    return sieve.done()

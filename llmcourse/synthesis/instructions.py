@@ -1,0 +1,151 @@
+"""New instructions in the manner of seed tasks."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import templates
+from llmcourse.errors import DataError, whole
+from llmcourse.generation import Answer, check_loaded, fits, generate
+from llmcourse.progress import bar
+from llmcourse.synthesis.filters import Pool, answer_trouble, instruction_trouble
+from llmcourse.synthesis.sieve import Sieve, Synthesis
+
+if TYPE_CHECKING:
+    from llmcourse.models import LoadedModel
+
+INSTRUCTION = 44  # longest new instructions in tokens, together
+
+
+def self_instruct(
+    seed_tasks: Sequence[Mapping[str, Any]],
+    model: LoadedModel,
+    n: int,
+    *,
+    examples: int = 6,
+    new_tokens: int = 64,
+    temperature: float = 0.7,
+    brief: str = "Reply briefly, in one or two sentences.",
+    unwanted: Callable[[str], bool] | None = None,
+    seed: int = 0,
+    rounds: int = 12,
+    progress: bool = True,
+) -> Synthesis:
+    """Let a model invent instructions in the manner of seed tasks, and answer them.
+
+    Each prompt is a numbered list of instructions that breaks off; the model, without its chat
+    template, goes on with the list. What passes the filters it then answers, with its template.
+    After Self-Instruct (Wang et al., 2023) and Alpaca (Taori et al., 2023), where one large model
+    did both; here it is a small one, so few answers are right: what they teach is the form.
+
+    Args:
+        seed_tasks: Records with an instruction; those with an input are passed over.
+        model: A chat model.
+        n: How many records are wanted; the last round may bring a few more.
+        examples: Instructions in each list, a third of them the model's own once there are some.
+        new_tokens: Longest answer in tokens.
+        temperature: For the instructions; answers are always the likeliest.
+        brief: Said after each instruction when it is answered, and not kept in the record. Left to
+            themselves, small chat models write until the limit stops them.
+        unwanted: True for instructions to leave out, such as kinds held out for a test.
+        seed: For all random draws.
+        rounds: After so many rounds it is given up, with what there is.
+        progress: False shows nothing.
+
+    Returns:
+        The records (question, answer) and what was rejected.
+
+    Raises:
+        DataError: there are too few seed tasks, or they are too long for the model.
+        TemplateError: a seed task has no instruction.
+        SettingError: a number is no whole one in its range, or `model` is not loaded.
+    """
+    n, examples = whole("n", n, 1), whole("examples", examples, 1)
+    rounds, seed = whole("rounds", rounds, 1), whole("seed", seed, 0)
+    new_tokens = whole("new_tokens", new_tokens, 1)
+    check_loaded(model)
+    pool_texts = [
+        templates.get_field(task, "question")
+        for task in seed_tasks
+        if not templates.get_field(task, "input", needed=False)
+    ]
+    if len(pool_texts) < examples:
+        raise DataError(
+            f"{len(pool_texts)} seed tasks without an input are too few for lists of {examples}."
+        )
+    _check_room(pool_texts, model, examples, brief, new_tokens)
+    sieve, pool, dice = Sieve(), Pool(pool_texts), random.Random(seed)
+    told = f"{model.title} writes and answers instructions"
+    with bar(n, told, enabled=progress) as line:
+        for number in range(rounds):
+            lists = [_list(pool_texts, sieve.kept, examples, dice) for _ in range(24)]
+            written = generate(
+                model, lists, "plain", max_new_tokens=INSTRUCTION, temperature=temperature,
+                progress=False, batch_size=24, seed=seed + 1000 * number,
+            )  # fmt: skip
+            fresh = [text for answer in written for text in _listed(answer)]
+            asked = [text for text in fresh if _passes(text, sieve, pool, unwanted)]
+            answers = generate(
+                model, [f"{text}\n{brief}" for text in asked], max_new_tokens=new_tokens,
+                batch_size=24, progress=False,
+            )  # fmt: skip
+            for text, answer in zip(asked, answers, strict=True):
+                if reason := answer_trouble(answer, text):
+                    sieve.reject("answer", reason, text, answer.text.strip())
+                else:
+                    sieve.kept.append({"question": text, "answer": answer.text.strip()})
+            line.update(min(n, len(sieve.kept)) - line.n)
+            if len(sieve.kept) >= n:
+                break
+    return sieve.done()
+
+
+def _check_room(
+    seeds: list[str], model: LoadedModel, examples: int, brief: str, new_tokens: int
+) -> None:
+    """Raise a DataError where the longest list or question would not fit into the model."""
+    longest = sorted(seeds, key=lambda text: len(text.encode("utf-8", "replace")))[-examples:]
+    lists = _list(longest, [], examples, random.Random(0))
+    if not fits(model, lists, "plain", max_new_tokens=INSTRUCTION):
+        raise DataError(
+            f"The {examples} longest seed tasks together are too long for {model.title}. Leave out "
+            f"long ones, or lower examples."
+        )
+    if not fits(model, f"{seeds[0]}\n{brief}", max_new_tokens=new_tokens + 3 * INSTRUCTION):
+        raise DataError(f"brief or new_tokens is too long for {model.title}. Lower one of them.")
+
+
+def _list(
+    seeds: Sequence[str], own: Sequence[Mapping[str, str]], examples: int, dice: random.Random
+) -> str:
+    """A numbered list of instructions that breaks off after the next number."""
+    borrowed = dice.sample(list(own), min(examples // 3, len(own)))
+    chosen = [record["question"] for record in borrowed]
+    chosen += dice.sample(list(seeds), examples - len(chosen))
+    dice.shuffle(chosen)
+    lines = [f"{number}. {text}" for number, text in enumerate(chosen, 1)]
+    return "\n".join(["Varied tasks for an assistant:", "", *lines, f"{examples + 1}."])
+
+
+def _listed(answer: Answer) -> list[str]:
+    """The whole instructions in what the model put to the list."""
+    lines = answer.text.split("\n")
+    if not answer.finished and len(lines) > 1:
+        lines = lines[:-1]  # the limit cut the last one off
+    return [text for line in lines if (text := re.sub(r"^\s*\d*[.)]?\s*", "", line).strip())]
+
+
+def _passes(text: str, sieve: Sieve, pool: Pool, unwanted: Callable[[str], bool] | None) -> bool:
+    reason = instruction_trouble(text)
+    if not reason and unwanted and unwanted(text):
+        reason = "is of an unwanted kind"
+    if not reason and pool.has_like(text):
+        reason = "is much like another"
+    if reason:
+        sieve.reject("instruction", reason, text)
+        return False
+    pool.add(text)
+    return True
