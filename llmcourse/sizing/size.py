@@ -1,0 +1,255 @@
+"""The sums: weights, floating-point operations and bytes, from a model's configuration.
+
+No weights are read: the model is built on torch's meta device, which allocates nothing. Every
+formula stands in docs/scaling.md with its source and with what it leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.errors import SettingError, whole
+from llmcourse.sizing.counting import counted
+from llmcourse.sizing.hardware import Hardware
+
+if TYPE_CHECKING:
+    import os
+
+    from transformers import PreTrainedConfig
+
+SCORE_BYTES = 128 * 2**20  # the most that scores over the vocabulary take at once in training
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
+MOMENTS = {"adamw": 8, "sgd": 0}  # bytes an optimizer keeps for a trained weight, in float32
+METHODS = ("lora", "full")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What fills a device's memory, in bytes.
+
+    Attributes:
+        weights: Of the model, and of the adapter where there is one.
+        gradients: Of all trained weights.
+        optimizer: What the optimizer remembers.
+        activations: What the forward pass keeps for the backward pass.
+        scores: Scores over the vocabulary, and their probabilities.
+        copies: Weights a second time: those that autocast makes in half precision, or those
+            that are gathered from the other devices at a time.
+        cache: Keys and values of the tokens read so far, in generation.
+    """
+
+    weights: float = 0
+    gradients: float = 0
+    optimizer: float = 0
+    activations: float = 0
+    scores: float = 0
+    copies: float = 0
+    cache: float = 0
+
+    @property
+    def total(self) -> float:
+        """All of it together: an upper bound, for not all parts are there at the same moment."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Size:
+    """The measures of a model that its memory and its arithmetic follow from.
+
+    Attributes:
+        name: Of the model.
+        parameters: Weights in all; those that two layers share count once.
+        embeddings: Of them, in embeddings of tokens and positions.
+        linear: Of them, in linear layers without the head, biases included.
+        head: Weights of the language-model head (vocabulary x width).
+        tied: True where the head's weights are the embeddings'.
+        layers: Transformer blocks.
+        width: Numbers in a hidden state.
+        heads: Heads of a layer that ask; `kv_heads` is how many heads of keys and values.
+        head_dim: Numbers in a head.
+        vocabulary: Rows of the embedding.
+        windows: For each layer how many tokens back it sees, None for all.
+        matrices: (inputs, outputs) of every linear layer without the head.
+        norms: Numbers that the normalisations of all blocks handle a token.
+        rms: True where they are RMSNorm, which transformers computes step by step in float32.
+    """
+
+    name: str
+    parameters: int
+    embeddings: int
+    linear: int
+    head: int
+    tied: bool
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    windows: tuple[int | None, ...]
+    matrices: tuple[tuple[int, int], ...]
+    norms: int
+    rms: bool
+
+    @classmethod
+    def of(cls, model: PreTrainedConfig | str | os.PathLike) -> Size:
+        """The size of a model.
+
+        Args:
+            model: A transformers configuration; "base" or "chat" (the tier's models); a name in
+                `KNOWN`; a folder with a config.json; or a hub name, of which only the
+                configuration is fetched.
+
+        Raises:
+            UnknownModel: no configuration is found, or it is of no language model.
+            SettingError: the model has weights that these formulas do not cover.
+        """
+        return cls(**counted(model))
+
+    @property
+    def block(self) -> float:
+        """Weights in one transformer block."""
+        return (self.parameters - self.embeddings - (0 if self.tied else self.head)) / self.layers
+
+    def lora_parameters(self, rank: int = 16) -> int:
+        """Weights of an adapter on all linear layers (`target_modules="all-linear"` in peft)."""
+        return whole("rank", rank, 1) * sum(map(sum, self.matrices))
+
+    def flops_per_token(
+        self, method: str = "lora", *, rank: int = 16, labelled_share: float = 1.0,
+        length: int = 512, checkpointing: bool = False,
+    ) -> float:  # fmt: skip
+        """Floating-point operations for training on a token, forward and backward.
+
+        Args:
+            method: "lora" or "full".
+            rank: Of the adapter.
+            labelled_share: Share of the tokens that have a label; only they reach the head.
+            length: Tokens in a record, which all look at each other.
+            checkpointing: True counts the blocks' second forward pass.
+        """
+        full = _checked(method, labelled_share) == "full"
+        matrices = sum(n_in * n_out for n_in, n_out in self.matrices)
+        attention = 2 * self.layers * self.heads * self.head_dim * whole("length", length, 1)
+        adapter = 0 if full else self.lora_parameters(rank)
+        forward = matrices + attention + adapter
+        passes = 3 * (attention + adapter) + (3 if full else 2) * matrices
+        head = (3 if full else 2) * self.head * labelled_share
+        return 2 * (passes + head + (forward if checkpointing else 0))
+
+    def training_bytes(
+        self, method: str = "lora", dtype: Any = "bfloat16", *, batch_tokens: int = 2048,
+        length: int = 512, rank: int = 16, labelled_share: float = 1.0,
+        checkpointing: bool = False, optimizer: str = "adamw", processes: int = 1,
+        sharded: bool = False,
+    ) -> Memory:  # fmt: skip
+        """The memory that training takes on each device.
+
+        Args:
+            method: "lora" (frozen weights in `dtype`, the adapter in float32) or "full" (weights
+                in float32, computed on in `dtype`).
+            dtype: A torch.dtype or its name.
+            batch_tokens: Tokens that one device reads in one forward pass, padding included.
+            length: Of the longest record; a batch is never shorter than one.
+            rank: Of the adapter.
+            labelled_share: Share of the tokens that have a label.
+            checkpointing: True keeps only the blocks' inputs and computes the rest again.
+            optimizer: "adamw" or "sgd".
+            processes: Devices that train together.
+            sharded: True spreads weights, gradients and optimizer over them (FSDP).
+
+        Raises:
+            SettingError: a setting is none of these.
+        """
+        item, full = _item(dtype), _checked(method, labelled_share) == "full"
+        if optimizer not in MOMENTS:
+            raise SettingError(f"optimizer={optimizer!r}: use one of {', '.join(MOMENTS)}.")
+        tokens = max(whole("batch_tokens", batch_tokens, 1), whole("length", length, 1))
+        spread = whole("processes", processes, 1) if sharded else 1
+        trained = self.parameters if full else self.lora_parameters(rank)
+        frozen = 0 if full else self.parameters
+        buckets = 2 if processes > 1 and not sharded else 1  # what is sent lies there once more
+        copies = 0.0
+        if sharded:
+            untied = 0 if self.tied else self.head
+            copies = item * ((3 if full else 2) * self.block + self.embeddings + untied)
+        elif full and item < 4:
+            copies = item * (self.linear + self.head)
+        labels = max(1, round(tokens * labelled_share))
+        row = self.vocabulary * item
+        return Memory(
+            weights=(item * frozen + 4 * trained) / spread,
+            gradients=4 * trained * buckets / spread,
+            optimizer=MOMENTS[optimizer] * trained / spread,
+            activations=tokens * self._kept(full, item, checkpointing),
+            scores=2 * min(labels * row, max(SCORE_BYTES, row)),
+            copies=copies,
+        )
+
+    def _kept(self, full: bool, item: int, checkpointing: bool) -> float:
+        """Bytes of activations that are kept for a token."""
+        norm = 4 if full else item
+        if self.rms:
+            norm = 8 if full and item < 4 else 4
+        blocks = item * sum(map(sum, self.matrices)) + norm * self.norms
+        if not checkpointing:
+            return blocks
+        return self.layers * self.width * (4 if full else item) + blocks / self.layers
+
+    def generation_bytes(
+        self, dtype: Any = "bfloat16", *, batch: int = 1, length: int = 1024
+    ) -> Memory:
+        """The memory that answering takes: weights, keys and values, scores of the last token.
+
+        Args:
+            dtype: A torch.dtype or its name.
+            batch: Prompts answered at once.
+            length: Tokens of the prompt and the answer together.
+        """
+        item, batch = _item(dtype), whole("batch", batch, 1)
+        whole("length", length, 1)
+        seen = sum(min(length, window or length) for window in self.windows)
+        return Memory(
+            weights=item * self.parameters,
+            cache=2 * item * batch * seen * self.kv_heads * self.head_dim,
+            scores=batch * self.vocabulary * 4,
+        )
+
+    def seconds(
+        self, tokens: float, hardware: Hardware, method: str = "lora", *,
+        utilisation: float | None = None, **how: Any,
+    ) -> float:  # fmt: skip
+        """How long training on so many tokens would take.
+
+        Args:
+            tokens: Read in training, epochs counted.
+            hardware: On which machine.
+            method: "lora" or "full".
+            utilisation: Share of the machine's peak; the hardware's own if not given.
+            how: See `flops_per_token`.
+        """
+        share = hardware.utilisation if utilisation is None else utilisation
+        if not 0 < share <= 1:
+            raise SettingError(f"utilisation={share!r} must be more than 0 and at most 1.")
+        return (
+            tokens * self.flops_per_token(method, **how) / (hardware.peak * hardware.count * share)
+        )
+
+
+def _named(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _item(dtype: Any) -> int:
+    if _named(dtype) not in ITEM:
+        raise SettingError(f"dtype={dtype!r}: use one of {', '.join(ITEM)}.")
+    return ITEM[_named(dtype)]
+
+
+def _checked(method: str, labelled_share: float) -> str:
+    if method not in METHODS:
+        raise SettingError(f"method={method!r}: use one of {', '.join(METHODS)}.")
+    if not 0 <= labelled_share <= 1:
+        raise SettingError(f"labelled_share={labelled_share!r} must be from 0 to 1.")
+    return method

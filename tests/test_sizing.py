@@ -1,0 +1,452 @@
+"""The sums about models agree with models: counted, multiplied, kept and saved for real."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import runpy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from llmcourse import models, sizing
+from llmcourse.errors import SettingError, UnknownModel
+from llmcourse.sizing import HARDWARE, KNOWN, Hardware, Size
+from tests.conftest import ROOT
+
+DOCUMENT = ROOT / "docs" / "scaling.md"
+TEXT = {"vocab_size": 211, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+SHAPE = TEXT | {"hidden_size": 64, "num_attention_heads": 4}
+SMALL: dict[str, dict[str, Any]] = {
+    "gpt2": TEXT | {
+        "n_embd": 64, "n_head": 4, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0,
+        "activation_function": "gelu",
+    },
+    "gpt_neox": SHAPE | {"intermediate_size": 256},
+    "llama": SHAPE | {"intermediate_size": 172, "num_key_value_heads": 2},
+    "mistral": SHAPE | {"intermediate_size": 224, "num_key_value_heads": 1, "sliding_window": 16},
+    "gemma3_text": SHAPE | {
+        "intermediate_size": 204, "num_key_value_heads": 1, "head_dim": 26, "sliding_window": 16,
+    },
+}  # fmt: skip
+PUBLISHED = {
+    "pythia-70m": 70_426_624, "pythia-410m": 405_334_016, "pythia-1b": 1_011_781_632,
+    "pythia-2.8b": 2_775_208_960, "gpt2": 124_439_808, "smollm2-135m-instruct": 134_515_008,
+    "smollm2-1.7b": 1_711_376_384, "gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952,
+    "llama-2-7b": 6_738_415_616, "mistral-7b-v0.1": 7_241_732_096,
+    "llama-2-13b": 13_015_864_320, "llama-2-70b": 68_976_648_192,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products as small as these are slower on many."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(kind: str, layers: int = 2, attention: str = "sdpa") -> Any:
+    """The configuration of a small model of some architecture."""
+    return AutoConfig.for_model(
+        kind, num_hidden_layers=layers, attn_implementation=attention, **SMALL[kind]
+    )
+
+
+def built(config: Any, dtype: torch.dtype = torch.float32, rank: int = 0) -> Any:
+    """A random model, with an adapter of the same type on frozen weights where `rank` is given."""
+    from peft import LoraConfig, get_peft_model
+
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    if not rank:
+        return model.train()
+    lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM",
+                      fan_in_fan_out=config.model_type == "gpt2")  # fmt: skip
+    return get_peft_model(model, lora, autocast_adapter_dtype=dtype == torch.float32).train()
+
+
+def numbers(modules: Iterator[Any]) -> int:
+    """Weights in some modules, each once."""
+    weights = {id(w): w.numel() for m in modules for w in m.parameters(recurse=False)}
+    return sum(weights.values())
+
+
+def test_every_known_model_has_its_published_weights() -> None:
+    assert {name: Size.of(name).parameters for name in KNOWN} == PUBLISHED
+    assert min(PUBLISHED.values()) < 71e6 and max(PUBLISHED.values()) > 68e9
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_parts_are_those_of_the_model(kind: str) -> None:
+    config = small(kind, layers=3)
+    size, model = Size.of(config), built(config)
+    head = model.get_output_embeddings()
+    layers = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    assert size.parameters == model.num_parameters()
+    assert size.embeddings == numbers(
+        m for m in model.modules() if isinstance(m, torch.nn.Embedding)
+    )
+    assert size.linear == numbers(m for m in layers if m is not head)
+    assert size.head == 211 * 64 and size.vocabulary == 211
+    assert size.tied == (head.weight is model.get_input_embeddings().weight)
+    assert size.tied == (kind in ("gpt2", "gemma3_text"))
+    assert (size.layers, size.width, size.heads) == (3, 64, 4)
+    assert size.head_dim == (26 if kind == "gemma3_text" else 16)
+    assert size.kv_heads == SMALL[kind].get("num_key_value_heads", 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [("llama", 2 * 64), ("gpt2", 2 * 64), ("gemma3_text", 4 * 64 + (4 + 1) * 26),
+     ("olmo2", 4 * 64)],
+)  # fmt: skip
+def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> None:
+    """Gemma 3 has one that serves each head by itself, OLMo 2 one over all heads together."""
+    shape = SMALL.get(kind, SHAPE | {"intermediate_size": 172, "num_key_value_heads": 4})
+    size = Size.of(AutoConfig.for_model(kind, num_hidden_layers=3, **shape))
+    assert size.norms == 3 * width and size.rms == (kind != "gpt2")
+
+
+@pytest.mark.parametrize("name", models.PACKAGED)
+def test_the_packaged_models_are_among_the_known(name: str) -> None:
+    known, folder = Size.of(name), Size.of(models.convert(name))
+    assert dataclasses.replace(folder, name=name) == known
+
+
+def test_a_role_is_the_tiers_model() -> None:
+    assert Size.of("base") == Size.of("gemma-3-270m")
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("rank", [1, 8])
+def test_an_adapter_is_as_large_as_pefts(kind: str, rank: int) -> None:
+    adapted = built(small(kind), rank=rank)
+    trained = sum(w.numel() for w in adapted.parameters() if w.requires_grad)
+    assert Size.of(small(kind)).lora_parameters(rank) == trained
+
+
+def step(model: Any, length: int, labelled: int) -> None:
+    """Forward and backward over two records, with the head on the labelled tokens alone."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    ids = torch.ones(2, length, dtype=torch.long, device=plain.device)
+    states = plain.base_model(input_ids=ids, use_cache=False).last_hidden_state
+    scores = plain.get_output_embeddings()(states.flatten(0, 1)[: 2 * labelled])
+    targets = ids.flatten()[: 2 * labelled]
+    torch.nn.functional.cross_entropy(scores.float(), targets).backward()
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("method", sizing.METHODS)
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "checkpointed"])
+def test_operations_are_those_that_torch_counts(
+    kind: str, method: str, checkpointing: bool
+) -> None:
+    """All matrix products are counted, those of attention among them.
+
+    The sum has a little more than torch in two places. With frozen embeddings nothing flows back
+    through the first layer's queries, keys and values (checkpointing asks for that gradient). And
+    with trained weights, the last product of a checkpointed block is not made a second time.
+    """
+    config, length, rank = small(kind, layers=6, attention="eager"), 40, 4
+    model = built(config, rank=rank if method == "lora" else 0)
+    if checkpointing:
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    with FlopCounterMode(display=False) as counter:
+        step(model, length, labelled=10)
+    computed = 2 * length * Size.of(config).flops_per_token(
+        method, rank=rank, labelled_share=10 / length, length=length, checkpointing=checkpointing
+    )  # fmt: skip
+    above = 0.005
+    if (method == "lora") != checkpointing:
+        above = 0.09 if checkpointing else 0.04
+    ratio = computed / counter.get_total_flops()
+    assert 0.995 < ratio < 1 + above
+
+
+def test_the_head_is_counted_for_labelled_tokens_alone() -> None:
+    size = Size.of("gemma-3-270m")
+    for method, products in (("lora", 2), ("full", 3)):
+        all_of_them, none = (size.flops_per_token(method, labelled_share=s) for s in (1, 0))
+        assert all_of_them - none == products * 2 * 262144 * 640
+
+
+def kept_bytes(model: Any, tokens: int, half: bool) -> tuple[int, int]:
+    """What autograd keeps of a forward pass through the blocks: activations, weights cast anew."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = {weight.data_ptr() for weight in (*model.parameters(), *model.buffers())}
+    shapes = {tuple(weight.shape) for weight in model.parameters()}
+    shapes |= {shape[::-1] for shape in shapes}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # (held, so that none is reused)
+        return tensor
+
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=half),
+    ):
+        plain.base_model(input_ids=torch.randint(3, 211, (2, tokens // 2)), use_cache=False)
+    sizes = [0, 0]
+    for tensor in kept.values():  # (no activation here has the shape of a weight)
+        cast = half and tensor.dtype == torch.bfloat16 and tuple(tensor.shape) in shapes
+        sizes[cast] += tensor.untyped_storage().nbytes()
+    return sizes[0], sizes[1]
+
+
+@pytest.mark.parametrize("kind", SMALL)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("method", sizing.METHODS)
+def test_activations_are_what_autograd_keeps(kind: str, dtype: torch.dtype, method: str) -> None:
+    """A layer's share: the difference between models with three layers and with one."""
+    half, tokens = dtype != torch.float32, 262
+    kept, computed = [], []
+    for layers in (1, 3):
+        config = small(kind, layers)
+        full = method == "full"
+        model = built(config, torch.float32 if full else dtype, rank=0 if full else 2)
+        kept.append(kept_bytes(model, tokens, half and full)[0])
+        memory = Size.of(config).training_bytes(method, dtype, batch_tokens=tokens, length=131)
+        computed.append(memory.activations)
+    assert (computed[1] - computed[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_autocast_copies_the_linear_layers(kind: str) -> None:
+    """Their matrices lie there a second time until they have been used; so does the head's."""
+    size, model = Size.of(small(kind)), built(small(kind))
+    copies = kept_bytes(model, 262, half=True)[1]
+    assert copies == 2 * sum(n_in * n_out for n_in, n_out in size.matrices)
+    with_head = size.training_bytes("full").copies - 2 * size.head
+    assert copies <= with_head < 1.02 * copies  # (the biases are cast as well, but not kept)
+
+
+@pytest.mark.parametrize("method", sizing.METHODS)
+def test_the_state_of_training_is_what_torch_allocates(method: str) -> None:
+    """Weights, gradients and AdamW's moments after a step, byte for byte."""
+    config = small("llama")
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    if method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear"))
+    else:
+        model = model.float()
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained)
+    step(model, 8, labelled=8)
+    optimizer.step()
+    memory = Size.of(config).training_bytes(method, torch.bfloat16, rank=3)
+    moments = [state[n] for state in optimizer.state.values() for n in ("exp_avg", "exp_avg_sq")]
+    assert memory.weights == sum(weight.nbytes for weight in model.parameters())
+    assert memory.gradients == sum(weight.grad.nbytes for weight in trained)
+    assert memory.optimizer == sum(moment.nbytes for moment in moments)
+
+
+def test_the_parts_add_up_and_follow_the_settings() -> None:
+    size = Size.of("smollm2-135m-instruct")
+    memory = size.training_bytes("full", "bfloat16")
+    parts = dataclasses.asdict(memory)
+    assert memory.total == sum(parts.values()) and parts["cache"] == 0
+    assert size.training_bytes("full", "float32").copies == 0
+    assert size.training_bytes("full", optimizer="sgd").optimizer == 0
+    assert size.training_bytes("lora", "float32").weights > 1.9 * size.training_bytes().weights
+    assert size.training_bytes(batch_tokens=64, length=2048) == size.training_bytes()
+    twice = size.training_bytes(batch_tokens=4096).activations
+    assert twice == 2 * size.training_bytes(batch_tokens=2048).activations
+    assert size.training_bytes(checkpointing=True).activations < 0.1 * twice
+
+
+def test_scores_take_no_more_than_the_limit_for_each_half() -> None:
+    size = Size.of("gemma-3-270m")
+    assert size.training_bytes().scores == 2 * sizing.SCORE_BYTES
+    few = size.training_bytes(batch_tokens=100, length=100, labelled_share=0.25)
+    assert few.scores == 2 * 25 * 262144 * 2
+
+
+@pytest.mark.parametrize("method", sizing.METHODS)
+def test_sharding_spreads_the_state_and_gathers_a_little(method: str) -> None:
+    size = Size.of("llama-2-7b")
+    alone = size.training_bytes(method)
+    whole = size.training_bytes(method, processes=8)
+    part = size.training_bytes(method, processes=8, sharded=True)
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(part, name) * 8 == pytest.approx(getattr(alone, name))
+    assert part.copies < 0.2 * alone.weights and part.activations == alone.activations
+    # without sharding every process has all, and what is sent lies there once more
+    assert whole.gradients == 2 * alone.gradients and whole.optimizer == alone.optimizer
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
+    config = small(kind)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    with torch.no_grad():
+        cache = model(torch.randint(3, 211, (2, 40)), use_cache=True).past_key_values
+    real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    memory = Size.of(config).generation_bytes("bfloat16", batch=2, length=40)
+    layer = 2 * 2 * 2 * Size.of(config).kv_heads * Size.of(config).head_dim
+    # a layer with a window of 16 tokens keeps the last 15, for the 16th is the one that is read
+    windowed = 2 if kind in ("mistral", "gemma3_text") else 0
+    assert memory.cache == real + windowed * layer
+    assert memory.weights == 2 * model.num_parameters()
+    assert memory.total == memory.weights + memory.cache + 2 * 211 * 4
+
+
+def test_time_is_work_over_speed() -> None:
+    size, machine = Size.of("pythia-70m"), Hardware("one", peak=1e12, memory=1e9)
+    work = 1e6 * size.flops_per_token("full", length=128)
+    assert size.seconds(1e6, machine, "full", length=128) == pytest.approx(work / 0.3e12)
+    many = dataclasses.replace(machine, count=4, utilisation=0.5)
+    assert size.seconds(1e6, many, "full", length=128) == pytest.approx(work / 2e12)
+    assert size.seconds(1e6, many, "full", utilisation=1, length=128) == pytest.approx(work / 4e12)
+
+
+def test_this_machine_is_measured() -> None:
+    here = Hardware.measured(seconds=0.1)
+    assert here.name and here.peak > 1e8 and here.memory > 1e9 and here.count == 1
+    assert here.dtype in ("float32", "bfloat16", "float16")
+    assert Size.of("pythia-70m").seconds(1, here) > 0
+
+
+def test_checkpointing_is_used_where_it_is_needed_and_what_is_too_large_is_told() -> None:
+    size = Size.of("pythia-410m")
+    kept, spared = (size.training_bytes(checkpointing=c).total for c in (False, True))
+    for room, checkpointing in ((kept, False), (spared, True)):
+        fits = sizing.fit(size, Hardware("just", 1e12, memory=room, reserved=0))
+        assert fits is not None and fits[0].total == room and fits[1] is checkpointing
+    assert sizing.fit(size, Hardware("less", 1e12, memory=spared - 1, reserved=0)) is None
+    assert sizing.fit(size, Hardware("less", 1e12, memory=kept, reserved=kept)) is None
+
+
+@pytest.mark.parametrize("method", sizing.METHODS)
+@pytest.mark.parametrize("name", ["pythia-70m", "smollm2-1.7b", "llama-2-7b", "llama-2-70b"])
+def test_the_smallest_fit_is_the_first_that_fits(name: str, method: str) -> None:
+    size, found = Size.of(name), sizing.smallest_fit(Size.of(name), method)
+    fitting = [machine for machine in HARDWARE.values() if sizing.fit(size, machine, method)]
+    assert found == (fitting[0] if fitting else None)
+    assert (found is None) == (name == "llama-2-70b" and method == "full")
+
+
+def test_the_table_says_what_fits_where_and_how_long() -> None:
+    frame = sizing.table(["pythia-70m", "llama-2-7b"]).set_index(["model", "method"])
+    small_one, large = frame.loc[("pythia-70m", "lora")], frame.loc[("llama-2-7b", "full")]
+    assert small_one["weights, millions"] == 70 and large["GB"] > 16 * 6.738
+    assert small_one["laptop 8 GB"] > small_one["A100 80 GB"] > 0
+    assert math.isnan(large["A100 80 GB"]) and large["8 × A100 80 GB"] > 0
+    own = sizing.table(["pythia-70m"], tokens=2e6, hardware=[Hardware("mine", 1e12, 8e9)])
+    lora = Size.of("pythia-70m").seconds(2e6, Hardware("mine", 1e12, 8e9))
+    assert own["mine"][0] == pytest.approx(lora / 3600)
+
+
+def test_the_document_has_the_numbers_that_are_computed_now(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runpy.run_module("llmcourse.sizing", run_name="__main__")
+    printed = capsys.readouterr().out.strip().split("\n\n")
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert len(printed) == 2 and all(table in text for table in printed)
+    for machine in HARDWARE.values():
+        peak, memory, reserved = (
+            f"{number:g}"
+            for number in (machine.peak / 1e12, machine.memory / 1e9, machine.reserved / 1e9)
+        )
+        row = [machine.name, machine.dtype, peak, memory, reserved]
+        assert f"| {' | '.join(row)} |" in text
+
+
+def settings(name: str) -> dict[str, Any]:
+    """What `accelerate launch` hands a process for docs/fsdp_*.yaml, by accelerate's own parser."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    path = str(ROOT / "docs" / f"fsdp_{name.rpartition('-')[2]}.yaml")
+    assert type(load_config_from_file(path)).__name__ == "ClusterConfig"  # (or an unknown key)
+    parser = launch_command_parser()
+    known = set(vars(parser.parse_args(["train.py"])))
+    assert set(load_config_from_file(path).fsdp_config) <= known
+    arguments = parser.parse_args(["--config_file", path, "train.py"])
+    return vars(_validate_launch_command(arguments)[0])
+
+
+@pytest.mark.parametrize("name", sizing.FSDP)
+def test_the_fsdp_configurations_are_accelerates(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate.utils import FullyShardedDataParallelPlugin
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    asked = settings(name)
+    assert asked["use_fsdp"] and asked["mixed_precision"] == "bf16" and not asked["use_cpu"]
+    assert asked["num_processes"] == sizing.FSDP[name]
+    for key, value in prepare_multi_gpu_env(argparse.Namespace(**asked)).items():
+        if key.startswith("FSDP_"):
+            monkeypatch.setenv(key, value)
+    plugin = FullyShardedDataParallelPlugin()
+    assert (plugin.fsdp_version, plugin.reshard_after_forward) == (2, True)
+    assert plugin.activation_checkpointing and plugin.cpu_ram_efficient_loading
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name]))
+    plugin.set_auto_wrap_policy(model)
+    assert plugin.auto_wrap_policy is not None
+    block = {type(module).__name__ for module in model.model.layers}
+    assert block == set(plugin.transformer_cls_names_to_wrap)
+
+
+@pytest.mark.parametrize("name", sizing.FSDP)
+@pytest.mark.parametrize("method", sizing.METHODS)
+def test_the_fsdp_configurations_fit(name: str, method: str) -> None:
+    memory = Size.of(name).training_bytes(
+        method, checkpointing=True, processes=sizing.FSDP[name], sharded=True
+    )
+    assert memory.total < 78e9
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"method": "qlora"}, "method='qlora': use one of lora, full"),
+        ({"dtype": "int8"}, "dtype='int8': use one of float32"),
+        ({"dtype": torch.float64}, "dtype=torch.float64: use one of float32"),
+        ({"optimizer": "lion"}, "optimizer='lion': use one of adamw, sgd"),
+        ({"batch_tokens": 0}, "batch_tokens=0"),
+        ({"length": 1.5}, "length=1.5"),
+        ({"rank": 0}, "rank=0"),
+        ({"processes": 0, "sharded": True}, "processes=0"),
+        ({"labelled_share": 1.2}, "labelled_share=1.2 must be from 0 to 1"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        Size.of("pythia-70m").training_bytes(**changed)
+
+
+def test_other_wrong_settings_are_refused() -> None:
+    size, machine = Size.of("pythia-70m"), HARDWARE["A100 80 GB"]
+    with pytest.raises(SettingError, match="utilisation=0 must be more than 0"):
+        size.seconds(1, machine, utilisation=0)
+    with pytest.raises(SettingError, match="batch=0"):
+        size.generation_bytes(batch=0)
+    with pytest.raises(SettingError, match="length=0"):
+        size.generation_bytes(length=0)
+
+
+def test_models_that_the_sums_do_not_cover_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape = SHAPE | {"intermediate_size": 64, "num_hidden_layers": 1, "num_local_experts": 2}
+    with pytest.raises(SettingError, match="no mixtures of experts"):
+        Size.of(AutoConfig.for_model("mixtral", num_key_value_heads=2, **shape))
+    with pytest.raises(UnknownModel, match="vit is no language model"):
+        Size.of(AutoConfig.for_model("vit"))
+    with pytest.raises(SettingError, match="no state-space models"):
+        Size.of(AutoConfig.for_model("mamba", num_hidden_layers=1, hidden_size=64, vocab_size=99))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UnknownModel, match="no configuration of 'nobody/nothing'.*pythia-70m"):
+        Size.of("nobody/nothing")
