@@ -26,8 +26,8 @@ def test_the_loss_is_transformers_own(
     labelled = int((batch["labels"][:, 1:] != -100).sum())
     with torch.no_grad():
         plain = base32.model(**batch).loss
-        for chunk in (5, 128):
-            monkeypatch.setattr(finetuning, "CHUNK", chunk)
+        for chunk in (2**25, 128 * 2**20):
+            monkeypatch.setattr(finetuning.loss, "SCORE_BYTES", chunk)
             ours = completion_loss(base32.model, **batch) / labelled
             assert ours.item() == pytest.approx(plain.item(), abs=1e-5)
 

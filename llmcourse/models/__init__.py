@@ -33,6 +33,15 @@ from llmcourse.models.packaged import (
     is_converted,
     part_paths,
 )
+from llmcourse.models.tuned import (
+    FACTS,
+    base_of,
+    facts,
+    fingerprint,
+    is_adapter,
+    sharing,
+    with_adapter_of,
+)
 from llmcourse.progress import quiet
 
 if TYPE_CHECKING:
@@ -40,11 +49,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "check_memory", "convert", "converted_path",
-    "is_converted", "load", "load_tokenizer", "part_paths", "prefetch", "resolve",
+    "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "check_memory", "convert",
+    "converted_path", "fingerprint", "is_converted", "load", "load_adapter", "load_tokenizer",
+    "part_paths", "prefetch", "resolve", "sharing",
 ]  # fmt: skip
 
 ROLES = ("base", "chat")
+_FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".json", ".jsonl")  # no model's own name
 
 
 @dataclass
@@ -108,7 +119,8 @@ def load(
 
     Args:
         role_or_name: "base" or "chat" (the tier's models), a packaged name, a folder with
-            a model in it, or a hub name such as "owner/name".
+            a model in it, or with an adapter, whose base is loaded with it, or a hub name such as
+            "owner/name".
         device: Where to; the tier decides if not given.
         dtype: In which type; what this machine is fast at if not given.
 
@@ -127,6 +139,8 @@ def load(
     kind = dtype or tiers.dtype(where)
     if not isinstance(kind, torch.dtype):
         raise SettingError(f"dtype={kind!r} is no torch.dtype. Use e.g. torch.float32.")
+    if (folder := _adapter_folder(name)) is not None:
+        return load_adapter(load(base_of(folder), device=device, dtype=dtype), folder)
     place = _place(name)
     with quiet():
         model, tokenizer = _from_pretrained(place, name, where, kind)
@@ -134,7 +148,40 @@ def load(
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     template = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
+    if isinstance(place, Path):
+        template = facts(place).get("template", template)
     return LoadedModel(model, tokenizer, name, template)
+
+
+def load_adapter(base: LoadedModel, folder: Path | str) -> LoadedModel:
+    """Put the adapter in `folder` on its base, which stays as it is and shares its weights.
+
+    So several adapters, one a customer say, need the base's memory only once.
+
+    Args:
+        base: From `load`.
+        folder: What a fine-tuning with LoRA wrote.
+
+    Raises:
+        UnknownModel: there is no adapter in `folder`.
+        SettingError: it belongs to another base.
+        CorruptModel: it is damaged, or changes nothing.
+    """
+    place = Path(folder).expanduser()
+    if not is_adapter(place):
+        raise UnknownModel(f"{place} holds no adapter: it has no adapter_config.json.")
+    adapted = with_adapter_of(base.model, place, base.name)
+    template = facts(place).get("template", base.template)
+    return LoadedModel(adapted, base.tokenizer, str(folder), template)
+
+
+def _adapter_folder(name: str) -> Path | None:
+    """The folder that `name` is, if there is an adapter in it."""
+    try:
+        place = Path(name).expanduser()
+        return place if name and is_adapter(place) else None
+    except (RuntimeError, ValueError, OSError):
+        return None
 
 
 def load_tokenizer(role_or_name: str) -> PreTrainedTokenizerBase:
@@ -147,6 +194,8 @@ def load_tokenizer(role_or_name: str) -> PreTrainedTokenizerBase:
         UnknownModel, ModelNotInstalled, CorruptModel, HubError, NoSpace: see `load`.
     """
     name = resolve(str(role_or_name))
+    if (folder := _adapter_folder(name)) is not None:
+        return load_tokenizer(base_of(folder))
     place = _place(name)
     with quiet(), _told(place, name):
         from transformers import AutoTokenizer
@@ -188,17 +237,26 @@ def _place(name: str) -> Path | str:
     except (RuntimeError, ValueError, OSError):
         raise _unknown(name) from None
     if hub.is_hub_name(name):
+        if not hub.is_cached(name) and (why := _path_meant(path)):
+            raise _unknown(name, why)
         hub.check_reachable(name)
         return name
     raise _unknown(name)
 
 
-def _unknown(name: str) -> UnknownModel:
+def _path_meant(path: Path) -> str:
+    """Why a name that nothing stands under is a mistyped path, and no hub name; "" if it may be."""
+    if path.parent.is_dir():
+        return f" The folder {str(path.parent)!r} holds no folder {path.name!r}."
+    return " No such file." if path.suffix.lower() in _FILES else ""
+
+
+def _unknown(name: str, why: str = "") -> UnknownModel:
     known = [*ROLES, *PACKAGED]
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UnknownModel(
-        f"There is no model {name!r}.{hint} Use a role ({', '.join(ROLES)}), a packaged model "
+        f"There is no model {name!r}.{why}{hint} Use a role ({', '.join(ROLES)}), a packaged model "
         f"({', '.join(PACKAGED)}), the path of a folder that exists, or a hub name like "
         f"'owner/name'."
     )

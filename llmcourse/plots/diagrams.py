@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llmcourse.errors import SettingError
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY, new_figure, show
 
 if TYPE_CHECKING:
@@ -109,7 +110,17 @@ LESSONS = (
 
 
 def lesson_map(here: str) -> None:
-    """Show the way through the lessons, with the present one marked."""
+    """Show the way through the lessons, with the present one marked.
+
+    Args:
+        here: The lesson's number in two digits, as in `LESSONS`.
+
+    Raises:
+        SettingError: there is no such lesson.
+    """
+    keys = [key for key, _, _ in LESSONS]
+    if here not in keys:
+        raise SettingError(f"There is no lesson {here!r:.60}. There are: {', '.join(keys)}.")
     figure, axes = _canvas(9.6, 3.4)
     for number, (key, name, about) in enumerate(LESSONS):
         row, column = divmod(number, 5)

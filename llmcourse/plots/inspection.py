@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.plots.base import BLUE, ORANGE, PURPLE, STYLE, new_figure, show, table
+from llmcourse.errors import DataError
+from llmcourse.plots.base import BLUE, ORANGE, PURPLE, STYLE, drawn, new_figure, show, table
 
 if TYPE_CHECKING:
     from llmcourse.data import Report
@@ -17,8 +18,14 @@ def inspection(report: Report) -> None:
 
     Args:
         report: What `data.inspect` gave.
+
+    Raises:
+        DataError: it is something else.
     """
     import matplotlib
+
+    if not hasattr(report, "findings"):
+        raise DataError(f"A report is wanted, data.inspect(records), not {type(report).__name__}.")
 
     with matplotlib.rc_context(STYLE):
         rows = max(8, sum(one.count > 0 for one in report.findings))
@@ -50,7 +57,7 @@ def _lengths(axes: Any, report: Report) -> None:
         )
         axes.stairs(of.counts, of.edges, color=colour, linewidth=1.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"length in {report.unit}")
+    axes.set_xlabel(drawn(f"length in {report.unit}"))
     axes.set_ylabel("records")
     axes.set_title("Lengths", loc="left", fontweight="bold")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

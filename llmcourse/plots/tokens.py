@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.encoding import UNTRAINED
-from llmcourse.plots.base import INK, PALE, SKY, YELLOW
+from llmcourse.encoding.checks import outside, tokenizer_of, whole_numbers
+from llmcourse.errors import DataError
+from llmcourse.plots.base import INK, PALE, SKY, YELLOW, show_caption, without_formulas
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,6 +48,7 @@ ROLES = {
         "padding, not looked at", "i", f"{BOX}background:white;border:1px dashed {INK};"
     ),
 }
+COLUMNS = ("input_ids", "labels", "attention_mask", "position_ids")
 PAGE = (
     "font-family:monospace;line-height:1.9;overflow-wrap:anywhere;text-align:left;margin:0 0 8px 0"
 )
@@ -61,41 +65,92 @@ def tokens(
     Of a row it shows what the model only reads, what it is trained on, the end token it is trained
     on, and the padding; in plain text these are `prompt[completion]<end> (pad×3)`. Of a text it
     shows the tokens with their ids, in two colours by turns, without those the tokenizer adds.
-    A token that is only a part of a character is shown as its byte or as "�".
+    A token that is only a part of a character is shown as its byte or as "�", a control character
+    by its sign, such as "␀", and one of signs that can't be seen by their numbers.
 
     Args:
         shown: A text; a row with `input_ids` and `labels`; several rows; or a batch as
-            `encoding.Collator` makes it, where padding is what has attention mask 0.
-        tokenizer: Whose ids these are.
-        caption: Below it.
-    """
-    from IPython.display import Markdown, display
+            `encoding.Collator` makes it, where padding is what has attention mask 0, and of
+            packed rows what stands behind their last record.
+        tokenizer: Whose ids these are; a model from `models.load` gives its own.
+        caption: Below it; plain text.
 
+    Raises:
+        DataError: there is nothing to show, a row has a problem, or an id is not in the
+            tokenizer's vocabulary.
+        SettingError: `tokenizer` is none.
+    """
+    from IPython.display import display
+
+    tokenizer = tokenizer_of(tokenizer)
     if isinstance(shown, str):
         page, plain = _text(shown, tokenizer)
     else:
-        rows = [_parts(row, tokenizer) for row in _rows(shown)]
+        rows = [_parts(row, tokenizer) for row in _rows(shown, tokenizer)]
         page = "".join(map(_row_page, rows)) + _legend(rows)
         plain = "\n\n".join(_row_plain(parts, tokenizer) for parts in rows)
-    display({"text/html": page, "text/plain": plain}, raw=True)
-    if caption:
-        display(Markdown(f"*{caption}*"))
+    display({"text/html": without_formulas(page), "text/plain": plain}, raw=True)
+    show_caption(caption)
 
 
-def _rows(shown: Mapping[str, Any] | Iterable[Mapping[str, Any]]) -> list[dict[str, list[int]]]:
-    """Single rows as lists of numbers, out of a row, rows or a batch."""
-    found = []
-    for row in [shown] if isinstance(shown, Mapping) else shown:
+def _rows(shown: Any, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, list[int]]]:
+    """Single rows as lists of numbers, out of a row, rows or a batch.
+
+    Raises:
+        DataError: there are none, or they are no rows.
+    """
+    wanted = "tokens needs a text, or rows that have input_ids"
+    if isinstance(shown, Mapping):
+        shown = [shown]
+    elif not isinstance(shown, Iterable):
+        raise DataError(f"{wanted}, such as encoded.dataset[0], not {type(shown).__name__}.")
+    found: list[dict[str, list[int]]] = []
+    for row in shown:
         if not isinstance(row, Mapping) or "input_ids" not in row:
-            raise ValueError("tokens needs a text, or rows that have input_ids")
-        names = [name for name in ("input_ids", "labels", "attention_mask") if name in row]
-        values = [getattr(row[name], "tolist", lambda kept=row[name]: kept)() for name in names]
-        nested = len(values[0]) > 0 and isinstance(values[0][0], list)
-        found += [
-            dict(zip(names, line, strict=True))
-            for line in (zip(*values, strict=True) if nested else [values])
-        ]
+            raise DataError(f"{wanted}, not {row!r:.60}")
+        names = [name for name in COLUMNS if name in row]
+        values = [_lists(row[name]) for name in names]
+        nested = isinstance(values[0], list) and any(isinstance(v, list) for v in values[0])
+        try:
+            lines = list(zip(*values, strict=True)) if nested else [values]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"A batch's {' and '.join(names)} differ in length.") from error
+        found += [_checked(dict(zip(names, line, strict=True)), len(found) + n, tokenizer)
+                  for n, line in enumerate(lines)]  # fmt: skip
+    if not found:
+        raise DataError("tokens: there are no rows to show.")
     return found
+
+
+def _lists(values: Any) -> Any:
+    """Arrays and tensors, also those in a list, as lists; truth values as 0 and 1."""
+    if isinstance(values, bool):
+        return int(values)
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return [_lists(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _checked(
+    row: dict[str, Any], number: int, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, list[int]]:
+    """The row, if there is a whole number in each column for each token.
+
+    Raises:
+        DataError: there is not, or an id is not in the vocabulary.
+    """
+    here = f"Row {number} (counted from 0)"
+    for name, values in row.items():
+        numbers = whole_numbers(values)
+        if numbers is None:
+            raise DataError(f"{here} has {name} that are no list of whole numbers: {values!r:.60}")
+        stranger = outside(name, numbers, tokenizer) if name == "input_ids" else None
+        if stranger is not None:
+            raise DataError(
+                f"{here} has id {stranger}, which is not in this tokenizer's vocabulary."
+            )
+        if len(values) != len(row["input_ids"]):
+            raise DataError(f"{here} has {len(row['input_ids'])} input_ids, {len(values)} {name}.")
+    return row
 
 
 def _parts(
@@ -104,7 +159,7 @@ def _parts(
     """Role, id and text of each token of a row."""
     ids = row["input_ids"]
     labels = row.get("labels", [UNTRAINED] * len(ids))
-    mask = row.get("attention_mask", [1] * len(ids))
+    mask = row.get("attention_mask") or _inside(row, tokenizer)
     parts = []
     for token, label, seen in zip(ids, labels, mask, strict=True):
         if not seen:
@@ -117,6 +172,20 @@ def _parts(
     return parts
 
 
+def _inside(row: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """1 for each token of a row without a mask, 0 for the padding of a packed one.
+
+    It is the row's last record, where that is nothing but padding tokens without labels.
+    """
+    ids, positions = row["input_ids"], row.get("position_ids", [])
+    start = max((place for place, at in enumerate(positions) if at == 0), default=len(ids))
+    padding = set(ids[start:]) == {tokenizer.pad_token_id} and set(
+        row.get("labels", [UNTRAINED])[start:]
+    ) <= {UNTRAINED}
+    end = start if padding else len(ids)
+    return [1] * end + [0] * (len(ids) - end)
+
+
 def _piece(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """A token's text, with the blank before it where it stands for one."""
     raw = tokenizer.convert_ids_to_tokens(token) or ""
@@ -127,9 +196,13 @@ def _piece(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _visible(text: str) -> str:
-    """Escaped text in which blanks, tabs and line ends are to be seen."""
-    marked = html.escape(text).replace(" ", "·").replace("\t", "⇥").replace("\r", "␍")
-    return marked.replace("\n", "⏎")
+    """Escaped text in which blanks, tabs, line ends and control characters are to be seen."""
+    marked = html.escape(text).replace(" ", "·").replace("\t", "⇥").replace("\n", "⏎")
+    marked = re.sub("[\x00-\x1f]", lambda sign: chr(0x2400 + ord(sign[0])), marked)
+    marked = marked.replace("\x7f", "␡")
+    if marked and not any(map(str.isprintable, marked)):
+        return " ".join(f"U+{ord(sign):04X}" for sign in marked)
+    return marked
 
 
 def _box(role: str, text: str, title: str) -> str:
@@ -146,7 +219,7 @@ def _row_page(parts: list[tuple[str, int, str]]) -> str:
             boxes.append(_box("padding", f"{run[0][2]}×{len(run)}", f"id {run[0][1]}"))
         else:
             boxes += [_box(role, text, f"id {token}: {role}") for role, token, text in run]
-    return f'<div style="{PAGE}">{"".join(boxes)}</div>'
+    return f'<div style="{PAGE}">{"".join(boxes) or "(no tokens)"}</div>'
 
 
 def _legend(rows: list[list[tuple[str, int, str]]]) -> str:
@@ -166,12 +239,19 @@ def _row_plain(parts: list[tuple[str, int, str]], tokenizer: PreTrainedTokenizer
         run = [token for _, token, _ in group]
         whole = tokenizer.decode(run, clean_up_tokenization_spaces=False)
         said.append({"completion": f"[{whole}]", "padding": f" (pad×{len(run)})"}.get(role, whole))
-    return "".join(said)
+    return "".join(said) or "(no tokens)"
 
 
 def _text(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """A plain text's tokens with their ids: the page, and the same in plain text."""
-    ids = tokenizer(text, add_special_tokens=False).input_ids
+    """A plain text's tokens with their ids: the page, and the same in plain text.
+
+    Raises:
+        DataError: it has half characters, which are no text.
+    """
+    try:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+    except (TypeError, UnicodeEncodeError) as error:
+        raise DataError("The text has characters that are no text.") from error
     pieces = [_piece(token, tokenizer) for token in ids]
     boxes = []
     for number, (token, piece) in enumerate(zip(ids, pieces, strict=True)):

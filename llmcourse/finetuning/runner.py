@@ -1,0 +1,392 @@
+"""The one call that fine-tunes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from llmcourse import encoding, files
+from llmcourse.errors import DataError, SettingError, first_line, whole
+from llmcourse.finetuning import adapters, checkpoints, memory, plan, saving
+from llmcourse.finetuning.checkpoints import Checkpoint, Run, trained_weights
+from llmcourse.finetuning.follow import Follow, Watch, watched
+from llmcourse.finetuning.loss import check_labels
+from llmcourse.finetuning.settings import Config
+from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
+from llmcourse.generation import Answer, check_loaded
+from llmcourse.models import LoadedModel, fingerprint
+from llmcourse.progress import bar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from llmcourse.finetuning.engine import Engine
+
+# Settings that change how much memory a training takes, and nothing of its result.
+_RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
+
+
+def finetune(
+    model: LoadedModel,
+    records: Dataset | Sequence[Any],
+    config: Config | None = None,
+    *,
+    held_out: Dataset | Sequence[Any] | None = None,
+    watch: Sequence[str] | str = (),
+    every: int = 10,
+    watch_tokens: int = 40,
+    out: Path | str | None = None,
+    save_every: int | None = None,
+    fresh: bool = False,
+    live: bool = False,
+    tensorboard: Path | str | None = None,
+    progress: bool = True,
+) -> TunedModel:
+    """Train an adapter, or every weight, on records; `model` itself stays as it is.
+
+    With `out`, the training is safe: it is saved on the way, Ctrl-C (Interrupt in a notebook)
+    saves and stops, and the same call goes on where a stopped or killed one was, with the same
+    result. A finished training is not repeated but loaded.
+
+    Args:
+        model: From `models.load`.
+        records: With the fields in `templates.FIELDS`.
+        config: How to train.
+        held_out: Records that are not trained on, whose loss is measured on the way.
+        watch: Prompts that are answered every few updates, so that one sees the model learn.
+        every: How many updates lie between two looks at `held_out` and `watch`.
+        watch_tokens: Longest answer to a watched prompt.
+        out: A folder for the tuned model, new, empty or that of this training.
+        save_every: Updates between two checkpoints in `out`; `every` if not given.
+        fresh: True begins anew where `out` holds a training already, and removes that.
+        live: True draws the losses on the way, in a notebook.
+        tensorboard: A folder for TensorBoard's files, if wanted.
+        progress: False shows nothing.
+
+    Returns:
+        The tuned model. With an adapter, its weights are those of `model`, shared, and the
+        adapter's.
+
+    Raises:
+        DataError: there is nothing to train on.
+        SettingError: see `Config`; or `out` is in use or holds something else.
+        TrainingStopped: by Ctrl-C, or because the loss is no number any more.
+        NoSpace: the disk is full; the last complete checkpoint is still there.
+        CourseError: memory ran out even with one record at a time.
+    """
+    config = _config(config)
+    check_loaded(model)
+    watch_settings = watched(watch, every, watch_tokens)
+    save_every = whole("save_every", every if save_every is None else save_every, 1)
+    if config.patience is not None and held_out is None:
+        raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
+    encoded = _encoded(model, records, config)
+    watching = Watch(
+        **watch_settings, patience=config.patience, live=live and progress,
+        held_out=None if held_out is None else _encoded(model, held_out, config, "held-out "),
+        tensorboard=None if tensorboard is None else Path(tensorboard).expanduser(),
+    )  # fmt: skip
+    if out is None:
+        return _trained(model, encoded, config, watching, None, save_every, progress)
+    folder = _folder(out)
+    facts = described(model, encoded, config)
+    with checkpoints.opened(folder, facts, fresh) as run:
+        if saving.is_saved(folder):
+            if progress:
+                print(f"{files.shown(folder)} holds this training, finished; it is loaded.")
+            return saving.load(folder, model, encoded)
+        tuned = _trained(model, encoded, config, watching, run, save_every, progress)
+        saving.write(tuned, folder)
+        run.finish()
+    return tuned
+
+
+def _config(config: Config | None) -> Config:
+    if config is not None and not isinstance(config, Config):
+        raise SettingError(
+            f"config is of type {type(config).__name__}; write finetuning.Config(epochs=2), say."
+        )
+    return config or Config()
+
+
+def _folder(out: Path | str) -> Path:
+    if not isinstance(out, str | Path) or not str(out).strip():
+        raise SettingError(f"out={out!r} must be the path of a folder.")
+    try:
+        return Path(out).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"out={str(out)!r}: {first_line(error)}") from error
+
+
+def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -> encoding.Encoded:
+    """The records as tokens.
+
+    Raises:
+        DataError: none is short enough, or none has anything to learn.
+    """
+    encoded = encoding.encode(
+        records, model.tokenizer, config.template, max_length=config.max_length,
+        mask_prompt=config.mask_prompt, add_end=config.add_end,
+    )  # fmt: skip
+    if not len(encoded):
+        raise DataError(
+            f"No {kind}record is short enough to train on: all have over {config.max_length} "
+            f"tokens. Raise max_length."
+        )
+    check_labels(encoded)
+    return encoded
+
+
+def described(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> dict[str, Any]:
+    """What is trained on what: two trainings of the same description give the same result."""
+    rows = [(row["input_ids"], row["labels"]) for row in encoded.dataset]
+    settings = dataclasses.asdict(config)
+    return {
+        "base": model.name, "base_weights": _digest(fingerprint(model.model)),
+        "number_type": str(model.dtype).removeprefix("torch."),
+        "records": f"{len(encoded)}, with the digest {_digest(rows)}",
+        **{name: value for name, value in settings.items() if name not in _RESULT_FREE},
+    }  # fmt: skip
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def _trained(
+    model: LoadedModel, encoded: encoding.Encoded, config: Config, watch: Watch, run: Run | None,
+    save_every: int, progress: bool,
+) -> TunedModel:  # fmt: skip
+    """Train from the start, or from the newest checkpoint of `run`."""
+    from transformers import set_seed
+
+    from llmcourse.finetuning.engine import Engine
+
+    chance = checkpoints.chance_state()
+    try:
+        set_seed(config.seed)
+        tuned = _fresh(model, encoded, config)
+        layout = plan.plan(encoded, config)
+        total = len(layout.updates)
+        start, skipped = run.newest() if run else (None, [])
+        told = f"{model.title} trains on {len(encoded)} records"
+        with bar(total, told, enabled=progress) as line:
+            follow = Follow(tuned, watch, line, total)
+            fitted = memory.fit(tuned, layout, config)
+            job = _Job(follow, run, save_every, start)
+            engine = Engine(
+                tuned.model, model.tokenizer, layout, config, fitted.micro_batch,
+                fitted.checkpointing, _mixed(model, config), job.after, job.note, start,
+            )  # fmt: skip
+            job.engine = engine
+            for note in (*fitted.notes, *_on_resuming(start, skipped)):
+                job.note(note)
+            if encoded.left_out or encoded.cut:
+                line.write(encoded.as_text())
+            job.begin()
+            if start and (start.step == total or job.follow.over):
+                _restore(tuned, start)
+            else:
+                with _one_interrupt(job):
+                    _run(engine, job)
+            follow.close()
+        job.end()
+    finally:
+        checkpoints.restore_chance(chance)
+    if config.method == "full":
+        tuned.model.to(model.dtype)
+    tuned.model.eval()
+    return tuned
+
+
+def _fresh(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> TunedModel:
+    """The model before its first update, with the weights to be trained marked."""
+    if config.method == "lora":
+        weights = adapters.with_adapter(model, config)
+    else:
+        weights = adapters.all_weights(model)
+    trained = sum(weight.numel() for weight in trained_weights(weights).values())
+    return TunedModel(
+        weights, model.tokenizer, model.name, config.template, trained=trained, encoded=encoded,
+        config=config, base_weights=fingerprint(model.model),
+    )  # fmt: skip
+
+
+def _mixed(model: LoadedModel, config: Config) -> str:
+    """What products are made in, where that is not the weights' own type."""
+    if model.dtype == torch.float16:
+        return "fp16"
+    return "bf16" if config.method == "full" and model.dtype == torch.bfloat16 else ""
+
+
+def _on_resuming(start: Checkpoint | None, skipped: Sequence[str]) -> list[str]:
+    notes = [f"Skipped, as it is not complete: {name}." for name in skipped]
+    if start:
+        notes.append(f"Goes on after update {start.step}, where the last complete checkpoint is.")
+    return notes
+
+
+def _restore(tuned: TunedModel, start: Checkpoint) -> None:
+    """Give the model a checkpoint's weights."""
+    with torch.no_grad():
+        for name, weight in trained_weights(tuned.model).items():
+            weight.copy_(start.weights[name])
+
+
+class _Job:
+    """A run as it goes: looks, checkpoints, early stop and Ctrl-C."""
+
+    engine: Engine
+
+    def __init__(self, follow: Follow, run: Run | None, save_every: int,
+                 start: Checkpoint | None) -> None:  # fmt: skip
+        self.follow, self.run, self.save_every, self.start = follow, run, save_every, start
+        self.interrupted, self.done = False, start.step if start else 0
+        self.best: dict[str, torch.Tensor] = {}
+        if start:
+            self._take(start)
+
+    @property
+    def tuned(self) -> TunedModel:
+        """The model that is trained."""
+        return self.follow.tuned
+
+    def _take(self, start: Checkpoint) -> None:
+        """What was seen before the checkpoint."""
+        tuned, follow, state = self.tuned, self.follow, start.state
+        tuned.history, tuned.held_out = list(state["history"]), list(state["held_out"])
+        tuned.samples = [{**row, "answer": Answer(**row["answer"])} for row in state["samples"]]
+        tuned.notes, tuned.seconds = list(state["notes"]), state["seconds"]
+        follow.before = tuned.seconds
+        follow.lowest, follow.since = state["lowest"] and tuple(state["lowest"]), state["since"]
+        self.best = {name.removeprefix("best."): start.weights.pop(name)
+                     for name in list(start.weights) if name.startswith("best.")}  # fmt: skip
+        follow.line.update(start.step)
+
+    def note(self, text: str) -> None:
+        """Tell the learner, and keep it for the model card."""
+        self.tuned.notes.append(text)
+        self.follow.line.write(text)
+
+    def begin(self) -> None:
+        """The look before the first update."""
+        if not self.start:
+            self._look(0)
+
+    def after(self, number: int, loss: float, tokens: int) -> bool:
+        """After an update; returns whether training is to stop."""
+        self.done = number
+        stop = self._look(number) if self.follow.step(number, loss, tokens) else False
+        last = number == self.follow.total
+        if stop and not last:
+            self.note(
+                f"Stopped early after update {number} of {self.follow.total}: the held-out loss "
+                f"was lowest after update {self.follow.lowest[0]}."
+            )
+        if self.run and (last or stop or self.interrupted or number % self.save_every == 0):
+            self.save()
+        return stop or self.interrupted
+
+    def _look(self, number: int) -> bool:
+        stop = self.follow.look(number)
+        if self.follow.watch.patience is not None and self.follow.since == 0:
+            weights = trained_weights(self.tuned.model)
+            self.best = {name: weight.detach().clone() for name, weight in weights.items()}
+        return stop
+
+    def save(self) -> None:
+        """Write a checkpoint; on a full disk the run stops, and the one before it stays."""
+        tuned, follow = self.tuned, self.follow
+        state = {
+            "history": tuned.history, "held_out": tuned.held_out, "notes": tuned.notes,
+            "samples": [{**row, "answer": dataclasses.asdict(row["answer"])}
+                        for row in tuned.samples],
+            "seconds": tuned.seconds, "lowest": follow.lowest, "since": follow.since,
+        }  # fmt: skip
+        checkpoint = self.engine.checkpoint(self.done, state)
+        checkpoint.weights |= {f"best.{name}": weight for name, weight in self.best.items()}
+        if _first_process():
+            self.run.save(checkpoint)
+
+    def end(self) -> None:
+        """After the last update: Ctrl-C is told, and the best weights come back."""
+        if self.interrupted and self.done < self.follow.total:
+            raise self.stopped("Stopped by you")
+        if self.best and self.follow.lowest and self.follow.lowest[0] != self.done:
+            with torch.no_grad():
+                for name, weight in trained_weights(self.tuned.model).items():
+                    weight.copy_(self.best[name])
+
+    def stopped(self, why: str, hint: str = "") -> TrainingStopped:
+        """The error for a training that ends before its last update."""
+        kept = ""
+        if self.run and (step := self.run.newest_step()) is not None:
+            where = files.shown(self.run.folder)
+            kept = f" All up to update {step} is kept in {where}: the same call goes on from there."
+        elif not self.run:
+            kept = (
+                " Nothing was saved, as no folder was named (out=); what it has learned is in the "
+                "error's .model."
+            )
+        return TrainingStopped(
+            f"{why} after update {self.done} of {self.follow.total}.{hint}{kept}", self.tuned,
+            self.done,
+        )  # fmt: skip
+
+
+def _run(engine: Engine, job: _Job) -> None:
+    """Train, and say in our own errors how it ended."""
+    from llmcourse.finetuning.engine import NotFinite, lost_process
+
+    try:
+        engine.run()
+    except NotFinite as error:
+        numbers = ", ".join(map(str, error.records[:8]))
+        more = f" and {len(error.records) - 8} more" if len(error.records) > 8 else ""
+        job.done = error.step - 1
+        engine.model.eval()
+        raise job.stopped(
+            "Training stopped",
+            f" {error.what} of update {error.step} is no finite number; its records are "
+            f"{numbers}{more} (counted from 0). Look at them, or take a lower learning_rate. The "
+            f"model has the last good weights.",
+        ) from error
+    except RuntimeError as error:
+        if lost_process(error):
+            raise job.stopped("Another process of this training is gone; it ended") from error
+        raise
+
+
+@contextmanager
+def _one_interrupt(job: _Job) -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the update; a second one stops at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is told of signals
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def wait(number: int, frame: Any) -> None:
+        if job.interrupted:
+            signal.signal(signal.SIGINT, usual)
+            raise KeyboardInterrupt
+        job.interrupted = True
+        job.follow.line.write("Stops after this update. Once more stops at once.")
+
+    signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+def _first_process() -> bool:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not distributed or torch.distributed.get_rank() == 0

@@ -1,0 +1,161 @@
+"""Folders that a fine-tuning wrote: which base they need, and how an adapter is put on it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.errors import CorruptModel, SettingError, first_line
+from llmcourse.files import shown
+from llmcourse.progress import quiet
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+FACTS = "tuned.json"  # what a tuned model's folder remembers: base, template, how it was trained
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+MOST = 256  # weights that are compared to tell one base from another
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether there is an adapter in `folder`, and no whole model."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What the folder of a tuned model remembers; {} where it remembers nothing.
+
+    Raises:
+        CorruptModel: the file can't be read.
+    """
+    try:
+        known = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CorruptModel(
+            f"{shown(folder / FACTS)} can't be read ({first_line(error)}). Copy the folder again, "
+            f"or train again."
+        ) from error
+    if not isinstance(known, dict):
+        raise CorruptModel(f"{shown(folder / FACTS)} is not what it should be: no JSON object.")
+    return known
+
+
+def base_of(folder: Path) -> str:
+    """The name of the model that the adapter in `folder` belongs to.
+
+    Raises:
+        CorruptModel: the folder does not say.
+    """
+    try:
+        described = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+        name = facts(folder).get("base") or described.get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as error:
+        told = first_line(error)
+        raise CorruptModel(f"{shown(folder / ADAPTER)} can't be read ({told}).") from error
+    if not isinstance(name, str) or not name:
+        raise CorruptModel(
+            f"The adapter in {shown(folder)} does not say which model it belongs to. Load that "
+            f"model and put the adapter on it: models.load_adapter(models.load(…), folder)."
+        )
+    return name
+
+
+def fingerprint(model: PreTrainedModel) -> list[float]:
+    """A few of a model's weights, by which one base is told from another, in any number type."""
+    weights = [weight for _, weight in model.named_parameters()]
+    step = max(1, len(weights) // MOST)
+    picked = (weight.detach().flatten()[weight.numel() // 3] for weight in weights[::step][:MOST])
+    return [round(float(value), 4) for value in picked]
+
+
+def same_weights(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two fingerprints are of the same weights, but for the number type's rounding."""
+    near = (abs(a - b) <= 2e-4 + 0.02 * abs(a) for a, b in zip(one, other, strict=False))
+    return len(one) == len(other) and sum(near) >= 0.98 * len(one)
+
+
+def sharing(model: Any) -> Any:
+    """A copy of `model` whose layers are its own and whose weights are those of `model`."""
+    shared = {id(weight): weight for weight in model.parameters()}
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    return copy.deepcopy(model, shared)
+
+
+def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
+    """A copy of `model` that shares its weights and carries the adapter in `folder`.
+
+    Args:
+        model: The base.
+        folder: See `is_adapter`.
+        name: The base's name, for messages.
+
+    Raises:
+        CorruptModel: the adapter is damaged, or changes nothing.
+        SettingError: it belongs to another base, or `model` carries an adapter already.
+    """
+    from peft import PeftModel
+
+    if isinstance(model, PeftModel):
+        raise SettingError(
+            "This model carries an adapter already. Load the base again, or merge the first one."
+        )
+    known = facts(folder).get("base_weights")
+    if known and not same_weights(known, fingerprint(model)):
+        raise SettingError(
+            f"The adapter in {shown(folder)} was trained on {base_of(folder)!r}, and {name!r} has "
+            f"other weights. Load it on its own base: models.load({str(folder)!r})."
+        )
+    names = _checked(folder)
+    try:
+        with quiet():
+            adapted = PeftModel.from_pretrained(sharing(model), str(folder))
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"The adapter in {shown(folder)} does not fit {name!r}: {first_line(error)}"
+        ) from error
+    from peft import get_peft_model_state_dict
+
+    lost = set(get_peft_model_state_dict(adapted)) ^ names
+    if lost:
+        raise SettingError(
+            f"The adapter in {shown(folder)} does not fit {name!r}: {len(lost)} of its matrices "
+            f"have no counterpart, {sorted(lost)[0]} among them."
+        )
+    return adapted.eval()
+
+
+def _checked(folder: Path) -> set[str]:
+    """The names of the adapter's matrices.
+
+    Raises:
+        CorruptModel: there are none, they can't be read, or they add nothing to any layer.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / ADAPTER_WEIGHTS
+    if not path.is_file():
+        raise CorruptModel(
+            f"{shown(folder)} has no {ADAPTER_WEIGHTS}. Pickled weights (.bin) can run code when "
+            f"they are opened and are not loaded here."
+        )
+    try:
+        with safe_open(path, "pt") as file:
+            names = set(file.keys())
+            ups = [name for name in names if "lora_B" in name]
+            works = not ups or any(bool(file.get_tensor(name).any()) for name in ups)
+    except (SafetensorError, OSError) as error:
+        raise CorruptModel(
+            f"{shown(path)} can't be read ({first_line(error)}). Copy it again, or train again."
+        ) from error
+    if not works:
+        raise CorruptModel(
+            f"The adapter in {shown(folder)} changes nothing: all that it adds is zero, as before "
+            f"the first update. Train again, and look whether the loss falls."
+        )
+    return names
