@@ -1,4 +1,4 @@
-"""The command line: doctor, prefetch, run, results, ask, inspect, lab.
+"""The command line: doctor, prefetch, run, results, ask, inspect, finetune, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -123,6 +123,20 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--text", action="store_true", help="as text (default on a terminal)")
     add_tier(sub)
 
+    sub = add("finetune", _finetune, "train a model on records, and save what it has learned")
+    sub.add_argument("--data", required=True, metavar="FILE", help="records to train on")
+    sub.add_argument("--base", default="base", metavar="NAME", help="default: %(default)s")
+    sub.add_argument("--out", required=True, metavar="FOLDER", help="where the tuned model goes")
+    sub.add_argument("--test", metavar="FILE", help="records whose loss is measured on the way")
+    sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
+    sub.add_argument("--watch", metavar="QUESTION", help="answered every few updates")
+    sub.add_argument("--every", type=int, default=10, metavar="N",
+                     help="updates between two looks (default: %(default)s)")  # fmt: skip
+    sub.add_argument("--fresh", action="store_true", help="begin anew, removing what is in --out")
+    sub.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard's files there")
+    _add_settings(sub)
+    add_tier(sub)
+
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -130,6 +144,54 @@ def _parser() -> argparse.ArgumentParser:
         "options", nargs="*", metavar="-- OPTION", help="for Jupyter itself, e.g. -- --allow-root"
     )
     return parser
+
+
+_SETTINGS: tuple[tuple[str, type, str], ...] = (
+    ("method", str, "lora or full"),
+    ("template", str, "plain, qa, alpaca, llama2 or chat"),
+    ("epochs", float, "how often every record is seen"),
+    ("steps", int, "updates, instead of epochs"),
+    ("learning_rate", float, "about 0.001 for lora, 0.00003 for full"),
+    ("batch_size", int, "records an update"),
+    ("max_length", int, "longest record in tokens"),
+    ("rank", int, "of the adapter"),
+    ("seed", int, "of all chance"),
+    ("optimizer", str, "adamw, adafactor or sgd"),
+    ("memory_gb", float, "most memory to be taken, in gigabytes"),
+    ("patience", int, "looks without a lower loss on --test before it stops"),
+)
+
+
+def _add_settings(sub: argparse.ArgumentParser) -> None:
+    """The settings of `finetuning.Config`; what is not given keeps its default there."""
+    for name, kind, text in _SETTINGS:
+        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N" if kind is not str
+                         else "NAME", help=text)  # fmt: skip
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    from llmcourse import data, finetuning, models
+
+    given = {name: getattr(options, name) for name, _, _ in _SETTINGS
+             if getattr(options, name) is not None}  # fmt: skip
+    config = finetuning.Config(**given)
+    records = data.load_records(options.data, schema=options.schema)
+    held_out = data.load_records(options.test, schema=options.schema) if options.test else None
+    model = models.load(options.base)
+    try:
+        tuned = finetuning.finetune(
+            model, records, config, out=options.out, held_out=held_out,
+            watch=options.watch or (), every=options.every, fresh=options.fresh,
+            tensorboard=options.tensorboard,
+        )  # fmt: skip
+    except finetuning.TrainingStopped as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 130 if stopped.by_user else 1
+    where = options.out
+    print(f"{tuned.title}: {len(tuned.history)} updates, {tuned.trained:,} weights trained, "
+          f"{tuned.tokens_per_second:.0f} tokens a second. It is in {where}.")  # fmt: skip
+    print(f'Ask it: python -m llmcourse ask --model "{where}" "…"')
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

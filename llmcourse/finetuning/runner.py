@@ -338,7 +338,7 @@ class _Job:
             )
         return TrainingStopped(
             f"{why} after update {self.done} of {self.follow.total}.{hint}{kept}", self.tuned,
-            self.done,
+            self.done, self.interrupted,
         )  # fmt: skip
 
 

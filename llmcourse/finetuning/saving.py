@@ -61,12 +61,14 @@ def write(tuned: TunedModel, folder: Path, results: Mapping[str, Any] | None = N
         with quiet():
             if tuned.config.method == "lora":
                 for described in tuned.model.peft_config.values():
-                    described.base_model_name_or_path = tuned.name  # not where it lies here
+                    described.base_model_name_or_path = _hub_name(tuned)  # not where it lies here
                 # With "auto", peft would ask the hub about the base's vocabulary.
                 tuned.model.save_pretrained(folder, save_embedding_layers=False)
             else:
                 tuned.model.save_pretrained(folder)
                 tuned.tokenizer.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            path.chmod(0o644)  # made private while it was written
         files.write_text(folder / "README.md", card(tuned, results))
         files.write_json(folder / FACTS, facts(tuned, results))
     except Exception as error:
@@ -124,7 +126,7 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
 def card(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> str:
     """The model card, in the hub's form: https://huggingface.co/docs/hub/model-cards."""
     config, lora = tuned.config, tuned.config.method == "lora"
-    base = PACKAGED[tuned.name].hub if tuned.name in PACKAGED else tuned.name
+    base = _hub_name(tuned)
     head = ["---", "library_name: " + ("peft" if lora else "transformers")]
     if "/" in base and not Path(base).is_absolute():
         head += [f"base_model: {base}"]
@@ -150,6 +152,11 @@ def card(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> str:
         f"- The base model's licence and limits hold for it: {base}.", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _hub_name(tuned: TunedModel) -> str:
+    """What people elsewhere know the base as."""
+    return PACKAGED[tuned.name].hub if tuned.name in PACKAGED else tuned.name
 
 
 def _data(tuned: TunedModel) -> list[str]:

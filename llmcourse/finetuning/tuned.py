@@ -66,8 +66,9 @@ class TrainingStopped(CourseError):
     Attributes:
         model: With the last good weights.
         step: Updates done.
+        by_user: True where Ctrl-C or Interrupt ended it.
     """
 
-    def __init__(self, message: str, model: TunedModel, step: int) -> None:
+    def __init__(self, message: str, model: TunedModel, step: int, by_user: bool = False) -> None:
         super().__init__(message)
-        self.model, self.step = model, step
+        self.model, self.step, self.by_user = model, step, by_user

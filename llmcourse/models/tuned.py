@@ -99,7 +99,7 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
         CorruptModel: the adapter is damaged, or changes nothing.
         SettingError: it belongs to another base, or `model` carries an adapter already.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
     if isinstance(model, PeftModel):
         raise SettingError(
@@ -119,9 +119,8 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
         raise SettingError(
             f"The adapter in {shown(folder)} does not fit {name!r}: {first_line(error)}"
         ) from error
-    from peft import get_peft_model_state_dict
-
-    lost = set(get_peft_model_state_dict(adapted)) ^ names
+    # With "auto", peft would ask the hub about the base's vocabulary.
+    lost = set(get_peft_model_state_dict(adapted, save_embedding_layers=False)) ^ names
     if lost:
         raise SettingError(
             f"The adapter in {shown(folder)} does not fit {name!r}: {len(lost)} of its matrices "
