@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,33 @@ def base32() -> models.LoadedModel:
 def chat32() -> models.LoadedModel:
     """The packaged chat model in float32."""
     return models.load("smollm2-135m-instruct", dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small random Llama and the packaged chat model's tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = models.load_tokenizer("smollm2-135m-instruct")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path) -> Iterator[models.LoadedModel]:
+    """That model, fresh, in float32, and one thread, with which it is fastest."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield models.load(str(tiny_folder), dtype=torch.float32)
+    torch.set_num_threads(usual)
 
 
 @pytest.fixture

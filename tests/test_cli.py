@@ -17,7 +17,7 @@ from llmcourse.errors import DataError, ModelNotInstalled
 from tests.conftest import ROOT, Run
 from tests.test_data import BAD_FILES, BAD_LINES, GOOD, lines
 
-COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "inspect", "lab")
+COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "inspect", "finetune", "lab")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -380,3 +380,51 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
         pytest.skip("Windows shells have no PIPESTATUS")
     done = subprocess.run(["bash", "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"question": f"What is number {n}?", "answer": f"It is {n}."} for n in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_model_is_tuned_saved_and_asked(
+    cli: Run, pairs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    given = ("--data", str(pairs), "--base", str(tiny_folder), "--out", str(out), "--steps", "3",
+             "--test", str(pairs), "--rank", "2", "--template", "alpaca")  # fmt: skip
+    done = cli("finetune", *given)
+    assert done.returncode == 0, done.stderr
+    assert "3 updates" in done.stdout and f'ask --model "{out}"' in done.stdout
+    assert "Warning" not in done.stderr
+    again = cli("finetune", *given)
+    assert again.returncode == 0 and "finished; it is loaded" in again.stdout
+    other = cli("finetune", *given, "--seed", "4")
+    assert other.returncode == 1 and "seed 0 there, 4 now" in other.stderr
+    asked = cli("ask", "What is number 3?", "--model", str(out), "--tokens", "4")
+    assert asked.returncode == 0, asked.stderr
+    assert "Warning" not in asked.stderr and "config file" not in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--data", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--epochs", "0"), "epochs=0.0 must be more than 0"),
+        (("--method", "qlora"), "method='qlora' is none of 'lora', 'full'"),
+        (("--base", "no-such-model"), "There is no model 'no-such-model'"),
+        (("--every", "0"), "every=0 must be a whole number"),
+    ],
+)
+def test_a_tuning_that_can_not_be(
+    cli: Run, pairs: Path, tiny_folder: Path, tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    given = {"--data": str(pairs), "--base": str(tiny_folder), "--out": str(tmp_path / "o")}
+    given |= dict([change])
+    done = cli("finetune", *[part for pair in given.items() for part in pair])
+    assert done.returncode == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,205 @@
+"""The loss on completions: the number and the gradients of the plain computation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+
+from llmcourse import company, encoding, finetuning, models
+from llmcourse.finetuning import Config, completion_loss
+from llmcourse.finetuning.adapters import adapter_layers, in_fewer_steps
+
+SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
+LLAMA = SMALL | {"intermediate_size": 40, "num_key_value_heads": 2}
+ARCHITECTURES = {
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**SMALL, intermediate_size=40),
+    "gpt2": lambda: transformers.GPT2Config(
+        n_embd=24, n_layer=2, n_head=4, vocab_size=83, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    ),
+    "llama": lambda: transformers.LlamaConfig(**LLAMA),
+    "mistral": lambda: transformers.MistralConfig(**LLAMA, sliding_window=5),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**LLAMA, head_dim=8, sliding_window=5),
+    "capped": lambda: transformers.Gemma2Config(
+        **LLAMA, head_dim=8, sliding_window=5, final_logit_softcapping=3.0
+    ),
+    "scaled": lambda: transformers.CohereConfig(**LLAMA, logit_scale=0.25),
+    "bias": lambda: transformers.PhiConfig(
+        **SMALL | {"num_attention_heads": 3}, intermediate_size=40
+    ),
+}
+
+
+def random_model(name: str) -> Any:
+    torch.manual_seed(0)
+    return transformers.AutoModelForCausalLM.from_config(ARCHITECTURES[name]()).float().eval()
+
+
+def random_batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    ids, mask = torch.randint(0, 83, (3, 12)), torch.ones(3, 12, dtype=torch.long)
+    labels = ids.clone()
+    labels[:, :5] = -100
+    for row, length in enumerate((12, 9, 7)):
+        mask[row, length:], labels[row, length:] = 0, -100
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask}
+
+
+def plain_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The textbook's way: all scores, then the mean cross-entropy."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    scores = model(**inputs).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(
+        scores.reshape(-1, scores.shape[-1]).float(), batch["labels"][:, 1:].reshape(-1)
+    )
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def check(model: Any, batch: dict[str, torch.Tensor]) -> None:
+    count = int((batch["labels"][:, 1:] != -100).sum())
+    plain = plain_loss(model, batch)
+    wanted = gradients(model, plain)
+    ours = completion_loss(model, **batch) / count
+    assert ours.item() == pytest.approx(plain.item(), abs=1e-5)
+    found = gradients(model, ours)
+    assert found.keys() == wanted.keys()
+    largest = max(float(value.abs().max()) for value in wanted.values())
+    for name, value in wanted.items():
+        assert float((found[name] - value).abs().max()) <= 1e-4 * max(1.0, largest), name
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_loss_and_all_gradients_of_full_training(name: str, tied: bool) -> None:
+    model = random_model(name)
+    if tied and name not in ("gpt_neox", "bias"):
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight
+    check(model, random_batch())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
+    targets = "all-linear"
+    if name == "gpt2":  # its layers are of an own kind, which peft handles; ours must leave alone
+        targets = ["c_attn", "c_proj", "c_fc"]
+    settings = LoraConfig(r=3, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0,
+                          fan_in_fan_out=name == "gpt2")  # fmt: skip
+    model = get_peft_model(random_model(name), settings)
+    for layer in adapter_layers(model):
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+    batch = random_batch()
+    plain = gradients(model, plain_loss(model, batch))
+    with in_fewer_steps(model):
+        changed = [layer for layer in adapter_layers(model) if "forward" in vars(layer)]
+        assert bool(changed) == (name != "gpt2")
+        count = int((batch["labels"][:, 1:] != -100).sum())
+        found = gradients(model, completion_loss(model, **batch) / count)
+    assert not any("forward" in vars(layer) for layer in adapter_layers(model))
+    assert found.keys() == plain.keys()
+    for key, value in plain.items():
+        assert torch.allclose(found[key], value, atol=1e-5, rtol=1e-4), key
+
+
+@pytest.mark.parametrize("which", ["base32", "chat32"])
+def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
+    model: models.LoadedModel = request.getfixturevalue(which)
+    rows = encoding.encode(company.records("questions", "train")[:2], model.tokenizer).dataset
+    batch = encoding.Collator(model.tokenizer)(list(rows))
+    adapted = finetuning.with_adapter(model, Config(rank=4))
+    for layer in adapter_layers(adapted)[::7]:
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.01)
+    with in_fewer_steps(adapted):
+        check(adapted, batch)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 4, 1000])
+def test_few_scores_at_a_time(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetuning.loss, "SCORE_BYTES", rows_at_once * 83 * 4)
+    check(random_model("llama"), random_batch())
+
+
+def test_half_precision_is_near() -> None:
+    batch, count = random_batch(), int((random_batch()["labels"][:, 1:] != -100).sum())
+    model = random_model("llama")
+    exact = plain_loss(model, batch)
+    wanted = gradients(model, exact)
+    half = model.bfloat16()
+    loss = completion_loss(half, **batch) / count
+    assert loss.item() == pytest.approx(exact.item(), rel=0.01)
+    found = gradients(half, loss)
+    for name, value in wanted.items():
+        assert float((found[name].float() - value).norm() / value.norm()) < 0.1, name
+
+
+def test_a_model_that_is_sure_and_right() -> None:
+    """In half precision, one less a probability near one would be rounded to nothing."""
+    states = torch.tensor([[1.0, 0.0]], dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.tensor([[9.0, 0.0], [2.0, 1.0], [1.0, -1.0]], dtype=torch.bfloat16)
+    loss = finetuning.loss._HeadLoss.apply(states, weight, torch.tensor([0]), None)
+    loss.backward()
+    exact = states.detach().float().requires_grad_()
+    plain = torch.nn.functional.cross_entropy(exact @ weight.float().T, torch.tensor([0]))
+    plain.backward()
+    assert loss.item() == pytest.approx(plain.item(), rel=0.02)
+    assert torch.allclose(states.grad.float(), exact.grad, rtol=0.05)
+
+
+def test_a_score_out_of_reach_is_a_large_loss_and_no_infinity() -> None:
+    states = torch.tensor([[100.0]], requires_grad=True)
+    weight = torch.tensor([[2.0], [-2.0]])
+    loss = finetuning.loss._HeadLoss.apply(states, weight, torch.tensor([1]), None)
+    assert 80 < loss.item() < 500
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(broken: float) -> None:
+    model, batch = random_model("llama"), random_batch()
+    with torch.no_grad():
+        model.get_output_embeddings().weight[7, 0] = broken
+    assert not torch.isfinite(completion_loss(model, **batch))
+
+
+def packed_loss(
+    encoded: encoding.Encoded, model: Any, tokenizer: Any, kernel: str
+) -> Callable[[int], float]:
+    """For the number of a record, its loss where it stands among others in a packed row."""
+    model.set_attn_implementation(kernel)
+    encoding.check_packing(model)
+    rows = list(encoding.pack(encoded, 64))
+    where = {number: (row, place) for row in rows for place, number in enumerate(row["records"])}
+
+    def loss(number: int) -> float:
+        row, place = where[number]
+        starts = [spot for spot, position in enumerate(row["position_ids"]) if position == 0]
+        end = (*starts[1:], len(row["labels"]))[place]
+        labels = [label if starts[place] <= spot < end else -100
+                  for spot, label in enumerate(row["labels"])]  # fmt: skip
+        batch = encoding.Collator(tokenizer)([row | {"labels": labels}])
+        with torch.no_grad():
+            return completion_loss(model, **batch).item()
+
+    return loss
+
+
+@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
+def test_packed_and_padded_records_have_the_same_loss(
+    tiny: models.LoadedModel, kernel: str
+) -> None:
+    records = [{"question": f"What is {n}?", "answer": "It is so. " * n} for n in range(1, 7)]
+    encoded = encoding.encode(records, tiny.tokenizer)
+    packed = packed_loss(encoded, tiny.model, tiny.tokenizer, kernel)
+    for number, row in enumerate(encoded.dataset):
+        batch = encoding.Collator(tiny.tokenizer)([row])
+        with torch.no_grad():
+            assert packed(number) == pytest.approx(
+                completion_loss(tiny.model, **batch).item(), abs=1e-4
+            )
