@@ -79,7 +79,7 @@ def whole(name: str, value: object, least: int) -> int:
         SettingError: it is none.
     """
     try:
-        number = operator.index(value)
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = least - 1
     if number < least:

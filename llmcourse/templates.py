@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from llmcourse.errors import PromptError, TemplateError, first_line
+from llmcourse.errors import PromptError, SettingError, TemplateError, first_line
 
 Record = Mapping[str, Any]
 
@@ -232,3 +232,23 @@ def _render_chat(
             f"system text, or use another template: {', '.join(TEMPLATES)}."
         ) from error
     return Rendered(text, answer, special=True)
+
+
+def tokenizer_of(given: Any) -> Any:
+    """The tokenizer that is meant: `given` itself, or that of a model from `models.load`.
+
+    Raises:
+        SettingError: it is neither.
+    """
+    found = getattr(given, "tokenizer", given)
+    if callable(found) and hasattr(found, "eos_token_id"):
+        return found
+    if isinstance(given, str):
+        raise SettingError(
+            f"{given!r} is a name, and a tokenizer is wanted. Load it first: "
+            f"models.load_tokenizer({given!r})."
+        )
+    raise SettingError(
+        f"A tokenizer is wanted, or a model from models.load, not {type(given).__name__}. Load "
+        f'one: models.load_tokenizer("base").'
+    )

@@ -628,3 +628,13 @@ def test_the_picture_says_its_numbers_in_words(monkeypatch: pytest.MonkeyPatch) 
     assert "duplicate" in labels["text/html"] and "6.2 %" in labels["text/html"]
     plots.inspection(data.inspect([{"text": "Once upon a time."}]))
     assert len(shown) == 6  # no labels, no table
+
+
+def test_a_model_may_stand_for_its_tokenizer_and_a_name_may_not(
+    chat32: models.LoadedModel,
+) -> None:
+    records = [{"question": "Why?", "answer": "So."}]
+    both = [data.inspect(records, tokenizer=t).lengths for t in (chat32, chat32.tokenizer)]
+    assert both[0] == both[1]
+    with pytest.raises(SettingError, match=r"models.load_tokenizer\('base'\)"):
+        data.inspect(records, tokenizer="base")

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel
+from llmcourse import parallel, templates
 from llmcourse.data import alike, findings, measuring, patterns
 from llmcourse.data.findings import Finding
 from llmcourse.errors import SettingError, whole
@@ -148,6 +148,7 @@ def inspect(
         dataset, problems = load_records(dataset, strict=False)
     unreadable = findings.unreadable(problems)
     records = alike.as_records(dataset)
+    tokenizer = None if tokenizer is None else templates.tokenizer_of(tokenizer)
     counter = measuring.Counter(tokenizer)
     options = {"longest": longest, "leaks": test is not None or "split" in records.column_names}
     many = parallel.workers_for(records, workers)

@@ -12,11 +12,11 @@ Records are counted from 0 throughout, as rows of a data set are.
 """
 
 from llmcourse.encoding.batches import Collator, batches_by_length, padding_share
-from llmcourse.encoding.checks import UNTRAINED, tokenizer_of
+from llmcourse.encoding.checks import UNTRAINED
 from llmcourse.encoding.packing import check_packing, pack
 from llmcourse.encoding.records import TOO_LONG, Encoded, encode
 
 __all__ = [
     "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "check_packing", "encode",
-    "pack", "padding_share", "tokenizer_of",
+    "pack", "padding_share",
 ]  # fmt: skip

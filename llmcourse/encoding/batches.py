@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import templates
 from llmcourse.encoding.checks import (
     COLUMNS,
     UNTRAINED,
     fault,
     outside,
-    tokenizer_of,
     whole_numbers,
 )  # fmt: skip
 from llmcourse.errors import DataError, SettingError, whole
@@ -48,7 +48,7 @@ class Collator:
     tokenizer: PreTrainedTokenizerBase
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tokenizer", tokenizer_of(self.tokenizer))
+        object.__setattr__(self, "tokenizer", templates.tokenizer_of(self.tokenizer))
         if getattr(self.tokenizer, "pad_token_id", None) is None:
             raise SettingError(
                 "This tokenizer has no padding token. Take it from models.load, which chooses "

@@ -1,38 +1,17 @@
-"""What is looked at before the work: the tokenizer, where the records come from, and the rows."""
+"""What is looked at before the work: where the records come from, and the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError
 
 if TYPE_CHECKING:
     import numpy
-    from transformers import PreTrainedTokenizerBase
 
 UNTRAINED = -100  # the label that torch's cross-entropy leaves out
 COLUMNS = ("input_ids", "labels", "position_ids")
-
-
-def tokenizer_of(given: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer that is meant: `given` itself, or that of a model from `models.load`.
-
-    Raises:
-        SettingError: it is neither.
-    """
-    found = getattr(given, "tokenizer", given)
-    if callable(found) and hasattr(found, "eos_token_id"):
-        return found
-    if isinstance(given, str):
-        raise SettingError(
-            f"{given!r} is a name, and a tokenizer is wanted. Load it first: "
-            f"models.load_tokenizer({given!r})."
-        )
-    raise SettingError(
-        f"A tokenizer is wanted, or a model from models.load, not {type(given).__name__}. Load "
-        f'one: models.load_tokenizer("base").'
-    )
 
 
 def check_source(given: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import parallel, templates
-from llmcourse.encoding.checks import UNTRAINED, check_source, tokenizer_of
+from llmcourse.encoding.checks import UNTRAINED, check_source
 from llmcourse.errors import CourseError, DataError, SettingError, TemplateError, whole
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def encode(
     max_length = whole("max_length", max_length, SHORTEST)
     if not isinstance(system, str | None):
         raise SettingError(f"system={system!r:.60} must be text, or None for no system text.")
-    tokenizer = tokenizer_of(tokenizer)
+    tokenizer = templates.tokenizer_of(tokenizer)
     end = tokenizer.eos_token_id
     if end is None:
         raise SettingError(

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import templates
 from llmcourse.encoding import UNTRAINED
-from llmcourse.encoding.checks import outside, tokenizer_of, whole_numbers
+from llmcourse.encoding.checks import outside, whole_numbers
 from llmcourse.errors import DataError
 from llmcourse.plots.base import INK, PALE, SKY, YELLOW, show_caption, without_formulas
 
@@ -82,7 +83,7 @@ def tokens(
     """
     from IPython.display import display
 
-    tokenizer = tokenizer_of(tokenizer)
+    tokenizer = templates.tokenizer_of(tokenizer)
     if isinstance(shown, str):
         page, plain = _text(shown, tokenizer)
     else:
