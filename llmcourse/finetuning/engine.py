@@ -20,8 +20,8 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
 
 from llmcourse import encoding
-from llmcourse.errors import CourseError, first_line, is_out_of_memory
-from llmcourse.finetuning import adapters
+from llmcourse.errors import CourseError, is_out_of_memory
+from llmcourse.finetuning import adapters, processes
 from llmcourse.finetuning.checkpoints import (
     Checkpoint,
     chance_state,
@@ -121,7 +121,8 @@ class Engine:
         plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         attention = plain.config._attn_implementation
         if self.checkpointing:
-            plain.gradient_checkpointing_enable({"use_reentrant": False})
+            with quiet():  # the name of this method is about to change
+                plain.gradient_checkpointing_enable({"use_reentrant": False})
         if self._better_eager(attention):
             plain.set_attn_implementation("eager")
         try:
@@ -130,7 +131,8 @@ class Engine:
         finally:
             plain.set_attn_implementation(attention)
             if self.checkpointing:
-                plain.gradient_checkpointing_disable()
+                with quiet():
+                    plain.gradient_checkpointing_disable()
             self.model.config.use_cache = caching
             self.model.zero_grad(set_to_none=True)
             self.model.eval()
@@ -141,12 +143,15 @@ class Engine:
         return self.model.device.type == "cpu" and attention == "sdpa" and short
 
     def checkpoint(self, step: int, state: Mapping[str, Any]) -> Checkpoint:
-        """The training as it stands after an update."""
+        """The training as it stands after an update; all processes take part."""
         schedule = self.trainer.lr_scheduler.state_dict()
         schedule = {name: value for name, value in schedule.items() if name != "lr_lambdas"}
+        chance: dict[str, torch.Tensor] = {}
+        for number, states in enumerate(processes.of_each(chance_state())):
+            chance |= {_of_process(number, name): value for name, value in states.items()}
         return Checkpoint(
             step, trained_weights(self.model), optimizer_state(self.trainer.optimizer),
-            {**state, "schedule": schedule}, chance_state(),
+            {**state, "schedule": schedule}, chance,
         )  # fmt: skip
 
 
@@ -260,7 +265,7 @@ class _Follow(TrainerCallback):
         self.engine = engine
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **now: Any) -> None:
-        """Restore weights, optimiser, schedule and random generators."""
+        """Restore weights, optimiser and schedule."""
         start = self.engine.start
         if start is None:
             return
@@ -274,8 +279,16 @@ class _Follow(TrainerCallback):
         rates = start.state["schedule"]["_last_lr"]
         for group, rate in zip(now["optimizer"].param_groups, rates, strict=True):
             group["lr"] = rate
-        restore_chance(start.chance)
         state.global_step = start.step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Restore the random generators: the way to the first update, too, draws from them."""
+        start = self.engine.start
+        if start and state.global_step == start.step:
+            restore_chance({
+                name: start.chance.get(_of_process(processes.number(), name), value)
+                for name, value in start.chance.items()
+            })  # fmt: skip
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the update; stop where that is wished."""
@@ -285,8 +298,6 @@ class _Follow(TrainerCallback):
             control.should_training_stop = True
 
 
-def lost_process(error: Exception) -> bool:
-    """True where `error` says that another process of a distributed run is gone."""
-    words = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe")
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return there and any(word in first_line(error).lower() for word in words)
+def _of_process(number: int, name: str) -> str:
+    """What a random generator's state is called in a checkpoint; the first process's as it is."""
+    return f"{number}.{name}" if number else name

@@ -7,7 +7,7 @@ import hashlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import torch
 
 from llmcourse import encoding, files
 from llmcourse.errors import DataError, SettingError, first_line, whole
-from llmcourse.finetuning import adapters, checkpoints, memory, plan, saving
+from llmcourse.finetuning import adapters, checkpoints, memory, plan, processes, saving
 from llmcourse.finetuning.checkpoints import Checkpoint, Run, trained_weights
 from llmcourse.finetuning.follow import Follow, Watch, watched
 from llmcourse.finetuning.loss import check_labels
@@ -56,6 +56,10 @@ def finetune(
     saves and stops, and the same call goes on where a stopped or killed one was, with the same
     result. A finished training is not repeated but loaded.
 
+    In a script under `accelerate launch` all processes call it, each with the whole model; every
+    update's records are shared out among them, and all return the tuned model. The first alone
+    writes, shows and asks. `out` is then a folder that all of them can read.
+
     Args:
         model: From `models.load`.
         records: With the fields in `templates.FIELDS`.
@@ -84,29 +88,50 @@ def finetune(
     """
     config = _config(config)
     check_loaded(model)
+    processes.join(model.device)
+    shown = progress and processes.first()
     watch_settings = watched(watch, every, watch_tokens)
     save_every = whole("save_every", every if save_every is None else save_every, 1)
     if config.patience is not None and held_out is None:
         raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
     encoded = _encoded(model, records, config)
     watching = Watch(
-        **watch_settings, patience=config.patience, live=live and progress,
+        **watch_settings, patience=config.patience, live=live and shown,
         held_out=None if held_out is None else _encoded(model, held_out, config, "held-out "),
-        tensorboard=None if tensorboard is None else Path(tensorboard).expanduser(),
+        tensorboard=(Path(tensorboard).expanduser()
+                     if tensorboard is not None and processes.first() else None),
     )  # fmt: skip
     if out is None:
-        return _trained(model, encoded, config, watching, None, save_every, progress)
+        return _trained(model, encoded, config, watching, None, save_every, shown)
     folder = _folder(out)
     facts = described(model, encoded, config)
-    with checkpoints.opened(folder, facts, fresh) as run:
-        if saving.is_saved(folder):
-            if progress:
+    with _opened(folder, facts, fresh) as run:
+        if processes.of_first(lambda: saving.is_saved(folder)):
+            if shown:
                 print(f"{files.shown(folder)} holds this training, finished; it is loaded.")
             return saving.load(folder, model, encoded)
-        tuned = _trained(model, encoded, config, watching, run, save_every, progress)
-        saving.write(tuned, folder)
-        run.finish()
+        tuned = _trained(model, encoded, config, watching, run, save_every, shown)
+        processes.of_first(lambda: _finish(tuned, run))
+        tuned.folder = folder
     return tuned
+
+
+@contextmanager
+def _opened(folder: Path, facts: dict[str, Any], fresh: bool) -> Iterator[Run]:
+    """`checkpoints.opened`; of several processes, the first holds the folder for all."""
+    with ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(checkpoints.opened(folder, facts, fresh))
+
+        processes.of_first(take)
+        yield Run(folder, facts)
+
+
+def _finish(tuned: TunedModel, run: Run) -> None:
+    """Write the model into the run's folder, and remove what led to it."""
+    saving.write(tuned, run.folder)
+    run.finish()
 
 
 def _config(config: Config | None) -> Config:
@@ -163,7 +188,7 @@ def _digest(value: Any) -> str:
 
 def _trained(
     model: LoadedModel, encoded: encoding.Encoded, config: Config, watch: Watch, run: Run | None,
-    save_every: int, progress: bool,
+    save_every: int, shown: bool,
 ) -> TunedModel:  # fmt: skip
     """Train from the start, or from the newest checkpoint of `run`."""
     from transformers import set_seed
@@ -176,9 +201,11 @@ def _trained(
         tuned = _fresh(model, encoded, config)
         layout = plan.plan(encoded, config)
         total = len(layout.updates)
-        start, skipped = run.newest() if run else (None, [])
+        start, skipped = processes.of_first(run.newest) if run else (None, [])
         told = f"{model.title} trains on {len(encoded)} records"
-        with bar(total, told, enabled=progress) as line:
+        with bar(total, told, enabled=shown) as line:
+            if not shown:
+                line.write = _unseen  # tqdm's own writes even where the bar is off
             follow = Follow(tuned, watch, line, total)
             fitted = memory.fit(tuned, layout, config)
             job = _Job(follow, run, save_every, start)
@@ -191,7 +218,8 @@ def _trained(
                 job.note(note)
             if encoded.left_out or encoded.cut:
                 line.write(encoded.as_text())
-            job.begin()
+            with _loss_told(job):
+                job.begin()
             if start and (start.step == total or job.follow.over):
                 _restore(tuned, start)
             else:
@@ -205,6 +233,10 @@ def _trained(
         tuned.model.to(model.dtype)
     tuned.model.eval()
     return tuned
+
+
+def _unseen(text: str) -> None:
+    """Show nothing."""
 
 
 def _fresh(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> TunedModel:
@@ -250,6 +282,8 @@ class _Job:
                  start: Checkpoint | None) -> None:  # fmt: skip
         self.follow, self.run, self.save_every, self.start = follow, run, save_every, start
         self.interrupted, self.done = False, start.step if start else 0
+        self.halted = False  # interrupted, as all processes know
+        self.why, self.lost = "Stopped by you", False  # lost: another process is gone
         self.best: dict[str, torch.Tensor] = {}
         if start:
             self._take(start)
@@ -291,12 +325,20 @@ class _Job:
                 f"Stopped early after update {number} of {self.follow.total}: the held-out loss "
                 f"was lowest after update {self.follow.lowest[0]}."
             )
-        if self.run and (last or stop or self.interrupted or number % self.save_every == 0):
+        # (from here on another Ctrl-C waits for the next update, so that no process stops alone)
+        self.halted = processes.any_of(self.interrupted)
+        if self.run and (last or stop or self.halted or number % self.save_every == 0):
             self.save()
-        return stop or self.interrupted
+        return stop or self.halted
 
     def _look(self, number: int) -> bool:
-        stop = self.follow.look(number)
+        follow, tuned = self.follow, self.tuned
+
+        def look() -> tuple[Any, ...]:
+            stop = follow.look(number)
+            return stop, tuned.held_out, tuned.samples, follow.lowest, follow.since
+
+        stop, tuned.held_out, tuned.samples, follow.lowest, follow.since = processes.of_first(look)
         if self.follow.watch.patience is not None and self.follow.since == 0:
             weights = trained_weights(self.tuned.model)
             self.best = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -313,13 +355,12 @@ class _Job:
         }  # fmt: skip
         checkpoint = self.engine.checkpoint(self.done, state)
         checkpoint.weights |= {f"best.{name}": weight for name, weight in self.best.items()}
-        if _first_process():
-            self.run.save(checkpoint)
+        processes.of_first(lambda: self.run.save(checkpoint))
 
     def end(self) -> None:
         """After the last update: Ctrl-C is told, and the best weights come back."""
-        if self.interrupted and self.done < self.follow.total:
-            raise self.stopped("Stopped by you")
+        if self.halted and self.done < self.follow.total:
+            raise self.stopped(self.why)
         if self.best and self.follow.lowest and self.follow.lowest[0] != self.done:
             with torch.no_grad():
                 for name, weight in trained_weights(self.tuned.model).items():
@@ -338,16 +379,17 @@ class _Job:
             )
         return TrainingStopped(
             f"{why} after update {self.done} of {self.follow.total}.{hint}{kept}", self.tuned,
-            self.done, self.interrupted,
+            self.done, self.halted and self.why == "Stopped by you",
         )  # fmt: skip
 
 
 def _run(engine: Engine, job: _Job) -> None:
     """Train, and say in our own errors how it ended."""
-    from llmcourse.finetuning.engine import NotFinite, lost_process
+    from llmcourse.finetuning.engine import NotFinite
 
     try:
-        engine.run()
+        with _loss_told(job):
+            engine.run()
     except NotFinite as error:
         numbers = ", ".join(map(str, error.records[:8]))
         more = f" and {len(error.records) - 8} more" if len(error.records) > 8 else ""
@@ -359,21 +401,39 @@ def _run(engine: Engine, job: _Job) -> None:
             f"{numbers}{more} (counted from 0). Look at them, or take a lower learning_rate. The "
             f"model has the last good weights.",
         ) from error
-    except RuntimeError as error:
-        if lost_process(error):
+
+
+@contextmanager
+def _loss_told(job: _Job) -> Iterator[None]:
+    """Say in our own error where another process is gone."""
+    try:
+        yield
+    except (RuntimeError, processes.ProcessLost) as error:
+        if isinstance(error, processes.ProcessLost) or processes.lost_process(error):
+            job.halted, job.lost = False, True
             raise job.stopped("Another process of this training is gone; it ended") from error
         raise
 
 
 @contextmanager
 def _one_interrupt(job: _Job) -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the update; a second one stops at once."""
+    """Let Ctrl-C wait for the end of the update; a second one stops at once.
+
+    Of several processes, none stops by itself: the others would wait for it in vain. There
+    SIGTERM, by which their launcher ends them, waits for the end of the update too, and where
+    that never comes because another process is gone, for the error that says so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread is told of signals
         return
     usual = signal.getsignal(signal.SIGINT)
+    alone = processes.count() == 1
 
     def wait(number: int, frame: Any) -> None:
+        if not alone:
+            job.why = job.why if number == signal.SIGINT else "Stopped by the launcher"
+            job.interrupted = True
+            return
         if job.interrupted:
             signal.signal(signal.SIGINT, usual)
             raise KeyboardInterrupt
@@ -381,12 +441,12 @@ def _one_interrupt(job: _Job) -> Iterator[None]:
         job.follow.line.write("Stops after this update. Once more stops at once.")
 
     signal.signal(signal.SIGINT, wait)
+    ended = signal.getsignal(signal.SIGTERM)
+    if not alone:
+        signal.signal(signal.SIGTERM, wait)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-def _first_process() -> bool:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not distributed or torch.distributed.get_rank() == 0
+        if not alone and not job.lost:
+            signal.signal(signal.SIGTERM, ended)
