@@ -43,6 +43,14 @@ class _NotebookLine(tqdm):
             self.display(f"{self.desc}: done in {done}{_postfix(self.postfix)}")
 
 
+class _Unseen(tqdm):
+    """A tqdm that shows nothing: the usual one's `write` prints even where the bar is off."""
+
+    @classmethod
+    def write(cls, *args: Any, **kwargs: Any) -> None:
+        """Show nothing."""
+
+
 def _postfix(text: str | None) -> str:
     return f", {text}" if text else ""
 
@@ -61,7 +69,7 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
     or a pipe it is silent.
     """
     if not enabled:
-        return tqdm(total=total, disable=True)
+        return _Unseen(total=total, disable=True)
     kind = _NotebookLine if in_notebook() else tqdm
     quiet = False if in_notebook() else None
     return kind(

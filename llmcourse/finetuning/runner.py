@@ -204,8 +204,6 @@ def _trained(
         start, skipped = processes.of_first(run.newest) if run else (None, [])
         told = f"{model.title} trains on {len(encoded)} records"
         with bar(total, told, enabled=shown) as line:
-            if not shown:
-                line.write = _unseen  # tqdm's own writes even where the bar is off
             follow = Follow(tuned, watch, line, total)
             fitted = memory.fit(tuned, layout, config)
             job = _Job(follow, run, save_every, start)
@@ -233,10 +231,6 @@ def _trained(
         tuned.model.to(model.dtype)
     tuned.model.eval()
     return tuned
-
-
-def _unseen(text: str) -> None:
-    """Show nothing."""
 
 
 def _fresh(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> TunedModel:
