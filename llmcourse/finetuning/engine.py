@@ -8,7 +8,6 @@ the update's records, cut into parts that fit into memory, are computed in `trai
 from __future__ import annotations
 
 import contextlib
-import gc
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from llmcourse import encoding
 from llmcourse.errors import CourseError, is_out_of_memory
-from llmcourse.finetuning import adapters, processes
+from llmcourse.finetuning import adapters, memory, processes
 from llmcourse.finetuning.checkpoints import (
     Checkpoint,
     chance_state,
@@ -111,8 +110,17 @@ class Engine:
             )  # fmt: skip
             with quiet():
                 self.trainer = _Trainer(self, arguments)
-            with quiet():
-                self.trainer.train()
+            try:
+                with quiet():
+                    self.trainer.train()
+            finally:
+                self._let_go()
+
+    def _let_go(self) -> None:
+        """Free the optimiser's memory now: engine and Trainer hold each other."""
+        self.trainer.accelerator.free_memory()
+        self.trainer = None
+        memory.give_back()
 
     @contextlib.contextmanager
     def _prepared(self) -> Any:
@@ -188,9 +196,7 @@ class _Trainer(Trainer):
                     raise
                 self._shrink(len(rows), error)
             model.zero_grad(set_to_none=True)
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            memory.give_back()
         mean = self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "sum")
         self._require_finite(update, mean.item())
         self.loss = mean.item()

@@ -229,6 +229,7 @@ def _trained(
         checkpoints.restore_chance(chance)
     if config.method == "full":
         tuned.model.to(model.dtype)
+        memory.give_back()
     tuned.model.eval()
     return tuned
 
