@@ -72,6 +72,12 @@ RIGHT = [
         [torch.tensor(row) for row in rows], batch_first=True, padding_value=pad).long()),
     ("04-3", lambda train, test: [
         t for t in test if letters(t) in [letters(known) for known in train]]),
+    ("05-1", lambda parts: np.average(
+        [loss for loss, _ in parts], weights=[count for _, count in parts])),
+    ("05-2", lambda x, weight, down, up, scale: x @ (weight + scale * up @ down).T),
+    ("05-2", lambda x, weight, down, up, scale: (
+        torch.nn.functional.linear(x, weight) + (scale * x @ down.T) @ up.T).numpy()),
+    ("05-3", lambda weights: weights * 4 * 4 * 1e-9),
 ]  # fmt: skip
 NUMBER = re.compile(r"\d+(?:\.\d+)?").findall
 KINDS = {"route": "extraction", "slogan": "expansion", "mood": "extraction", "minutes": "expansion"}
@@ -219,6 +225,37 @@ WRONG: list[tuple[str, Any, str]] = [
         lambda train, test: [t.lower() for t in test if letters(t) in map(letters, train)],
         "stands in both",
     ),
+    ("05-1", lambda parts: sum(loss for loss, _ in parts) / len(parts), "three times as much"),
+    ("05-1", lambda parts: sum(loss * count for loss, count in parts), "One part alone"),
+    ("05-1", lambda parts: sum(loss for loss, _ in parts), "three times as much"),
+    (
+        "05-1",
+        lambda parts: (
+            sum(loss * count for loss, count in parts) / sum(max(1, count) for _, count in parts)
+        ),
+        "without a label weighs nothing",
+    ),
+    ("05-2", lambda x, weight, down, up, scale: x @ weight.T, "added to the frozen layer's"),
+    ("05-2", lambda x, weight, down, up, scale: scale * x @ down.T @ up.T, "frozen layer works"),
+    (
+        "05-2",
+        lambda x, weight, down, up, scale: x @ weight.T + x @ down.T @ up.T,
+        "multiplied by scale",
+    ),
+    (
+        "05-2",
+        lambda x, weight, down, up, scale: scale * (x @ weight.T + x @ down.T @ up.T),
+        "only the frozen layer works",
+    ),
+    ("05-3", lambda weights: 4 * weights / 1e9, "the weights alone"),
+    ("05-3", lambda weights: 8 * weights / 1e9, "Weights and gradients"),
+    ("05-3", lambda weights: 12 * weights / 1e9, "One number is missing"),
+    ("05-3", lambda weights: 2 * weights / 1e9, "a weight in bfloat16"),
+    ("05-3", lambda weights: 16 * weights, "That is in bytes"),
+    ("05-3", lambda weights: 16 * weights / 2**30, "not 2³⁰"),
+    ("05-3", lambda weights: 16 * weights / 1e6, "Four numbers of four bytes"),
+    ("05-3", lambda weights: 2.16, "Four numbers of four bytes"),
+    ("05-3", 2.16, "A function is wanted"),
 ]
 
 

@@ -38,6 +38,7 @@ def answer(text: str, finished: bool = True, prompt: str = "Why?") -> Answer:
         plots.three_heights,
         plots.from_zero_to_chat,
         plots.the_loop,
+        plots.low_rank,
         lambda: plots.lesson_map("03"),
     ],
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from llmcourse.errors import ExerciseError
-from llmcourse.exercises import lesson00, lesson01, lesson02, lesson03, lesson04
+from llmcourse.exercises import lesson00, lesson01, lesson02, lesson03, lesson04, lesson05
 from llmcourse.exercises.base import Exercise, Outcome, shown
 
 __all__ = ["Exercise", "Outcome", "lesson"]
 
 _LESSONS: dict[str, tuple[Exercise, ...]] = {
     "00": lesson00.TASKS, "01": lesson01.TASKS, "02": lesson02.TASKS, "03": lesson03.TASKS,
-    "04": lesson04.TASKS,
+    "04": lesson04.TASKS, "05": lesson05.TASKS,
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from llmcourse.plots.base import Canvas, show, table
 from llmcourse.plots.diagrams import (
     from_zero_to_chat,
     lesson_map,
+    low_rank,
     the_loop,
     three_heights,
     three_ways,
@@ -14,6 +15,6 @@ from llmcourse.plots.tokens import tokens
 
 __all__ = [
     "Canvas", "amounts", "curve", "dots", "from_zero_to_chat", "inspection", "ledger",
-    "lesson_map", "shares", "show", "side_by_side", "table", "the_loop", "three_heights",
-    "three_ways", "tokens",
+    "lesson_map", "low_rank", "shares", "show", "side_by_side", "table", "the_loop",
+    "three_heights", "three_ways", "tokens",
 ]  # fmt: skip

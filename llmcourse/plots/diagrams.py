@@ -230,3 +230,44 @@ def the_loop() -> None:
         "leads from evaluate back to prepare data: mend the data, then once more.",
         vector=True,
     )
+
+
+def low_rank() -> None:
+    """Show a linear layer with an adapter beside it, and one base with an adapter a customer."""
+    figure, axes = _canvas(9.6, 4.2)
+    axes.text(22, 39.5, "one layer", ha="center", fontsize=12, fontweight="bold")
+    _box(axes, 15, 1, 14, 4.5, "input", INK, fill="white")
+    _box(axes, 2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fontsize=11)
+    _box(axes, 30, 11.5, 10, 4.5, "A   rank × in", ORANGE, fill="white", fontsize=8.5)
+    _box(axes, 30, 22, 10, 4.5, "B   out × rank", ORANGE, fill="white", fontsize=8.5)
+    axes.text(41, 19, "trained", va="center", color=ORANGE, fontweight="bold")
+    _arrow(axes, (19, 5.5), (12, 12))
+    _arrow(axes, (25, 5.5), (35, 11.5))
+    _arrow(axes, (35, 16), (35, 22))
+    axes.text(36, 19, "rank", fontsize=8.5, va="center", ha="left")
+    _arrow(axes, (12, 26), (20.5, 31.5))
+    _arrow(axes, (35, 26.5), (24, 31.3))
+    axes.text(31, 29, "× scale", fontsize=8.5)
+    _box(axes, 20, 31, 4, 4, "+", INK, fill="white", fontsize=12)
+    _arrow(axes, (24, 33), (32, 33))
+    axes.text(32.5, 33, "output", va="center", fontsize=9)
+    axes.plot([52, 52], [2, 40], color="#CCCCCC", linewidth=1)
+    axes.text(74, 39.5, "one base, an adapter a customer", ha="center", fontsize=12,
+              fontweight="bold")  # fmt: skip
+    _box(axes, 56, 4, 36, 9, "base model, frozen, in memory once", BLUE)
+    for column, name in enumerate(("kettles", "law firm", "hospital")):
+        left = 56 + column * 12.5
+        _box(axes, left, 19, 11, 7, f"{name}\nadapter", ORANGE, fill="white", fontsize=9)
+        _arrow(axes, (left + 5.5, 13), (left + 5.5, 19))
+        _arrow(axes, (left + 5.5, 26), (left + 5.5, 31))
+        axes.text(left + 5.5, 32, "answers", ha="center", fontsize=9)
+    show(
+        figure,
+        "Figure. LoRA: the layer stays as it is; two thin matrices beside it learn the difference.",
+        "Diagram of two parts. Left, one layer: the input goes both through the frozen matrix W "
+        "(out times in) and through two thin trained matrices, A (rank times in) and then B (out "
+        "times rank); the second result, times a scale, is added to the first. Right: one frozen "
+        "base model, in memory once, carries an adapter for each of three customers, kettles, law "
+        "firm and hospital, and each adapter gives its own answers.",
+        vector=True,
+    )
