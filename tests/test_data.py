@@ -254,8 +254,8 @@ def test_names_of_fields_in_messages_are_few_and_short(tmp_path: Path) -> None:
 def test_other_fields_are_kept_as_text() -> None:
     first = {**GOOD, "id": 7, "tags": ["a"], "note": None}
     kept = data.load_records([first, {**GOOD, "other": 1}])
-    assert kept[0] == WANTED | {"id": "7", "tags": '["a"]', "note": ""}
-    assert kept[1] == WANTED | {"id": "", "tags": "", "note": ""}
+    assert kept[0] == WANTED | {"id": "7", "tags": '["a"]', "note": "", "other": ""}
+    assert kept[1] == WANTED | {"id": "", "tags": "", "note": "", "other": "1"}
 
 
 def test_blank_lines_are_passed_over_and_lines_counted_with_them(tmp_path: Path) -> None:
@@ -664,3 +664,21 @@ def test_what_can_not_be_saved_leaves_the_old_file(
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 5000])
+def test_fields_that_only_later_records_have_are_kept(
+    monkeypatch: pytest.MonkeyPatch, own_cache: Path, chunk: int
+) -> None:
+    monkeypatch.setattr(data.records, "CHUNK", chunk)
+    rows: list[dict[str, Any]] = [{"question": f"q{n}", "answer": "a"} for n in range(6)]
+    rows[2] |= {"topic": "t"}
+    rows[4] |= {"page": 7, "topic": "u"}
+    loaded = data.load_records(rows)
+    assert loaded.column_names == ["question", "input", "answer", "topic", "page"]
+    assert loaded["topic"][:] == ["", "", "t", "", "u", ""]
+    assert loaded["page"][:] == ["", "", "", "", "7", ""]
+    assert loaded["question"][:] == [f"q{n}" for n in range(6)]
+    assert len(list((own_cache / "records").iterdir())) == 1
+    del loaded
+    assert not list((own_cache / "records").iterdir())

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
 
+CHUNK = 5000  # rows that are written at once
+
 # Schema -> our column: the field it is read from. The first schema a record has in full is taken:
 # the usual pairs of names, the other pairs, then the names that may also be something else's.
 _USUAL = ("question/answer", "instruction/response", "instruction/output", "prompt/completion")
@@ -77,10 +79,11 @@ def load_records(
     """Load records as a `datasets.Dataset` with the columns `question`, `input` and `answer`.
 
     Records of the schema "text" have `text` instead. Of "messages" the last answer and the
-    question before it are taken; what was said earlier stands in `input`. The first record's
-    other fields are kept as text columns; one that is called like a column which was read from
-    elsewhere ("answer" beside "output") is a problem of the record, unless `schema` says which of
-    the two is meant. `input` is also read from `context`. Blank lines in a file are passed over.
+    question before it are taken; what was said earlier stands in `input`. All other fields are
+    kept as text columns, empty where a record lacks one; one that is called like a column which
+    was read from elsewhere ("answer" beside "output") is a problem of the record, unless `schema`
+    says which of the two is meant. `input` is also read from `context`. Blank lines in a file
+    are passed over.
 
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
@@ -107,33 +110,76 @@ def load_records(
     if first is None:
         found = f" The first problem: {problems[0]}" if problems else ""
         raise DataError(f"{name} holds no records that can be used.{found}")
-    dataset = _to_disk(itertools.chain([first], good), list(first))
+    dataset = _to_disk(itertools.chain([first], good))
     if strict:
         return dataset
     columns = ["source", "line", "field", "problem"]
     return dataset, pandas.DataFrame([vars(problem) for problem in problems], columns=columns)
 
 
-def _to_disk(rows: Iterator[dict[str, str]], columns: list[str]) -> Dataset:
-    """Write rows to an Arrow file as they come, and open it; it goes when the data set does."""
+def _to_disk(rows: Iterator[dict[str, str]]) -> Dataset:
+    """Write rows to an Arrow file as they come, and open it; it goes when the data set does.
+
+    The last row of a chunk has all columns so far. Where one is new, another file begins, and in
+    the end all are written as one.
+    """
     import pyarrow as pa
     from datasets import Dataset
 
-    path = scratch_path("arrow")
-    schema = pa.schema([(column, pa.string()) for column in columns])
+    paths: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            while chunk := list(itertools.islice(rows, 5000)):
-                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
-        dataset = Dataset.from_file(str(path))
+        chunk = list(itertools.islice(rows, CHUNK))
+        while chunk:
+            columns = list(chunk[-1])
+            schema = pa.schema([(column, pa.string()) for column in columns])
+            with _begun(paths) as file, pa.ipc.new_stream(file, schema) as writer:
+                while chunk and list(chunk[-1]) == columns:
+                    filled = (dict.fromkeys(columns, "") | row for row in chunk)
+                    whole = len(chunk[0]) == len(columns)
+                    given = chunk if whole else list(filled)
+                    writer.write_batch(pa.RecordBatch.from_pylist(given, schema=schema))
+                    chunk = list(itertools.islice(rows, CHUNK))
+        if len(paths) > 1:
+            _as_one(paths)
+        dataset = Dataset.from_file(str(paths[-1]))
     except BaseException as error:
-        _remove(path)
+        for path in paths:
+            _remove(path)
         if is_disk_full(error) and not isinstance(error, NoSpace):
-            raise no_space(path.parent) from error
+            raise no_space(paths[-1].parent) from error
         raise
-    weakref.finalize(dataset, _remove, path)
+    for path in paths[:-1]:
+        _remove(path)
+    weakref.finalize(dataset, _remove, paths[-1])
     return dataset
+
+
+def _begun(paths: list[Path]) -> Any:
+    """A new file, its path put at the end of `paths`."""
+    import pyarrow as pa
+
+    paths.append(scratch_path("arrow"))
+    paths[-1].parent.mkdir(parents=True, exist_ok=True)
+    return pa.OSFile(str(paths[-1]), "wb")
+
+
+def _as_one(paths: list[Path]) -> None:
+    """Write what is in the files as one more file, with the columns of the last."""
+    import pyarrow as pa
+
+    parts = list(paths)
+    with pa.memory_map(str(parts[-1])) as last, pa.ipc.open_stream(last) as reader:
+        schema = reader.schema
+    with _begun(paths) as file, pa.ipc.new_stream(file, schema) as writer:
+        for part in parts:
+            with pa.memory_map(str(part)) as source, pa.ipc.open_stream(source) as reader:
+                for batch in reader:
+                    blank = pa.repeat(pa.scalar(""), len(batch))
+                    arrays = [
+                        batch.column(name) if name in batch.schema.names else blank
+                        for name in schema.names
+                    ]
+                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
 def _remove(path: Path) -> None:
@@ -150,7 +196,8 @@ def _checked(
     name: str, rows: Iterable[Row], schema: str | None, strict: bool, problems: list[Problem]
 ) -> Iterator[dict[str, str]]:
     """Yield the good records in our columns; raise at a bad one, or note it in `problems`."""
-    extra: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
+    known: set[Any] = set()  # fields that have been looked at
     chosen = schema is not None
     for line, record in rows:
         found: dict[str, str] | tuple[str, str]
@@ -163,9 +210,13 @@ def _checked(
             found = _columns(record, schema, name)
             if isinstance(found, dict):
                 lost = None if chosen else _lost(record, schema, found)
-                others = lost or (_extra(record, schema, found) if extra is None else extra)
+                others = lost or extra
+                if not lost and not record.keys() <= known:
+                    new = _extra(record, schema, found)
+                    others = new if isinstance(new, tuple) else extra | new
                 found = others if isinstance(others, tuple) else _joined(found, record, others)
-                extra = others if isinstance(found, dict) else extra
+                if isinstance(found, dict) and others is not extra:
+                    extra, known = others, known | record.keys()
         if isinstance(found, tuple):
             problem = Problem(name, line, *found)
             if strict:
