@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 import subprocess
 import sys
@@ -47,12 +49,18 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_once(tiny_folder: Path) -> models.LoadedModel:
+    """That model in float32."""
+    return models.load(str(tiny_folder), dtype=torch.float32)
+
+
 @pytest.fixture
-def tiny(tiny_folder: Path) -> Iterator[models.LoadedModel]:
-    """That model, fresh, in float32, and one thread, with which it is fastest."""
+def tiny(tiny_once: models.LoadedModel) -> Iterator[models.LoadedModel]:
+    """That model, fresh, and one thread, with which it is fastest."""
     usual = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield models.load(str(tiny_folder), dtype=torch.float32)
+    yield dataclasses.replace(tiny_once, model=copy.deepcopy(tiny_once.model))
     torch.set_num_threads(usual)
 
 
