@@ -583,3 +583,15 @@ def test_one_setting_changes_the_pair(
 ) -> None:
     monkeypatch.setenv("LLMCOURSE_MODELS", setting)
     assert models.resolve("base") == base
+
+
+@pytest.mark.parametrize("pair", ["open", "packaged"])
+def test_prefetch_fetches_each_model_that_a_lesson_loads_once(
+    monkeypatch: pytest.MonkeyPatch, pair: str
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_MODELS", pair)
+    asked: list[str] = []
+    monkeypatch.setattr(models, "_place", lambda name: asked.append(name) or Path(name))
+    models.prefetch()
+    here = tiers.PAIRS[pair]
+    assert sorted(asked) == sorted({here.base, here.chat, here.learner})

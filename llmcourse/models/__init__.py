@@ -365,7 +365,7 @@ def _choose_padding(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def prefetch(names: list[str] | None = None) -> dict[str, str]:
-    """Make the tier's models ready to load: convert packaged ones, download hub ones.
+    """Make the tier's models ready to load, lesson 05's among them: convert or download them.
 
     Returns:
         For each name, where it is.
@@ -376,7 +376,8 @@ def prefetch(names: list[str] | None = None) -> dict[str, str]:
     from huggingface_hub import snapshot_download
 
     ready = {}
-    for name in map(resolve, names or ROLES):
+    wanted = names or (*ROLES, tiers.pair().learner)
+    for name in dict.fromkeys(map(resolve, wanted)):
         place = _place(name)
         if isinstance(place, str):
             try:
