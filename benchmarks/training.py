@@ -30,6 +30,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ def child(options: argparse.Namespace, name: str, title: str) -> dict[str, Any]:
     done = subprocess.run(
         [options.peer_python if who == "trl" else sys.executable, __file__, "--run", title,
          "--model", name, "--records", str(options.records), "--seconds", str(options.seconds)],
-        capture_output=True, text=True, encoding="utf-8",
+        capture_output=True, text=True, encoding="utf-8", cwd=tempfile.gettempdir(),
         env=os.environ | {"PYTHONPATH": root, "LLMCOURSE_TIER": "cpu", "HF_HUB_OFFLINE": "1",
                           "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip

@@ -149,11 +149,37 @@ def fits(
     Raises:
         TemplateError: see `templates.render`.
     """
+    return not trouble(model, prompt, template, max_new_tokens=max_new_tokens)
+
+
+def trouble(
+    model: LoadedModel,
+    prompt: str | templates.Record,
+    template: str | None = None,
+    *,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+) -> str:
+    """Why `generate` would not take `prompt`, in words; "" if it would.
+
+    Args:
+        model: From `models.load`.
+        prompt: A question or record.
+        template: Name in `templates.NAMES`; the model's own if not given.
+        system: What the model is told before the question.
+        max_new_tokens: Longest answer in tokens; the tier's if not given.
+
+    Raises:
+        TemplateError: see `templates.render`.
+        SettingError: `max_new_tokens` is out of range.
+    """
+    wished = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+    limit = whole("max_new_tokens", wished, 1)
     try:
-        _prepare(model, [prompt], template or model.template, None, max_new_tokens)
-    except PromptError:
-        return False
-    return True
+        _prepare(model, [prompt], template or model.template, system, limit)
+    except PromptError as error:
+        return str(error).removeprefix("Prompt 1 of 1: ").removeprefix("Prompt 1 of 1 ")
+    return ""
 
 
 def _as_list(prompts: Any) -> list[Any]:
@@ -350,6 +376,12 @@ def is_question(text: str) -> bool:
     """True where the first sentence of `text` is a question."""
     first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
     return bool(first) and first[0].endswith("?")
+
+
+def refuses(text: str) -> bool:
+    """True where an answer begins by saying that it can't or won't answer."""
+    start = r"(i'm |i am )?(really |very )?sorry|as an ai|i can't|i cannot|i don't know|i do not know"
+    return bool(re.match(start, text.strip().lower().replace("’", "'")))
 
 
 def token_f1(text: str, reference: str) -> float:

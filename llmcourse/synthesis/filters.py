@@ -6,15 +6,23 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from llmcourse.generation import Answer, continues_the_sentence, is_question, repetition
+from llmcourse.generation import (
+    Answer,
+    continues_the_sentence,
+    is_question,
+    refuses,
+    repetition,
+)
 
 ALIKE = 0.7  # two instructions with more of their words in common count as one (Self-Instruct)
 GROUNDED = 0.7  # the least share of an answer's words that must stand in its passage
-# A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words.
+# A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words; it is
+# asked to draw only where the word is an order: a plate may draw 40 watts.
 IMPOSSIBLE = frozenset(
-    ("picture", "image", "photo", "photograph", "graph", "chart", "video", "draw", "music",
-     "website", "http", "file")
+    ("picture", "image", "photo", "photograph", "graph", "chart", "video", "music", "website",
+     "http", "file")
 )  # fmt: skip
+_TO_DRAW = re.compile(r"(?:^|[.!?;,]|\b(?:please|and|then|you|to))\s*draw\b(?! attention)", re.I)
 # Words that say nothing about the content.
 _FILLERS = frozenset(
     """
@@ -61,7 +69,7 @@ def instruction_trouble(text: str) -> str:
         return "is no task"
     if "__" in text or "..." in text or "…" in text:
         return "has a gap to fill in"
-    if telling_words(text.replace("-", " ")) & IMPOSSIBLE:
+    if telling_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text):
         return "asks for what text can't do"
     if repetition(text, 3) > 0.2:
         return "goes in circles"
@@ -75,7 +83,7 @@ def answer_trouble(answer: Answer, question: str) -> str:
         return "empty"
     if not answer.finished:
         return "not finished within the limit"
-    if re.match(r"(i'm |i am )?(really |very )?sorry|as an ai|i can't|i cannot", text.lower()):
+    if refuses(text):
         return "refuses"
     if continues_the_sentence(answer.text):
         return "goes on with the question"
