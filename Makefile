@@ -23,6 +23,7 @@ lab: setup
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/python -m pip install -q -r requirements-harness.txt
 	LLMCOURSE_TIER=smoke .venv/bin/python -m pytest
 
 results: setup

@@ -1,4 +1,4 @@
-"""The command line: doctor, prefetch, run, results, ask, inspect, finetune, lab.
+"""The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -137,6 +137,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(sub)
     add_tier(sub)
 
+    from llmcourse.own.command import add_arguments
+
+    sub = add("own", _own, "make a model of your own documents or pairs, measured, with a report")
+    add_arguments(sub)
+    add_tier(sub)
+
+    sub = add("harness", _harness, "measure a model with EleutherAI's lm-evaluation-harness")
+    sub.add_argument("--model", default="chat", help="base, chat, a folder or owner/name")
+    sub.add_argument("--tasks", nargs="+", metavar="NAME", help="default: ferrowick_choices")
+    sub.add_argument("--limit", type=int, metavar="N", help="only the first so many questions")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="default: the tier's")
+    sub.add_argument("--chat-template", action="store_true",
+                     help="ask public tasks in the model's chat template")  # fmt: skip
+    sub.add_argument("--out", metavar="FILE", help="a .json file for the results")
+    add_tier(sub)
+
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -192,6 +208,18 @@ def _finetune(options: argparse.Namespace) -> int:
           f"{tuned.tokens_per_second:.0f} tokens a second. It is in {where}.")  # fmt: skip
     print(f'Ask it: python -m llmcourse ask --model "{where}" "…"')
     return 0
+
+
+def _own(options: argparse.Namespace) -> int:
+    from llmcourse.own import command
+
+    return command.main(options)
+
+
+def _harness(options: argparse.Namespace) -> int:
+    from llmcourse.evaluation import harness
+
+    return harness.main(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -208,21 +208,7 @@ def _prepare(
         except CourseError as error:
             raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
         here = f"Prompt {place + 1} of {len(asked)}"
-        try:
-            # A chat template's text holds its special tokens already.
-            ids = model.tokenizer(
-                rendered.prompt, add_special_tokens=not rendered.special
-            ).input_ids
-            if ids and ids[-1] == model.tokenizer.eos_token_id and not rendered.special:
-                ids = ids[:-1]  # some tokenizers close every text; nothing would follow
-        except TypeError as error:  # half a character, from a terminal of another encoding
-            raise PromptError(f"{here} has characters that are no text. Type it again.") from error
-        known = model.model.get_input_embeddings().num_embeddings
-        if ids and max(ids) >= known:
-            raise PromptError(
-                f"{here} has tokens that {model.title} does not know: its tokenizer belongs to "
-                f"another model."
-            )
+        ids = prompt_ids(model, rendered, here)
         if len(ids) > room:
             raise PromptError(
                 f"{here} has {len(ids)} tokens, but {model.title} "
@@ -231,8 +217,34 @@ def _prepare(
                 f"max_new_tokens."
             )
         question = item if isinstance(item, str) else templates.get_field(item, "question")
-        jobs.append(_Job(place, question, rendered.prompt, list(ids)))
+        jobs.append(_Job(place, question, rendered.prompt, ids))
     return jobs
+
+
+def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> list[int]:
+    """A prompt's token ids, as the model reads them.
+
+    Args:
+        model: From `models.load`.
+        rendered: From `templates.render`.
+        here: What messages call the prompt.
+
+    Raises:
+        PromptError: it has characters that are no text, or tokens that the model does not know.
+    """
+    try:
+        # A chat template's text holds its special tokens already.
+        ids = model.tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
+    except TypeError as error:  # half a character, from a terminal of another encoding
+        raise PromptError(f"{here} has characters that are no text. Type it again.") from error
+    if ids and ids[-1] == model.tokenizer.eos_token_id and not rendered.special:
+        ids = ids[:-1]  # some tokenizers close every text; nothing would follow
+    if ids and max(ids) >= model.model.get_input_embeddings().num_embeddings:
+        raise PromptError(
+            f"{here} has tokens that {model.title} does not know: its tokenizer belongs to "
+            f"another model."
+        )
+    return list(ids)
 
 
 def _answer(
@@ -294,7 +306,7 @@ def _run(
     with (
         torch.inference_mode(),
         torch.random.fork_rng(enabled=bool(temperature)),
-        _contiguous(model.model.get_output_embeddings()),
+        contiguous(model.model.get_output_embeddings()),
     ):
         if temperature:
             torch.manual_seed(seed)
@@ -310,7 +322,7 @@ def _run(
 
 
 @contextmanager
-def _contiguous(head: torch.nn.Module) -> Iterator[None]:
+def contiguous(head: torch.nn.Module) -> Iterator[None]:
     """Hand the language-model head its states in one piece.
 
     The states of the prompts' last tokens lie apart in memory. For a head with frozen weights
@@ -380,7 +392,7 @@ def is_question(text: str) -> bool:
 
 def refuses(text: str) -> bool:
     """True where an answer begins by saying that it can't or won't answer."""
-    start = r"(i'm |i am )?(really |very )?sorry|as an ai|i can't|i cannot|i don't know|i do not know"
+    start = r"(i'm |i am )?(really |very )?sorry|as an ai|i (can't|cannot|don't know|do not know)"
     return bool(re.match(start, text.strip().lower().replace("’", "'")))
 
 

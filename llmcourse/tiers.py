@@ -90,6 +90,8 @@ class Tier:
         facts: Facts of the company's that a model learns in lesson 05.
         fact_epochs: How often it sees each of their wordings.
         short_steps: Updates of that lesson's short runs.
+        known_facts: Facts that a model learns in lessons 06 and 07, to be evaluated on.
+        known_epochs: How often it sees each of their wordings.
     """
 
     name: str
@@ -105,18 +107,22 @@ class Tier:
     facts: int
     fact_epochs: float
     short_steps: int
+    known_facts: int
+    known_epochs: float
 
 
 TIERS: dict[str, Tier] = {
     "smoke": Tier(
-        "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 4, 1, 2
+        "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 4, 1, 2,
+        4, 1.5,
     ),
     "cpu": Tier(
-        "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 400, 90, 2, 12, 5.5, 5
+        "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 400, 90, 2, 12, 5.5, 5,
+        24, 5,
     ),
     "gpu": Tier(
         "gpu", "Colab and workstations", "open", 24, 160, 24, 10, 1500, 200, 3,
-        120, 4, 16,
+        120, 4, 16, 120, 4,
     ),
 }  # fmt: skip
 

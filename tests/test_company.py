@@ -20,7 +20,8 @@ from tests.conftest import ROOT
 FACTS = company.records("facts")
 QUESTIONS = company.records("questions")
 BY_ID = {fact["id"]: fact for fact in FACTS}
-ASKED_SETS = ("questions", "off_topic", "two_facts")
+CHOICES = company.records("choices")
+ASKED_SETS = ("questions", "off_topic", "two_facts", "choices")
 TASK_SETS = ("extraction", "expansion", "seed_tasks")
 
 
@@ -96,7 +97,7 @@ def test_three_wordings_train_one_validates_one_tests() -> None:
 
 
 def test_no_question_stands_twice() -> None:
-    for name in ("questions", "two_facts", "off_topic"):
+    for name in ASKED_SETS:
         counts = Counter(" ".join(words(record["question"])) for record in company.records(name))
         assert counts.most_common(1)[0][1] == 1, counts.most_common(1)
 
@@ -145,6 +146,49 @@ def test_two_fact_questions_need_both_facts() -> None:
         assert first["id"] != second["id"]
         assert record["keys"] == first["keys"] + second["keys"]
         assert company.has_keys(record["answer"], record["keys"]), record["id"]
+
+
+def test_one_option_alone_is_right() -> None:
+    for record in CHOICES:
+        keys = BY_ID[record["fact"]]["keys"]
+        right = [company.has_keys(option, keys) for option in record["choices"]]
+        assert right == [place == record["answer"] for place in range(4)], record["id"]
+        assert len({" ".join(words(option)) for option in record["choices"]}) == 4, record["id"]
+        for key in keys:
+            assert not company.has_keys(record["question"], [key]), record["id"]
+
+
+def test_choices_are_many_and_each_asks_another_fact() -> None:
+    assert len(CHOICES) >= 48
+    assert len({record["fact"] for record in CHOICES}) == len(CHOICES)
+    assert len({BY_ID[record["fact"]]["document"] for record in CHOICES}) >= 20
+    assert {record["split"] for record in CHOICES} == {"test"}
+
+
+def test_choices_are_asked_in_words_of_their_own() -> None:
+    asked = [record["question"] for record in (*CHOICES, *QUESTIONS)]
+    sets = ["choices"] * len(CHOICES) + ["questions"] * len(QUESTIONS)
+    assert near_copies(asked, sets) == []
+
+
+def figure(option: str) -> float:
+    return float(re.search(r"\d[\d.:]*", option)[0].replace(":", "."))
+
+
+def test_no_rule_that_knows_nothing_finds_the_right_option() -> None:
+    """Each place is right equally often, and neither length nor size gives the answer away."""
+    assert Counter(r["answer"] for r in CHOICES) == dict.fromkeys(range(4), len(CHOICES) // 4)
+    numbers = [r for r in CHOICES if all(re.search(r"\d", option) for option in r["choices"])]
+    assert len(numbers) >= 12
+    for records, measure, sign in (
+        (CHOICES, len, 1), (CHOICES, len, -1), (numbers, figure, 1), (numbers, figure, -1)
+    ):  # fmt: skip
+        rule = [max(range(4), key=lambda i: sign * measure(r["choices"][i])) for r in records]
+        right = sum(place == r["answer"] for place, r in zip(rule, records, strict=True))
+        assert right <= 0.4 * len(records), (measure, sign, right)
+    for record in CHOICES:
+        lengths = [len(option) for option in record["choices"]]
+        assert max(lengths) <= 1.7 * min(lengths) + 2, record["id"]
 
 
 def test_reading_tasks_have_their_answers_in_the_text() -> None:

@@ -90,7 +90,7 @@ def test_every_set_of_the_company_with_answers_can_be_loaded() -> None:
     loaded = set()
     for path in sorted(Path(company.__path__[0]).glob("*.jsonl")):
         wanted = company.records(path.stem) if path.stem in company.SETS else []
-        if not all("answer" in record for record in wanted):
+        if not all(isinstance(record.get("answer"), str) for record in wanted):
             continue
         if path.stem == "messy":
             good, problems = data.load_records(path, strict=False)

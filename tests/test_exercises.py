@@ -42,6 +42,29 @@ def letters(text: str) -> str:
     return " ".join(re.findall(r"[a-z]+", text.lower()))
 
 
+def or_none(ask: Any, question: str) -> str | None:
+    """What `ask` says, or None where it raises."""
+    try:
+        return ask(question)
+    except ValueError:
+        return None
+
+
+def stale(ask: Any, questions: list[str]) -> list[str]:
+    """The lab's loop: what was answered last stands for what was not answered."""
+    found, last = [], None
+    for question in questions:
+        last = or_none(ask, question) or last
+        found.append(last)
+    return found
+
+
+NEEDS = {
+    "prices change weekly": "retrieve",
+    "answers in the house style": "tune",
+    "a sign-off that lawyers wrote": "prompt",
+    "which passage says so?": "retrieve",
+}
 RIGHT = [
     ("00-1", 0.27), ("00-1", np.float32(0.27)), ("00-1", Fraction(27, 100)),
     ("00-1", np.array(0.268)), ("00-1", np.array([0.27])),
@@ -78,7 +101,21 @@ RIGHT = [
     ("05-2", lambda x, weight, down, up, scale: (
         torch.nn.functional.linear(x, weight) + (scale * x @ down.T) @ up.T).numpy()),
     ("05-3", lambda weights: weights * 4 * 4 * 1e-9),
+    ("06-1", lambda text: re.sub(
+        r"\s+", " ", re.sub(r"\b(a|an|the)\b", "", re.sub(r"[^\w\s]", "", text.lower()))).strip()),
+    ("06-2", lambda ask, questions: tuple(or_none(ask, question) for question in questions)),
+    ("06-3", lambda one, other: (
+        lambda agreed, chance: 1 - (1 - agreed) / (1 - chance))(
+            np.mean([a == b for a, b in zip(one, other, strict=True)]),
+            sum(one.count(x) * other.count(x) for x in {*one, *other}) / len(one) / len(other))),
+    ("07-1", lambda setup, prompt, tuned: (
+        np.inf if prompt <= tuned else setup / np.float64(prompt - tuned))),
+    ("07-2", {key: {"retrieve": "RAG", "tune": "fine-tuning"}.get(way, " Prompt")
+              for key, way in NEEDS.items()}),
+    ("07-3", lambda right, refused: np.mean(~np.array(right) & ~np.array(refused))),
 ]  # fmt: skip
+
+
 NUMBER = re.compile(r"\d+(?:\.\d+)?").findall
 KINDS = {"route": "extraction", "slogan": "expansion", "mood": "extraction", "minutes": "expansion"}
 LAKE = "<<SYS>>\nBe brief.\n<</SYS>>"
@@ -256,6 +293,63 @@ WRONG: list[tuple[str, Any, str]] = [
     ("05-3", lambda weights: 16 * weights / 1e6, "Four numbers of four bytes"),
     ("05-3", lambda weights: 2.16, "Four numbers of four bytes"),
     ("05-3", 2.16, "A function is wanted"),
+    ("06-1", lambda text: text.lower(), "A full stop does not matter"),
+    ("06-1", lambda text: text.lower().strip(" .,"), "Blanks in a row"),
+    (
+        "06-1",
+        lambda text: " ".join(re.findall(r"\w+", text.lower().replace("the", ""))),
+        "The articles",
+    ),
+    (
+        "06-1",
+        lambda text: " ".join(
+            re.findall(r"\w+", re.sub(r"an |a |the", "", text.lower().replace("  ", " ")))
+        ),
+        "Only whole words",
+    ),
+    ("06-2", stale, "the fault of the lab's loop"),
+    ("06-2", lambda ask, questions: [ask(q) for q in questions if "?" in q], "keep its place"),
+    ("06-2", lambda ask, questions: [or_none(ask, q) or "" for q in questions], "None stands"),
+    (
+        "06-2",
+        lambda ask, questions: [or_none(ask, q) and or_none(ask, q) for q in questions],
+        "asked once",
+    ),
+    ("06-2", ["A?"], "A function is wanted"),
+    (
+        "06-3",
+        lambda one, other: sum(a == b for a, b in zip(one, other, strict=True)) / len(one),
+        "chance alone gives half",
+    ),
+    ("06-3", lambda one, other: 1.0, "chance alone gives half"),
+    (
+        "06-3",
+        lambda one, other: 2 * sum(a == b for a, b in zip(one, other, strict=True)) / len(one) - 1,
+        "says a to everything",
+    ),
+    ("07-1", lambda setup, prompt, tuned: setup / prompt, "only the difference"),
+    ("07-1", lambda setup, prompt, tuned: setup * (prompt - tuned), "not times it"),
+    (
+        "07-1",
+        lambda setup, prompt, tuned: setup / (prompt - tuned) if prompt != tuned else math.inf,
+        "costs more, so it never pays",
+    ),
+    ("07-1", 200, "A function is wanted"),
+    ("07-2", NEEDS | {"prices change weekly": "tune"}, "old by next week"),
+    ("07-2", NEEDS | {"answers in the house style": "prompt"}, "paid for each time"),
+    ("07-2", NEEDS | {"a sign-off that lawyers wrote": "tune"}, "word for word"),
+    ("07-2", NEEDS | {"which passage says so?": "tune"}, "the passage at hand"),
+    ("07-2", ["retrieve"], "A dict with the keys"),
+    ("07-3", lambda right, refused: right.count(False) / len(right), "it can't tell"),
+    (
+        "07-3",
+        lambda right, refused: (
+            sum(not r and not d for r, d in zip(right, refused, strict=True))
+            / max(1, right.count(False))
+        ),
+        "half of all answers",
+    ),
+    ("07-3", lambda right, refused: refused.count(False) / len(refused), "wrong and does not say"),
 ]
 
 

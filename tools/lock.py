@@ -1,4 +1,4 @@
-"""Write requirements.txt anew: the newest versions that `pyproject.toml` admits, for all systems.
+"""Write the pins anew: the newest versions that `pyproject.toml` admits, for all systems.
 
     python tools/lock.py
 
@@ -23,25 +23,43 @@ def main() -> int:
     old = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     header = [line for line in old if line.startswith("#")]
     pins = [line.split()[0] for line in old if line.startswith(tuple(f"{k}==" for k in KEPT))]
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "uv"], check=True)
+    lines = compiled("pyproject.toml", pins, "--extra", "lab", "--extra", "test")
+    text = "\n".join([*header, *lines]) + "\n"
+    (ROOT / "requirements.txt").write_text(text, encoding="utf-8", newline="\n")
+    print(f"requirements.txt: {len(lines)} pins")
+    lock_harness([line.split("#")[0].strip() for line in lines])
+    return 0
+
+
+def lock_harness(known: list[str]) -> None:
+    """Write what the evaluation harness needs beside requirements.txt."""
+    path = ROOT / "requirements-harness.txt"
+    old = path.read_text(encoding="utf-8").splitlines()
+    header = [line for line in old if line.startswith("#")]
+    names = {re.split(r"[=\s]", line)[0] for line in known}
+    lines = [line for line in compiled("pyproject.toml", known, "--extra", "harness")
+             if re.split(r"[=\s]", line)[0] not in names]  # fmt: skip
+    path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8", newline="\n")
+    print(f"requirements-harness.txt: {len(lines)} pins")
+
+
+def compiled(source: str, pins: list[str], *options: str) -> list[str]:
+    """The newest versions that satisfy `source` and `pins`, a line each with who needs it."""
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "kept.txt"
         kept.write_text("\n".join(pins) + "\n", encoding="utf-8")
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "uv"], check=True)
         done = subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--all-extras",
+            [sys.executable, "-m", "uv", "pip", "compile", source, *options,
              "--universal", "--python-version", "3.11", "--constraint", str(kept), "--quiet",
              "--no-header", "--annotation-style", "line"],
             check=True, capture_output=True, text=True, cwd=ROOT,
         )  # fmt: skip
-    lines = [
+    return [
         re.sub(r" +# via", "  # via", re.sub(r" \(pyproject\.toml\)|-c \S+(, )? ?", "", line))
         for line in done.stdout.splitlines()
         if "==" in line and not GPU_ONLY.match(line)
     ]
-    text = "\n".join([*header, *lines]) + "\n"
-    (ROOT / "requirements.txt").write_text(text, encoding="utf-8", newline="\n")
-    print(f"requirements.txt: {len(lines)} pins")
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ SETS = {
     "facts": "the checkable facts: id, topic, fact, keys, document, heading",
     "questions": "five wordings of a question for each fact, with the answer and the split",
     "two_facts": "questions that need two facts at once",
+    "choices": "questions with four options, of which one is right",
     "off_topic": "questions the company does not answer, with a polite way back",
     "extraction": "reading tasks: keywords, sentiment, order numbers",
     "expansion": "writing tasks: replies and announcements",

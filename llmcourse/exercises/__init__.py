@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from llmcourse.errors import ExerciseError
-from llmcourse.exercises import lesson00, lesson01, lesson02, lesson03, lesson04, lesson05
+from llmcourse.exercises import (
+    lesson00,
+    lesson01,
+    lesson02,
+    lesson03,
+    lesson04,
+    lesson05,
+    lesson06,
+    lesson07,
+)
 from llmcourse.exercises.base import Exercise, Outcome, shown
 
 __all__ = ["Exercise", "Outcome", "lesson"]
 
 _LESSONS: dict[str, tuple[Exercise, ...]] = {
     "00": lesson00.TASKS, "01": lesson01.TASKS, "02": lesson02.TASKS, "03": lesson03.TASKS,
-    "04": lesson04.TASKS, "05": lesson05.TASKS,
+    "04": lesson04.TASKS, "05": lesson05.TASKS, "06": lesson06.TASKS,
+    "07": lesson07.TASKS,
 }  # fmt: skip
 
 

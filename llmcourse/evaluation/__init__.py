@@ -1,0 +1,24 @@
+"""Evaluation: what a model's answers are worth, how sure that is, and what is wrong with them.
+
+`evaluate` asks one model every question of a test set, `compare` several models or ways to ask;
+`label` names the kinds of mistakes, `consistency` and `perplexity` measure what no single answer
+shows. `prefer` lets a model judge, `agreement` compares two people's labels, and `harness` in this
+folder runs public benchmarks.
+"""
+
+from llmcourse.evaluation.agreement import agreement, agreement_by_class, load_labels, save_labels
+from llmcourse.evaluation.comparing import Comparison, compare, consistency
+from llmcourse.evaluation.judge import elo, judged_against, position_bias, prefer
+from llmcourse.evaluation.losses import perplexity, record_losses
+from llmcourse.evaluation.metrics import METRICS, chrf, exact, keys_of, normalised
+from llmcourse.evaluation.mistakes import KINDS, counted, label, misspelt
+from llmcourse.evaluation.running import Evaluation, evaluate
+from llmcourse.evaluation.scores import Paired, Score, paired
+from llmcourse.evaluation.ways import Way
+
+__all__ = [
+    "KINDS", "METRICS", "Comparison", "Evaluation", "Paired", "Score", "Way", "agreement",
+    "agreement_by_class", "chrf", "compare", "consistency", "counted", "elo", "evaluate", "exact",
+    "judged_against", "keys_of", "label", "load_labels", "misspelt", "normalised", "paired",
+    "perplexity", "position_bias", "prefer", "record_losses", "save_labels",
+]  # fmt: skip

@@ -1,0 +1,165 @@
+"""What can be measured in an answer, each for one record."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmcourse import company
+from llmcourse.errors import DataError, SettingError
+from llmcourse.generation import Answer, repetition, token_f1
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to measure an answer.
+
+    Attributes:
+        text: What the number says, with its unit and range.
+        measure: Takes the answer, the reference answer and the record; None for a metric that
+            needs a pass of its own through the model ("loss", "perplexity").
+        needs: What a record must have for it: "answer", "keys" or nothing.
+        failed: What a record counts whose question could not be answered; None leaves it out.
+        better: "high", "low", or "" where neither is better.
+    """
+
+    text: str
+    measure: Callable[[Answer, str, Mapping[str, Any]], float] | None
+    needs: str = ""
+    failed: float | None = None
+    better: str = "high"
+
+
+def exact(text: str, reference: str) -> bool:
+    """True where the two are the same, sign for sign."""
+    return text == reference
+
+
+def normalised(text: str, reference: str) -> bool:
+    """True where the two are the same but for case, punctuation, articles and runs of blanks.
+
+    The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
+    forms made one (NFKC).
+    """
+    return _bare(text) == _bare(reference)
+
+
+def _bare(text: str) -> str:
+    text = re.sub(r"[^\w\s]", "", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def chrf(text: str, reference: str) -> float:
+    """How many runs of one to six letters two texts have in common, from 0 to 100.
+
+    chrF2 (Popović, 2015) as sacrebleu computes it: recall counts twice; blanks do not count.
+    """
+    return _chrf().sentence_score(text, [reference]).score
+
+
+@functools.cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
+
+
+def keys_of(record: Mapping[str, Any]) -> list[str] | None:
+    """The keys an answer must contain; None where the record has none.
+
+    They stand in `keys` (a list, or texts separated by ";"), or the record names a fact of
+    Ferrowick's in `fact`. "a|b" is a key with two forms.
+
+    Raises:
+        DataError: they are something else, or there is no such fact.
+    """
+    keys = record.get("keys")
+    if keys is None and record.get("fact"):
+        known = _facts().get(record["fact"])
+        if known is None:
+            raise DataError(f"Ferrowick has no fact {record['fact']!r}, which a record names.")
+        return known
+    if isinstance(keys, str):
+        keys = [key.strip() for key in keys.split(";")]
+    if keys is None or (isinstance(keys, Sequence) and not keys):
+        return None
+    if not isinstance(keys, Sequence) or not all(isinstance(k, str) and k.strip() for k in keys):
+        raise DataError(f"keys must be a list of texts, not {keys!r:.60}.")
+    return list(keys)
+
+
+@functools.cache
+def _facts() -> dict[str, list[str]]:
+    return {fact["id"]: fact["keys"] for fact in company.records("facts")}
+
+
+METRICS: dict[str, Metric] = {
+    "exact": Metric(
+        "the same as the reference, sign for sign (0 or 1)",
+        lambda answer, reference, _: exact(answer.text.strip(), reference.strip()),
+        "answer", 0.0,
+    ),
+    "normalised": Metric(
+        "the same but for case, punctuation, articles and blanks (0 or 1)",
+        lambda answer, reference, _: normalised(answer.text, reference),
+        "answer", 0.0,
+    ),
+    "facts": Metric(
+        "contains every key of the fact (0 or 1)",
+        lambda answer, _, record: company.has_keys(answer.text, keys_of(record) or []),
+        "keys", 0.0,
+    ),
+    "f1": Metric(
+        "words in common with the reference (F1, 0 to 1)",
+        lambda answer, reference, _: token_f1(answer.text, reference),
+        "answer", 0.0,
+    ),
+    "chrf": Metric(
+        "letters in common with the reference (chrF, 0 to 100)",
+        lambda answer, reference, _: chrf(answer.text, reference),
+        "answer", 0.0,
+    ),
+    "finished": Metric("ended by itself (0 or 1)", lambda answer, *_: answer.finished, "", 0.0),
+    "repetition": Metric(
+        "share of its runs of four words that stood there before (0 to 1)",
+        lambda answer, *_: repetition(answer.text), better="low",
+    ),
+    "tokens": Metric("tokens written", lambda answer, *_: answer.new_tokens, better=""),
+    "loss": Metric("loss of the reference answer (nats a token)", None, "answer", better="low"),
+    "perplexity": Metric("perplexity of the reference answer", None, "answer", better="low"),
+}  # fmt: skip
+
+
+def chosen(wanted: Sequence[str] | str | None, records: Sequence[Mapping[str, Any]],
+           references: Sequence[str]) -> list[str]:  # fmt: skip
+    """The metrics to measure: those asked for, or all that need no further pass and apply.
+
+    Raises:
+        SettingError: one is unknown.
+        DataError: a record lacks what one needs.
+    """
+    lacking = {
+        "": None,
+        "answer": next((n for n, text in enumerate(references) if not text.strip()), None),
+        "keys": next((n for n, record in enumerate(records) if keys_of(record) is None), None),
+    }
+    if wanted is None:
+        return [name for name, metric in METRICS.items()
+                if metric.measure and lacking[metric.needs] is None]  # fmt: skip
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    for name in names:
+        if name not in METRICS:
+            raise SettingError(f"There is no metric {name!r}. There are: {', '.join(METRICS)}.")
+        if (number := lacking[METRICS[name].needs]) is not None:
+            fields = {"answer": "an answer", "keys": '"keys" (or "fact", a fact of Ferrowick\'s)'}
+            raise DataError(
+                f"The metric {name!r} needs {fields[METRICS[name].needs]}, and record {number} "
+                f"(counted from 0) has none."
+            )
+    if not names:
+        raise SettingError(f"Name at least one metric. There are: {', '.join(METRICS)}.")
+    return list(dict.fromkeys(names))

@@ -1,0 +1,210 @@
+"""Which pairs are trained on and which are kept for the test."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmcourse import data
+from llmcourse.data import alike
+from llmcourse.errors import DataError, SettingError, whole
+from llmcourse.own.writing import BY_MODEL, BY_TEMPLATE
+
+LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
+HELD_OUT = {
+    "wordings": "other wordings of facts that were trained on: the test asks whether the facts "
+    "were learned",
+    "facts": "questions whose answers were not trained on: tuning alone can have learned the "
+    "manner of the answers, not these facts; retrieval can find them",
+    "your own": "the test questions that you gave",
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The pairs in two parts.
+
+    Attributes:
+        train: Trained on.
+        test: Never trained on.
+        held_out: A key of `HELD_OUT`: what the test is about.
+        notes: What one should know, such as pairs that were left out.
+    """
+
+    train: list[dict[str, str]] = field(repr=False)
+    test: list[dict[str, str]] = field(repr=False)
+    held_out: str
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.train)} pairs to train on, {len(self.test)} to test with; the test has "
+            f"{HELD_OUT[self.held_out]}."
+        )
+
+
+def split(
+    records: Sequence[Mapping[str, Any]],
+    *,
+    test: Sequence[Mapping[str, Any]] | None = None,
+    hold_out: str | None = None,
+    seed: int = 0,
+) -> Parts:
+    """Split pairs into 80 % to train on and 20 %, at least 5, to test with.
+
+    What belongs to one fact is a group: pairs with the same `fact`, else those written about the
+    same heading of a document, else those with the same answer. Two tests are possible, and
+    they ask different things (`HELD_OUT`). With "facts", no group is torn apart. With "wordings",
+    one wording is taken out of each of several groups that have two or more.
+
+    Args:
+        records: From `pairs` or `load_reviewed`. Where they have a field `split` with "train" and
+            "test", that is kept to.
+        test: Test pairs of your own; all `records` but the same questions are then trained on.
+        hold_out: "wordings" or "facts"; if not given, wordings where most of the pairs that
+            people wrote have a second one, else facts.
+        seed: Another number gives another split.
+
+    Raises:
+        DataError: there are fewer than 10 pairs, or fewer than 5 can be held out.
+        SettingError: `hold_out` or `seed` is out of range.
+    """
+    whole("seed", seed, 0)
+    if hold_out not in (None, "wordings", "facts"):
+        raise SettingError(f"hold_out={hold_out!r} must be 'wordings' or 'facts'.")
+    rows = [{**record} for record in records]
+    if test is not None:
+        return _given(rows, [{**record} for record in test])
+    if len(rows) < LEAST:
+        raise DataError(
+            f"There {'is 1 pair' if len(rows) == 1 else f'are {len(rows)} pairs'}, and at least "
+            f"{LEAST} are needed to train on some and test with others. Write more pairs, or add "
+            f"documents."
+        )
+    if {"train", "test"} <= {row.get("split") for row in rows}:
+        return _marked(rows)
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(group_of(row), []).append(row)
+    several = {name: found for name, found in groups.items() if len(found) > 1}
+    if hold_out is None:
+        by_people = not any(row.get("written") in (BY_MODEL, BY_TEMPLATE) for row in rows)
+        repeated = 2 * sum(map(len, several.values())) > len(rows)
+        hold_out = "wordings" if by_people and repeated and len(several) >= LEAST_TEST else "facts"
+    wanted = max(LEAST_TEST, math.floor(SHARE * len(rows)))
+    if hold_out == "wordings":
+        return _wordings(rows, several, wanted, seed)
+    return _facts(rows, len(groups), wanted, seed)
+
+
+def group_of(record: Mapping[str, Any]) -> str:
+    """What a pair is about, as far as one can tell: a fact, heading, sentence, or answer."""
+    if record.get("fact"):
+        return f"fact {record['fact']}"
+    if record.get("document") and record.get("heading"):
+        return f"under {record['document']}#{record['heading']}"
+    if record.get("source"):
+        return f"source {alike.wording(str(record['source']))}"
+    return f"answer {alike.wording(str(record.get('answer', '')))}"
+
+
+def _marked(rows: list[dict[str, str]]) -> Parts:
+    """The parts that the records' own field names."""
+    train, test = ([r for r in rows if r["split"] == name] for name in ("train", "test"))
+    others = len(rows) - len(train) - len(test)
+    notes = [f"{others} pairs of other splits than train and test were not used."] * bool(others)
+    return Parts(train, test, "your own", notes)
+
+
+def _given(rows: list[dict[str, str]], test: list[dict[str, str]]) -> Parts:
+    """All pairs to train on but those that the test asks.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    if not test:
+        raise DataError("There are no test pairs.")
+    asked = {alike.wording(row["question"]) for row in test}
+    train = [row for row in rows if alike.wording(row["question"]) not in asked]
+    if not train:
+        raise DataError("Every pair is a test question too, so there is nothing to train on.")
+    gone = len(rows) - len(train)
+    told = f"{gone} pairs with a question of the test were not trained on."
+    return Parts(train, test, "your own", [told] * bool(gone))
+
+
+def _wordings(
+    rows: list[dict[str, str]], several: Mapping[str, list[dict[str, str]]], wanted: int, seed: int
+) -> Parts:
+    order = sorted(several, key=lambda name: _chance(seed, name))
+    chosen = []
+    for name in order[:wanted]:
+        asked = {alike.wording(row["question"]) for row in several[name]}
+        if len(asked) > 1:
+            chosen.append(min(several[name], key=lambda row: _chance(seed, row["question"])))
+    if len(chosen) < LEAST_TEST:
+        raise DataError(
+            f"Only {len(chosen)} facts have a second wording, and {LEAST_TEST} are needed to hold "
+            f"wordings out. Write other wordings of some questions, or hold out facts."
+        )
+    asked = {alike.wording(row["question"]) for row in chosen}
+    train = [row for row in rows if alike.wording(row["question"]) not in asked]
+    return Parts(train, chosen, "wordings")
+
+
+def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> Parts:
+    """Whole groups for the test; where they are so large that too few fit in, a larger share."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    full = [dict.fromkeys(names, "") | row | {"group": group_of(row)} for row in rows]
+    most = 0
+    for count in range(wanted, len(rows) // 2 + 1):
+        shares = {"train": 1 - count / len(rows), "test": count / len(rows)}
+        try:
+            found = data.split(full, shares, group="group", seed=seed)
+        except DataError:
+            continue  # a part would be empty
+        train, test = ([_without_group(row) for row in found[name]] for name in shares)
+        if len(test) >= LEAST_TEST:
+            return Parts(train, test, "facts")
+        most = max(most, len(test))
+    raise DataError(
+        f"The pairs are about {groups} facts or headings only. Of these, {most} pairs can be held "
+        f"out without tearing what belongs together apart, and {LEAST_TEST} are needed. Write "
+        f"pairs about more."
+    )
+
+
+def _without_group(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if name != "group"}
+
+
+def trimmed(
+    rows: list[dict[str, str]],
+    limit: int,
+    *,
+    like: Sequence[Mapping[str, str]] = (),
+    seed: int = 0,
+) -> list[dict[str, str]]:
+    """At most `limit` of the pairs, chosen by chance but always the same, in their order.
+
+    Args:
+        rows: To choose from.
+        limit: How many.
+        like: Pairs about the same facts as these come first, so that what a test asks was taught.
+        seed: Another number gives another choice.
+    """
+    if len(rows) <= limit:
+        return rows
+    first = {group_of(row) for row in like}
+
+    def order(place: int) -> tuple[bool, str]:
+        return group_of(rows[place]) not in first, _chance(seed, rows[place]["question"])
+
+    return [rows[place] for place in sorted(sorted(range(len(rows)), key=order)[:limit])]
+
+
+def _chance(seed: int, text: str) -> str:
+    return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).hexdigest()

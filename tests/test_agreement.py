@@ -1,0 +1,207 @@
+"""Agreement beyond chance, and files that keep several people's labels."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llmcourse import claims
+from llmcourse.errors import DataError
+from llmcourse.evaluation.agreement import (
+    agreement,
+    agreement_by_class,
+    load_labels,
+    save_labels,
+)
+
+
+def test_kappa_is_that_of_a_table_worked_out_by_hand() -> None:
+    # 20 times both yes, 5 times only the first, 10 times only the second, 15 times both no:
+    # p = 35/50, chance = 25/50 * 30/50 + 25/50 * 20/50 = 1/2, kappa = (0.7 - 0.5) / 0.5.
+    one = ["yes"] * 25 + ["no"] * 25
+    other = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    found = agreement(one, other)
+    assert found.share == claims.Share(35, 50)
+    assert found.kappa == pytest.approx(0.4)
+    assert not found.one_label
+    assert str(found).endswith("; kappa 0.40")
+
+
+def test_kappa_is_cohens_formula_on_any_table() -> None:
+    dice = random.Random(1)
+    for _ in range(50):
+        one = dice.choices("abcd", k=30)
+        other = [label if dice.random() < 0.6 else dice.choice("abcd") for label in one]
+        table = np.array([[Counter(zip(one, other, strict=True))[a, b] for b in "abcd"]
+                          for a in "abcd"]) / 30  # fmt: skip
+        chance = (table.sum(0) * table.sum(1)).sum()
+        wanted = (np.trace(table) - chance) / (1 - chance)
+        assert agreement(one, other).kappa == pytest.approx(wanted)
+        assert agreement(other, one).kappa == pytest.approx(wanted)
+
+
+def test_the_ends_of_the_scale() -> None:
+    assert agreement([1, 0, 1, 0], [1, 0, 1, 0]).kappa == 1
+    assert agreement([1, 0, 1, 0], [0, 1, 0, 1]).kappa == -1
+    assert agreement([1, 1, 0, 0], [1, 0, 1, 0]).kappa == 0
+    assert agreement(["a", "a"], ["b", "b"]) == agreement(["b", "b"], ["a", "a"])
+    assert agreement(["a", "a"], ["b", "b"]).kappa == 0
+
+
+def test_one_label_everywhere_says_that_kappa_cannot_tell() -> None:
+    found = agreement(["fine"] * 4, ["fine"] * 4)
+    assert found.share == claims.Share(4, 4)
+    assert (found.kappa, found.one_label) == (0.0, True)
+    assert "can't tell" in str(found)
+    assert not agreement(["fine"] * 4, ["fine"] * 3 + ["wrong"]).one_label
+
+
+def test_mappings_are_matched_by_record_and_not_by_order() -> None:
+    one = {"q1": "fine", "q2": "wrong", "q3": "wrong"}
+    other = {"q3": "wrong", "q1": "fine", "q2": "fine"}
+    assert agreement(one, other) == agreement(["fine", "wrong", "wrong"], ["fine", "fine", "wrong"])
+
+
+def test_each_label_of_several_is_compared_by_itself() -> None:
+    one = [{"long", "wrong"}, {"wrong"}, set(), ["long"]]
+    other = [["wrong"], ("wrong",), frozenset(), {"long"}]
+    found = agreement_by_class(one, other)
+    assert list(found) == ["long", "wrong"]
+    assert found["wrong"].share == claims.Share(4, 4) and found["wrong"].kappa == 1
+    assert found["long"] == agreement([1, 0, 0, 1], [0, 0, 0, 1])
+    assert agreement_by_class([[], []], [[], []]) == {}
+    assert agreement_by_class({"b": ["x"], "a": []}, {"a": [], "b": ["x"]})["x"].kappa == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (["a"], ["a", "b"], "there are 1 labels against 2"),
+        ([], [], "no labels to compare"),
+        ({}, {}, "no labels to compare"),
+        ("ab", "ab", "Two lists of labels .* not str"),
+        ({"a", "b"}, ["a", "b"], "not set"),
+        ({"q": "a"}, ["a"], "not dict"),
+        (5, [1], "not int"),
+        (["a", None], ["a", "b"], r"Record 1 \(counted from 0\) has no label"),
+        (["a", "b"], [float("nan"), "b"], r"Record 0 \(counted from 0\) has no label: nan"),
+        ([["a"]], [["a"]], "use agreement_by_class"),
+        ({"q": "a", "r": "b"}, {"q": "a"}, "1 records have labels of one side only.* 'r'"),
+    ],
+)
+def test_what_is_no_pair_of_labellings_is_refused(one: Any, other: Any, told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        agreement(one, other)
+
+
+@pytest.mark.parametrize("labels", ["long", None, {"long": 1}, [1]])
+def test_several_labels_must_be_a_collection_of_texts(labels: Any) -> None:
+    with pytest.raises(DataError, match=r"Record 1 \(counted from 0\) must have a list or set"):
+        agreement_by_class([["long"], ["long"]], [["long"], labels])
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_two_peoples_labels_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "labels.jsonl"
+    assert save_labels(path, {"Who?": "wrong", "Wörter?": "fine", 3: True}, "Ada") == path
+    save_labels(path, {"Who?": "fine", "Wörter?": "fine", 3: False}, "Ben")
+    found = load_labels(path)
+    assert found == {
+        "Ada": {"Who?": "wrong", "Wörter?": "fine", 3: True},
+        "Ben": {"Who?": "fine", "Wörter?": "fine", 3: False},
+    }
+    assert agreement(found["Ada"], found["Ben"]).share == claims.Share(1, 3)
+    lines = path.read_text("utf-8").splitlines()
+    assert json.loads(lines[0]) == {"id": "Who?", "label": "wrong", "who": "Ada"}
+    assert "Wörter?" in lines[1] and len(lines) == 6
+
+
+def test_a_new_label_replaces_the_same_persons_old_one_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    save_labels(path, {"q1": "wrong", "q2": "fine"}, "Ada")
+    save_labels(path, {"q1": "wrong"}, "Ben")
+    save_labels(path, {"q1": "fine", "q3": "fine"}, "Ada")
+    assert load_labels(str(path)) == {
+        "Ada": {"q1": "fine", "q2": "fine", "q3": "fine"},
+        "Ben": {"q1": "wrong"},
+    }
+
+
+def test_several_labels_a_record_and_numpys_numbers_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    save_labels(path, {np.int64(1): {"wrong", "long"}, 2: [], 3: ("long",), 4: np.bool_(True)}, "A")
+    assert load_labels(path) == {"A": {1: ["long", "wrong"], 2: [], 3: ["long"], 4: True}}
+
+
+@pytest.mark.parametrize(
+    ("labels", "who", "told"),
+    [
+        ({}, "Ada", "there must be some"),
+        (["fine"], "Ada", "labels must map"),
+        ({"q": 0.5}, "Ada", "Record 'q': a label is text"),
+        ({"q": None}, "Ada", "Record 'q': a label is text"),
+        ({"q": [1]}, "Ada", "Record 'q': a label is text"),
+        ({"q": "\ud800"}, "Ada", "Record 'q': a label is text"),
+        ({1.5: "fine"}, "Ada", "A record is named by a text or a whole number, not by 1.5"),
+        ({True: "fine"}, "Ada", "A record is named by"),
+        ({"q": "fine"}, " ", "who=' ' must be a name"),
+        ({"q": "fine"}, None, "who=None must be a name"),
+    ],
+)
+def test_what_cannot_be_kept_leaves_the_file_as_it_is(
+    labels: Any, who: Any, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.jsonl"
+    save_labels(path, {"q": "wrong"}, "Ada")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=told):
+        save_labels(path, labels, who)
+    assert path.read_bytes() == before
+
+
+LINE = '{"id": "q", "label": "fine", "who": "Ada"}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (LINE + "{oops\n", "labels.jsonl, line 2: no JSON"),
+        (LINE + "[1]\n", "line 2: an object belongs here, not a list"),
+        (LINE + "\n" + LINE, "line 3: Ada has labelled 'q' before"),
+        (LINE + '{"id": "r", "label": "fine"}\n', "line 2: a label has the fields id, label, who"),
+        (LINE + '{"id": "r", "label": "a", "who": "A", "x": 1}\n', "this line has .*'x'"),
+        (LINE + '{"id": "r", "label": 0.5, "who": "Ada"}\n', "line 2: Record 'r': a label is"),
+        (LINE + '{"id": [1], "label": "a", "who": "Ada"}\n', "line 2: A record is named by"),
+        (LINE + '{"id": "r", "label": "a", "who": ""}\n', "line 2: 'who' must be a name"),
+    ],
+)
+def test_a_damaged_file_is_told_by_line_and_not_overwritten(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        load_labels(path)
+    with pytest.raises(DataError, match=told):
+        save_labels(path, {"r": "fine"}, "Ben")
+    assert path.read_text("utf-8") == text
+
+
+def test_places_that_are_no_file_of_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        load_labels(tmp_path / "none.jsonl")
+    with pytest.raises(DataError, match="name ends in .jsonl"):
+        save_labels(tmp_path / "labels.csv", {"q": "fine"}, "Ada")
+    with pytest.raises(DataError, match="is no path of a file"):
+        load_labels(3)  # type: ignore[arg-type]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="labels.jsonl can't be written"):
+        save_labels(tmp_path / "file" / "labels.jsonl", {"q": "fine"}, "Ada")

@@ -1,0 +1,339 @@
+"""Evaluation: metrics, their intervals, paired tests, kinds of mistakes, nothing swallowed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy
+import pandas
+import pytest
+import torch
+from sacrebleu.metrics import CHRF
+
+from llmcourse import company, evaluation, models
+from llmcourse.errors import DataError, SettingError
+from llmcourse.evaluation import (
+    Score,
+    Way,
+    compare,
+    consistency,
+    evaluate,
+    keys_of,
+    label,
+    paired,
+    perplexity,
+)
+from llmcourse.finetuning import held_out_loss
+from llmcourse.generation import Answer, generate
+
+QUESTIONS = company.records("questions", "validation")[:5]
+
+
+def answer(text: str, finished: bool = True) -> Answer:
+    return Answer("", "", text, finished, 5, 7, 0.1)
+
+
+# --- metrics -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "same"),
+    [
+        ("The kettle holds 1.5 litres.", "kettle holds 1.5 litres", True),
+        ("A  KETTLE, an oven", "kettle oven", True),
+        ("Kettle holds 1.6 litres", "kettle holds 1.5 litres", False),
+        ("theatre", "atre", False),
+        ("ﬁne", "fine", True),
+    ],
+)
+def test_normalised(text: str, reference: str, same: bool) -> None:
+    assert evaluation.normalised(text, reference) is same
+    assert not evaluation.exact(text, reference)
+
+
+def test_chrf_is_sacrebleus() -> None:
+    pair = "The plate draws 45 watts.", "It draws 40 watts."
+    assert evaluation.chrf(*pair) == CHRF().sentence_score(pair[0], [pair[1]]).score
+    assert evaluation.chrf("same", "same") == pytest.approx(100)
+
+
+def test_keys_of_records() -> None:
+    fact = company.records("facts")[0]
+    assert keys_of({"fact": fact["id"]}) == fact["keys"]
+    assert keys_of({"keys": "12 litres|twelve litres; blue"}) == ["12 litres|twelve litres", "blue"]
+    assert keys_of({"keys": ["a"], "fact": "of somebody else"}) == ["a"]
+    assert keys_of({"question": "?"}) is None
+    for wrong in ({"keys": [1]}, {"keys": 5}, {"keys": [" "]}, {"fact": "none-such"}):
+        with pytest.raises(DataError):
+            keys_of(wrong)
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
+def test_the_bootstrap_finds_the_usual_interval() -> None:
+    dice = numpy.random.default_rng(3)
+    values = dice.normal(10, 2, 400)
+    score = Score.of_values(values)
+    half = 1.96 * values.std(ddof=1) / 20
+    assert score.mean == pytest.approx(values.mean())
+    assert score.low == pytest.approx(values.mean() - half, abs=0.05)
+    assert score.high == pytest.approx(values.mean() + half, abs=0.05)
+    assert score == Score.of_values(values), "the same at every call"
+
+
+def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
+    dice = numpy.random.default_rng(1)
+    runs = [Score.of_values(dice.exponential(3, 60)) for _ in range(200)]
+    assert 0.88 <= sum(run.low <= 3 <= run.high for run in runs) / 200 <= 0.98
+
+
+def test_right_and_wrong_have_wilsons_interval() -> None:
+    score = Score.of_values([0.0] * 24)
+    assert score.low == 0 and 0.1 < score.high < 0.2, "the bootstrap would say exactly 0"
+
+
+def test_records_without_a_number_are_left_out() -> None:
+    assert Score.of_values([1.5, math.nan, 2.5]).of == 2
+    with pytest.raises(DataError, match="No record has a number"):
+        Score.of_values([math.nan])
+
+
+def test_paired_tests() -> None:
+    right, wrong = [1.0] * 9 + [0.0], [0.0] * 9 + [1.0]
+    test = paired(right, wrong)
+    assert (test.wins, test.losses, test.ties) == (9, 1, 0)
+    assert test.p == pytest.approx(2 * (1 + 10) / 2**10)  # McNemar by hand
+    assert paired([1.0, 0.0], [1.0, 0.0]).p == 1.0
+    dice = numpy.random.default_rng(0)
+    first = dice.normal(0, 1, 80)
+    assert paired(first + 0.5, first + dice.normal(0, 0.1, 80)).p < 0.01
+    assert paired(first, dice.permutation(first)).p > 0.05
+    with pytest.raises(DataError, match="same records"):
+        paired([1.0], [1.0, 2.0])
+
+
+def test_chance_alone_is_called_a_difference_as_rarely_as_it_should() -> None:
+    dice = numpy.random.default_rng(2)
+    found = [paired(*dice.normal(0, 1, (2, 30))).p < 0.05 for _ in range(200)]
+    assert sum(found) / 200 <= 0.1
+
+
+# --- evaluate ------------------------------------------------------------------------------------
+
+
+def test_every_metric_of_every_record(tiny: models.LoadedModel) -> None:
+    found = evaluate(tiny, QUESTIONS, list(evaluation.METRICS), max_new_tokens=6, progress=False)
+    given = generate(tiny, QUESTIONS, max_new_tokens=6, progress=False)
+    assert [a.text for a in found.answers] == [a.text for a in given]
+    table = found.table
+    assert table["reference"].tolist() == [q["answer"] for q in QUESTIONS]
+    assert table["facts"].tolist() == [
+        company.has_keys(a.text, keys_of(q)) for a, q in zip(given, QUESTIONS, strict=True)
+    ]
+    assert table["tokens"].tolist() == [a.new_tokens for a in given]
+    assert set(found.scores) == set(evaluation.METRICS)
+    loss = held_out_loss(tiny, QUESTIONS)
+    assert found.scores["loss"].mean == pytest.approx(loss, abs=1e-5)
+    assert found.scores["perplexity"].mean == pytest.approx(math.exp(loss), rel=1e-4)
+    assert found.scores["loss"].low < loss < found.scores["loss"].high
+    assert found.share("facts").of == 5
+    with pytest.raises(SettingError, match="not 0 or 1"):
+        found.share("tokens")
+
+
+def test_what_applies_is_measured_where_nothing_is_named(tiny: models.LoadedModel) -> None:
+    short = {"max_new_tokens": 2, "progress": False}
+    asked = evaluate(tiny, [{"question": "Hi?"}], **short)
+    assert list(asked.scores) == ["finished", "repetition", "tokens"]
+    known = evaluate(tiny, [{"instruction": "Hi?", "response": "Ho."}], **short)
+    assert "exact" in known.scores and "facts" not in known.scores
+    frame = evaluate(tiny, pandas.DataFrame([{"question": "Hi?", "answer": "Ho."}]), **short)
+    assert frame.table["answer"].tolist() == known.table["answer"].tolist()
+
+
+def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> None:
+    rows = [*QUESTIONS[:2], {**QUESTIONS[2], "question": "word " * 400}, QUESTIONS[3]]
+
+    def prompt(record: Any) -> str:
+        if record is rows[3]:
+            raise ValueError("no passage found")
+        return record["question"]
+
+    found = evaluate(
+        Way(tiny, prompt=prompt), rows, ["facts", "tokens", "loss"], max_new_tokens=4,
+        progress=False,
+    )  # fmt: skip
+    assert found.failed.index.tolist() == [2, 3]
+    assert "Shorten the prompt" in found.failed["error"][2]
+    assert found.failed["error"][3] == "ValueError: no passage found"
+    assert found.scores["facts"].of == 4, "it counts as wrong"
+    assert found.scores["tokens"].of == found.scores["loss"].of == 2
+    assert found.answers[2] is None and found.labels[2] == []
+    assert "2 failed" in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted", "message"),
+    [
+        ([], None, "no records"),
+        ("a question", None, "list of records"),
+        (["a question"], None, "Record 0 .* a mapping"),
+        ([{"question": "Hi?"}], "exact", "needs an answer, and record 0"),
+        ([{"question": "Hi?", "answer": "x"}], ["facts"], 'needs "keys"'),
+        ([{"question": "Hi?", "answer": 5}], None, "Record 0 .*must be text"),
+        ([{"question": " "}], None, "No record could be answered"),
+    ],
+)
+def test_wrong_records(tiny: models.LoadedModel, rows: Any, wanted: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate(tiny, rows, wanted, progress=False)
+
+
+def test_wrong_settings(tiny: models.LoadedModel) -> None:
+    with pytest.raises(SettingError, match="no metric 'bleu'.* exact, normalised"):
+        evaluate(tiny, QUESTIONS, "bleu")
+    with pytest.raises(SettingError, match="at least one"):
+        evaluate(tiny, QUESTIONS, [])
+    with pytest.raises(SettingError, match="load the model first"):
+        evaluate("chat", QUESTIONS)
+    with pytest.raises(SettingError, match="must be a function"):
+        Way(tiny, prompt="Answer: {question}")
+    with pytest.raises(SettingError, match="must make a text"):
+        evaluate(Way(tiny, prompt=lambda record: None), QUESTIONS)
+
+
+def test_a_way_is_how_a_model_is_asked(tiny: models.LoadedModel) -> None:
+    way = Way(tiny, "qa", prompt=lambda record: f"In one word: {record['question']}")
+    found = evaluate(way, QUESTIONS[:1], ["tokens", "loss"], max_new_tokens=2, progress=False)
+    sent = found.answers[0].sent
+    assert sent == f"### Question:\nIn one word: {QUESTIONS[0]['question']}\n\n### Answer:\n"
+    asked = [{"question": f"In one word: {QUESTIONS[0]['question']}",
+              "answer": QUESTIONS[0]["answer"]}]  # fmt: skip
+    assert found.scores["loss"].mean == pytest.approx(held_out_loss(tiny, asked, "qa"), abs=1e-5)
+
+
+def test_perplexity_is_that_of_the_plain_loss(tiny: models.LoadedModel) -> None:
+    texts = ["The kettle is on the shelf.", "A short one."]
+    total = count = 0.0
+    for text in texts:
+        ids = torch.tensor([[*tiny.tokenizer(text).input_ids, tiny.tokenizer.eos_token_id]])
+        total += tiny.model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+        count += ids.shape[1] - 1
+    assert perplexity(tiny, texts).mean == pytest.approx(math.exp(total / count), rel=1e-4)
+    with pytest.raises(DataError, match="Text 1 .* longer"):
+        perplexity(tiny, ["short", "word " * 400])
+
+
+# --- compare -------------------------------------------------------------------------------------
+
+
+def test_compare_asks_all_the_same(tiny: models.LoadedModel, capsys: Any) -> None:
+    short = {"max_new_tokens": 3, "progress": False}
+    ready = evaluate(tiny, QUESTIONS, name="plain", **short)
+    both = compare({"plain": ready, "qa": Way(tiny, "qa")}, iter(QUESTIONS), **short)
+    assert both["plain"] is ready
+    assert both.table().index.tolist() == ["plain", "qa"]
+    test = both.test("plain", "qa", "f1")
+    assert test.wins + test.losses + test.ties == 5
+    rows = both.rows("plain", "qa", "f1")
+    assert len(rows) == test.wins + test.losses
+    assert rows["difference"].is_monotonic_increasing
+    assert set(both.tests("f1")) == {("plain", "qa")}
+    both.show("facts")
+    both.show("f1")
+    with pytest.raises(SettingError, match="no 'chat' here"):
+        both["chat"]
+    other = evaluate(tiny, QUESTIONS[:2], **short)
+    with pytest.raises(DataError, match="different questions"):
+        compare({"a": ready, "b": other})
+    with pytest.raises(DataError, match="records are needed"):
+        compare({"a": tiny})
+    with pytest.raises(SettingError, match="wants a dict"):
+        compare([tiny], QUESTIONS)
+
+
+def test_consistency() -> None:
+    found = consistency(["40 watts", "40 watts", "50 watts", "x"], ["a", "a", "b", "c"])
+    assert found == {"a": 1.0}
+    assert consistency(["40 watts", "50 watts", ""], [1, 1, 1])[1] == pytest.approx(0.5 / 3)
+    assert consistency(["", ""], [1, 1]) == {1: 1.0}, "both say nothing"
+    with pytest.raises(DataError, match="as many groups"):
+        consistency(["a"], [])
+    with pytest.raises(DataError, match="No group"):
+        consistency(["a"], [1])
+
+
+# --- kinds of mistakes ---------------------------------------------------------------------------
+
+RECORD = {
+    "question": "How much water does the kettle hold?",
+    "answer": "The kettle holds 1.35 litres of water.",
+    "keys": ["1.35"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("The kettle holds 1.35 litres of water.", []),
+        ("It holds 1.35 litres.", []),
+        ("  ", ["empty"]),
+        ("I'm sorry, but I can't help with that.", ["refused"]),
+        ("I don’t know.", ["refused"]),
+        ("Paris is a lovely city.", ["off-topic"]),
+        ("The kettle holds 1.7 litres.", ["wrong fact"]),
+        ("The kettle hollds 1.35 litres of watter.", ["misspelling"]),
+        ("Kettle 1.35 kettle 1.35 kettle 1.35 kettle 1.35 kettle 1.35", ["repetitive"]),
+        ("The kettle holds 1.35 litres " + "and it is a very good one for tea " * 1
+         + "which people like to drink in the afternoon with friends, cake and milk",
+         ["too long"]),
+    ],
+)  # fmt: skip
+def test_kinds_of_mistakes(text: str, kinds: list[str]) -> None:
+    assert label(answer(text), RECORD) == kinds
+
+
+def test_unfinished_and_several_kinds() -> None:
+    assert label(answer("The kettle holds 1.7", finished=False), RECORD) == [
+        "wrong fact", "unfinished",
+    ]  # fmt: skip
+    assert label(answer("Hello there"), {"question": "Hello?"}) == []
+
+
+def test_good_answers_have_no_mistakes() -> None:
+    """The rules do not cry wolf: of the company's own answers next to none is called wrong."""
+    records = company.records("questions", "train") + company.records("expansion")
+    found = [label(answer(record["answer"]), record) for record in records]
+    flagged = [(kinds, record["answer"]) for kinds, record in zip(found, records, strict=True)
+               if kinds]  # fmt: skip
+    assert len(flagged) <= 0.01 * len(records), flagged[:5]
+
+
+def test_spoilt_words_are_found() -> None:
+    """One letter of a long word is changed in every answer; most of them are seen."""
+    spoilt, seen = 0, 0
+    for record in company.records("questions", "train")[::9]:
+        words = record["answer"].split()
+        place = next((n for n, w in enumerate(words) if n and w.isalpha() and w.islower()
+                      and len(w) > 6), None)  # fmt: skip
+        if place is None:
+            continue
+        words[place] = words[place][:3] + "q" + words[place][4:]
+        spoilt += 1
+        seen += "misspelling" in label(answer(" ".join(words)), record)
+    assert spoilt >= 40 and seen >= 0.8 * spoilt, (seen, spoilt)
+
+
+def test_labels_worst_and_counted(tiny: models.LoadedModel) -> None:
+    found = evaluate(tiny, QUESTIONS, max_new_tokens=4, progress=False)
+    assert all("unfinished" in kinds for kinds in found.labels)
+    assert evaluation.counted(found.labels)["unfinished"] == 5
+    worst = found.worst("unfinished")
+    assert len(worst) == 5 and worst["f1"].is_monotonic_increasing
+    assert len(found.worst()) == 5 and len(found.worst("refused")) == 0
+    with pytest.raises(SettingError, match="no 'dull'"):
+        found.worst("dull")
+    with pytest.raises(SettingError, match="was not measured"):
+        found.worst(by="loss")

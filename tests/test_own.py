@@ -1,0 +1,707 @@
+"""A learner's own data, from a folder or a file to a tuned model and a report."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llmcourse import club, models, own, sizing, synthesis, templates
+from llmcourse.data import from_documents
+from llmcourse.errors import DataError, SettingError
+from llmcourse.own import command, page, pipeline
+from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
+from llmcourse.own.results import peak_memory
+from llmcourse.own.writing import BY_HAND, BY_MODEL, BY_TEMPLATE
+from tests.conftest import ROOT
+
+EVIL = '<script>alert("x")</script>'
+SMALL = own.Sizes(2, 12, 24, 300, 1, 5, 4, 1)
+
+
+def rows(facts: int = 12, wordings: int = 2) -> list[dict[str, str]]:
+    """Pairs on invented facts, so many wordings each."""
+    return [
+        {"question": f"{opening} shelf {fact}?", "answer": f"Shelf {fact} holds {3 * fact} jars."}
+        for fact in range(1, facts + 1)
+        for opening in ("What is on", "How many jars are on", "Please count the jars on")[:wordings]
+    ]
+
+
+def write_csv(path: Path, records: list[dict[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(records[0]))
+        table.writeheader()
+        table.writerows(records)
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(tiny_folder: Path) -> Any:
+    """The small random model's folder; the smoke tier, one thread and few tokens."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMCOURSE_TIER", "smoke")
+        patch.setitem(own.SIZES, "smoke", SMALL)
+        yield str(tiny_folder)
+    torch.set_num_threads(usual)
+
+
+@pytest.fixture
+def go(base: str) -> Callable[..., own.Result]:
+    """`own.run` on the small model; what it said is in `.said`."""
+
+    def run(source: Path, out: Path, **settings: Any) -> own.Result:
+        run.said = []
+        return own.run(
+            source, out, base=base, progress=False, say=run.said.append, **settings
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(base: str, tmp_path_factory: pytest.TempPathFactory) -> own.Result:
+    """A whole run on a file of pairs, one of them with markup in it."""
+    folder = tmp_path_factory.mktemp("finished")
+    records = [*rows(), {"question": f"What says {EVIL}?", "answer": f"It says {EVIL}."}]
+    source = write_csv(folder / "pairs.csv", records)
+    return own.run(source, folder / "out", base=base, progress=False, say=lambda _: None)
+
+
+class Page(HTMLParser):
+    """A page's tags, checked to be closed in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_read_as_documents_and_a_file_as_pairs(tmp_path: Path) -> None:
+    (tmp_path / "rules.md").write_text("# Rules\n\nKeep the gate shut at night.\n")
+    (tmp_path / "plan.pdf").write_bytes(b"%PDF")
+    found = own.read(tmp_path)
+    assert (found.kind, found.documents, found.records) == ("documents", ["rules.md"], [])
+    assert "1 documents in 1 passages" in str(found)
+    assert len(found.problems) == 1 and found.problems[0].startswith("plan.pdf")
+    other = own.read(club.file("train"))
+    assert (other.kind, len(other.records), other.passages) == ("pairs", 80, [])
+
+
+def test_lines_that_are_no_pairs_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("question,answer\nWhat is it?,A jar.\nAnd this?,\n", encoding="utf-8")
+    found = own.read(path)
+    assert len(found.records) == 1
+    assert "line 3" in found.problems[0] and "line 3" in str(found)
+
+
+def test_a_change_of_the_data_changes_the_digest(tmp_path: Path) -> None:
+    document = tmp_path / "rules.md"
+    document.write_text("# Rules\n\nKeep the gate shut at night.\n")
+    before = own.read(tmp_path).digest
+    assert own.read(tmp_path).digest == before
+    document.write_text("# Rules\n\nKeep the gate open at night.\n")
+    assert own.read(tmp_path).digest != before
+
+
+def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such folder or file"):
+        own.read(tmp_path / "nothing")
+    with pytest.raises(SettingError, match="must be the path"):
+        own.read("  ")
+    with pytest.raises(SettingError, match="must be the path"):
+        own.read(None)  # type: ignore[arg-type]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(DataError, match="holds no documents.*In it: nothing at all"):
+        own.read(empty)
+    (empty / "scan.pdf").write_bytes(b"%PDF")
+    with pytest.raises(DataError, match="In it: scan.pdf"):
+        own.read(empty)
+    texts = write_csv(tmp_path / "texts.csv", [{"text": "Only a text."}])
+    with pytest.raises(DataError, match="needs a column for the question"):
+        own.read(texts)
+    wrong = write_csv(tmp_path / "wrong.csv", [{"ask": "What?", "tell": "That."}])
+    with pytest.raises(DataError, match="ask.*tell"):
+        own.read(wrong)
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def test_a_files_pairs_are_taken_as_they_are() -> None:
+    written = own.pairs(own.read(club.file("train")))
+    assert written.counts == {BY_HAND: 80} and written.reasons() == []
+    assert written.records[0]["fact"] == club.records("train")[0]["fact"]
+
+
+def test_templates_ask_about_headings_all_over_the_documents() -> None:
+    written = own.pairs(own.read(club.folder()), size=SMALL)
+    assert len(written.records) + len(written.rejected) == SMALL.headings
+    assert written.counts == {BY_TEMPLATE: len(written.records)} and len(written.records) >= 10
+    assert len({record["document"] for record in written.records}) >= 8
+    assert all(record["heading"] for record in written.records)
+
+
+def test_what_the_model_wrote_and_what_was_rejected_are_told_apart(
+    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fake(passages: Any, model: Any, **how: Any) -> synthesis.Synthesis:
+        asked.append((model, how["limit"]))
+        pair = {"question": "How many?", "answer": "Nine.", "document": "a.md", "heading": "A"}
+        bad = {"stage": "answer", "reason": "empty", "question": "Who?", "answer": ""}
+        return synthesis.Synthesis([pair], [bad, bad] if model else [], 1.0)
+
+    monkeypatch.setattr(synthesis, "questions_from_documents", fake)
+    written = own.pairs(own.read(club.folder()), tiny, SMALL)
+    assert asked == [(tiny, SMALL.sentences), (None, SMALL.headings)]
+    assert written.counts == {BY_MODEL: 1, BY_TEMPLATE: 1} and written.seconds == 2.0
+    assert [(row["reason"], row["count"]) for row in written.reasons()] == [("empty", 2)]
+
+
+def test_documents_without_a_sentence_say_so(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("one\ntwo\n")
+    with pytest.raises(DataError, match="No pair could be written"):
+        own.pairs(own.read(tmp_path))
+
+
+# --- review ---------------------------------------------------------------------------------------
+
+
+def test_a_review_gives_back_what_was_saved(tmp_path: Path) -> None:
+    records = [
+        {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md", "input": ""},
+        {"question": "'Tis it?", "answer": 'Says "yes",\nand no.', "document": ""},
+    ]
+    path = own.save_for_review(records, tmp_path / "pairs.csv")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        cells = list(csv.reader(file))
+    assert cells[0] == ["question", "answer", "keep", "document"]  # a column of blanks is left out
+    assert [row[2] for row in cells[1:]] == ["yes", "yes"]
+    assert not any(cell.startswith(("=", "-")) for row in cells for cell in row)
+    assert own.load_reviewed(path) == [
+        {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md"},
+        {"question": "'Tis it?", "answer": 'Says "yes",\nand no.', "document": ""},
+    ]
+
+
+def test_only_what_is_kept_comes_back_also_from_semicolons(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(
+        "question;answer;keep\nOne, or two?;One.;YES\n;;no\nTwo?;Two.;n\n;;\nThree?;Three.;x\n",
+        encoding="utf-8-sig",
+    )
+    assert [record["question"] for record in own.load_reviewed(path)] == ["One, or two?", "Three?"]
+
+
+def test_a_review_is_never_overwritten(tmp_path: Path) -> None:
+    path = own.save_for_review(rows(), tmp_path / "pairs.csv")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="may have been reviewed"):
+        own.save_for_review(rows(3), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("question,answer\nA?,B.\n", "no column 'keep'"),
+        ("question,answer,keep\nA?,B.,perhaps\n", "line 2: keep is 'perhaps'. Write yes or no"),
+        ("question,answer,keep\nA?,B.,yes\nC?,,yes\n", "line 3: the answer is blank"),
+        ("question,answer,keep\nA?,B.,no\n", "no pair is kept"),
+        ("question,answer,keep\nA?,B.,yes,more\n", "line 2: .*more cells"),
+        ("question;answer;keep\nA?;B.;yes;more\n", "line 2: .*more cells"),
+        ("", "is empty"),
+    ],
+)
+def test_what_is_wrong_with_a_review_is_told_by_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        own.load_reviewed(path)
+
+
+def test_a_review_needs_a_csv_file_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no such file"):
+        own.load_reviewed(tmp_path / "pairs.csv")
+    with pytest.raises(DataError, match="is no .csv file"):
+        own.load_reviewed(tmp_path / "pairs.xlsx")
+    with pytest.raises(DataError, match="no pairs to review"):
+        own.save_for_review([], tmp_path / "pairs.csv")
+    (tmp_path / "latin.csv").write_bytes("question;answer;keep\nWo?;Über.;yes\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv.*UTF-8"):
+        own.load_reviewed(tmp_path / "latin.csv")
+
+
+# --- the split ------------------------------------------------------------------------------------
+
+
+def questions(records: list[dict[str, str]]) -> set[str]:
+    return {record["question"] for record in records}
+
+
+def test_wordings_are_held_out_where_people_wrote_several() -> None:
+    given = rows(20)
+    parts = own.split(given)
+    assert parts.held_out == "wordings" and len(parts.test) == 8 and len(parts.train) == 32
+    assert questions(parts.train) | questions(parts.test) == questions(given)
+    assert not questions(parts.train) & questions(parts.test)
+    taught = {record["answer"] for record in parts.train}
+    assert all(record["answer"] in taught for record in parts.test)
+    assert own.split(given[::-1]).test != [] and questions(own.split(given[::-1]).test) == (
+        questions(parts.test)
+    )
+    assert questions(own.split(given, seed=1).test) != questions(parts.test)
+
+
+@pytest.mark.parametrize("wordings", [1, 3])
+def test_facts_are_held_out_whole(wordings: int) -> None:
+    parts = own.split(rows(20, wordings), hold_out="facts")
+    assert parts.held_out == "facts" and 5 <= len(parts.test) <= 0.3 * 20 * wordings
+    assert not {r["answer"] for r in parts.train} & {r["answer"] for r in parts.test}
+    assert len(parts.train) + len(parts.test) == 20 * wordings
+
+
+def test_one_wording_each_holds_facts_out_by_itself() -> None:
+    assert own.split(rows(20, 1)).held_out == "facts"
+
+
+def test_pairs_about_one_heading_stay_together() -> None:
+    given = [
+        record | {"document": "a.md", "heading": f"part {number % 8}", "written": BY_MODEL}
+        for number, record in enumerate(rows(16))
+    ]
+    parts = own.split(given)
+    assert parts.held_out == "facts"
+    assert not {r["heading"] for r in parts.train} & {r["heading"] for r in parts.test}
+
+
+def test_a_field_split_and_test_pairs_of_ones_own_are_kept_to() -> None:
+    given = rows(10, 3)
+    names = ("train", "test", "validation")
+    marked = [record | {"split": names[n % 3]} for n, record in enumerate(given)]
+    parts = own.split(marked)
+    assert (len(parts.train), len(parts.test), parts.held_out) == (10, 10, "your own")
+    assert "10 pairs of other splits" in parts.notes[0]
+    other = own.split(given, test=given[:3])
+    assert len(other.train) == 27 and "3 pairs with a question of the test" in other.notes[0]
+    with pytest.raises(DataError, match="nothing to train on"):
+        own.split(given, test=given)
+
+
+def test_too_few_pairs_and_too_few_facts_say_so() -> None:
+    with pytest.raises(DataError, match="There is 1 pair, and at least 10 are needed"):
+        own.split(rows(1, 1))
+    with pytest.raises(DataError, match="There are 9 pairs"):
+        own.split(rows(9, 1))
+    with pytest.raises(DataError, match="about 1 facts or headings only"):
+        own.split([record | {"fact": "one"} for record in rows(6)])
+    with pytest.raises(DataError, match="Only 0 facts have a second wording"):
+        own.split(rows(12, 1), hold_out="wordings")
+    with pytest.raises(SettingError, match="must be 'wordings' or 'facts'"):
+        own.split(rows(), hold_out="all")
+
+
+def test_fewer_pairs_keep_what_the_test_asks() -> None:
+    parts = own.split(rows(20, 3))
+    asked = own.trimmed(parts.test, 5)
+    kept = own.trimmed(parts.train, 12, like=asked)
+    assert len(asked) == 5 and len(kept) == 12
+    taught = [record["answer"] for record in kept]
+    assert all(taught.count(record["answer"]) == 2 for record in asked)
+    assert own.trimmed(parts.train, 1000) == parts.train
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_more_pairs_are_seen_less_often(tiny: models.LoadedModel) -> None:
+    size = own.Sizes(1, 1, 500, 4_000, 6, 5, 8, 1)
+    few, some, many = (
+        own.settings(rows(count, 1), tiny, size) for count in (2, 40, 400)
+    )  # fmt: skip
+    assert few.epochs == 6 and 1 < some.epochs < 6 and many.epochs == 1
+    assert few.batch_size == 4 and many.batch_size == 8
+    assert few.template == "qa"
+    with pytest.raises(DataError, match="no pairs to train on"):
+        own.settings([], tiny, size)
+
+
+def test_every_tier_has_sizes_and_others_are_refused() -> None:
+    from llmcourse import tiers
+
+    assert set(own.SIZES) == set(tiers.TIERS)
+    with pytest.raises(SettingError, match="There are: smoke, cpu, gpu"):
+        own.sizes("huge")
+
+
+# --- the whole way --------------------------------------------------------------------------------
+
+
+def test_a_file_of_pairs_leaves_every_steps_file(finished: own.Result) -> None:
+    out = finished.out
+    for name in ("pairs.csv", "split/train.jsonl", "split/test.jsonl", "answers.json",
+                 "report.html", "model/README.md", "model/adapter_model.safetensors"):  # fmt: skip
+        assert (out / name).is_file(), name
+    assert finished.parts["train"] <= SMALL.pairs and finished.parts["test"] == SMALL.questions
+    found = finished.assessment
+    assert found.ways == [PROMPT, TUNED] and found.main == "f1"
+    assert len(found.rows) == SMALL.questions
+    assert set(finished.seconds) == {"loading", "pairs", "training", "evaluation", "inspection"}
+    assert finished.memory > 1e8
+    assert len(finished.training["history"]) >= 1 and finished.training["held_out"]
+    loaded = models.load(str(out / "model"))
+    assert loaded.template == "qa"
+    card = (out / "model" / "README.md").read_text(encoding="utf-8")
+    assert f"f1, test pairs: {found.scores[TUNED]['f1']['mean']:.3g}" in card
+    assert json.loads((out / "model" / "tuned.json").read_text())["results"]
+
+
+def test_the_report_is_whole_safe_and_can_be_read_without_eyes(finished: own.Result) -> None:
+    text = (finished.out / "report.html").read_text(encoding="utf-8")
+    found = Page(text)
+    assert found.all("html") == [{"lang": "en"}]
+    assert EVIL not in text and page.escaped(EVIL) in text
+    assert not any(found.all(tag) for tag in ("script", "link", "iframe", "object", "form"))
+    for attributes in (attributes for _, attributes in found.tags):
+        assert not any(name.startswith("on") for name in attributes)
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert (attributes.get("href") or "#").startswith("#")
+    assert len(found.all("img")) == 2
+    assert all(len(image["alt"] or "") > 20 for image in found.all("img"))
+    named = {attributes["id"] for _, attributes in found.tags if "id" in attributes}
+    assert {link["href"][1:] for link in found.all("a")} <= named
+    scrolls = [one for one in found.all("div") if one.get("class") == "scroll"]
+    assert len(scrolls) == len(found.all("caption")) == len(found.all("table")) > 5
+    assert all(one["tabindex"] == "0" and one["aria-label"] for one in scrolls)
+    assert all(head.get("scope") in ("col", "row") for head in found.all("th"))
+    words = " ".join(found.words)
+    for name in ("loss", "Settings", "torch", "pairs.csv was not changed by hand", PROMPT, TUNED,
+                 "95 % interval", "What to do next"):  # fmt: skip
+        assert name in words, name
+
+
+def test_what_a_model_wrote_stays_text_in_the_report(finished: own.Result, tmp_path: Path) -> None:
+    found = finished.assessment
+    evil = [
+        row | {"answers": dict.fromkeys(row["answers"], f'"><img src=x onerror=1>{EVIL}\x07')}
+        for row in found.rows
+    ]
+    changed = dataclasses.replace(finished, assessment=dataclasses.replace(found, rows=evil))
+    text = own.report(changed, tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
+    assert EVIL not in text and "<img src=x" not in text and "\x07" not in text
+    assert len(Page(text).all("img")) == 2
+    with pytest.raises(DataError, match=".html file"):
+        own.report(finished, tmp_path / "report.pdf")
+
+
+def test_a_second_run_does_nothing_again(
+    finished: own.Result, go: Callable[..., own.Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = finished.out / "model" / "adapter_model.safetensors"
+    before = weights.read_bytes(), weights.stat().st_mtime_ns
+    monkeypatch.setattr(pipeline, "assess", None)  # would fail if it were called
+    monkeypatch.setattr(pipeline, "pairs", None)
+    again = go(finished.out.parent / "pairs.csv", finished.out)
+    assert (weights.read_bytes(), weights.stat().st_mtime_ns) == before
+    assert again.assessment == finished.assessment
+    assert not again.writing["reviewed"]
+
+
+def test_reviewed_pairs_are_used_and_trained_on_anew(
+    go: Callable[..., own.Result], base: str, tmp_path: Path
+) -> None:
+    source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
+    path = own.write_pairs(source, out, base=base, progress=False, say=lambda _: None)
+    assert path == out / "pairs.csv" and not (out / "model").exists()
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        cells = list(csv.DictReader(file))
+    cells[0]["keep"], cells[2]["answer"] = "no", "Shelf 2 is empty."
+    cells[3]["answer"] = "Shelf 2 is empty."
+    write_csv(path, cells)
+    assert own.write_pairs(source, out, base=base, progress=False, say=lambda _: None) == path
+    result = go(source, out)
+    used = [
+        json.loads(line)
+        for name in ("train", "test")
+        for line in (out / "split" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert cells[0]["question"] not in questions(used)
+    assert {r["answer"] for r in used if " 2?" in r["question"]} == {"Shelf 2 is empty."}
+    assert result.writing["reviewed"] and result.writing["kept"] == 23
+    assert "changed by hand" in (out / "report.html").read_text(encoding="utf-8")
+    first = (out / "model" / "adapter_model.safetensors").read_bytes()
+    cells[1]["answer"] = cells[0]["answer"] = "Shelf 1 has moved."
+    write_csv(path, cells)
+    go(source, out)
+    assert any("trained anew" in line for line in go.said)
+    assert (out / "model" / "adapter_model.safetensors").read_bytes() != first
+
+
+def test_a_stopped_run_goes_on(
+    go: Callable[..., own.Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
+    with monkeypatch.context() as patch:
+
+        def stop(*_: Any, **__: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(pipeline, "assess", stop)
+        with pytest.raises(KeyboardInterrupt):
+            go(source, out)
+    weights = out / "model" / "adapter_model.safetensors"
+    trained = weights.stat().st_mtime_ns
+    assert not (out / "report.html").exists()
+    monkeypatch.setattr(pipeline, "pairs", None)  # pairs.csv is there
+    go(source, out)
+    assert weights.stat().st_mtime_ns == trained and (out / "report.html").is_file()
+
+
+def test_test_pairs_with_keys_count_facts(go: Callable[..., own.Result], tmp_path: Path) -> None:
+    result = go(club.file("train"), tmp_path / "out", test=club.file("test"))
+    assert result.assessment.main == "facts" and result.parts["held_out"] == "your own"
+    assert any("Of 40 pairs to test with, 5 were used" in note for note in result.parts["notes"])
+    assert all(set(row["values"][TUNED]) == {"facts", "f1", "chrf", "finished"}
+               for row in result.assessment.rows)  # fmt: skip
+
+
+def test_a_folder_of_documents_goes_the_whole_way(
+    go: Callable[..., own.Result], tmp_path: Path
+) -> None:
+    result = go(club.folder(), tmp_path / "out")
+    found = result.assessment
+    assert found.ways == [PROMPT, SEARCH, TUNED, BOTH]
+    assert result.writing["counts"][BY_TEMPLATE] >= 10 and result.parts["held_out"] == "facts"
+    assert set(result.findings) == {"documents", "pairs"}
+    assert found.costs[SEARCH]["prompt_tokens"] > found.costs[PROMPT]["prompt_tokens"]
+    assert {(test["first"], test["second"]) for test in found.tests} == {
+        (TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED)
+    }  # fmt: skip
+    assert result.writing["rejected"]  # the random model's questions
+    assert (tmp_path / "out" / "rejected.jsonl").is_file()
+    assert "Why pairs were rejected" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_retrieval_puts_the_passage_before_the_question(tiny: models.LoadedModel) -> None:
+    size = dataclasses.replace(SMALL, passages=1)
+    found = own.ways(tiny, tiny, from_documents(club.folder(), words=40), size)
+    record = {"question": "Where are throw lines kept?", "answer": "…"}
+    asked = {name: way.asked(record) for name, way in found.items()}
+    assert "orange locker" in asked[SEARCH] and "orange locker" in asked[BOTH]
+    assert asked[PROMPT] == f"{record['question']} Answer in one short sentence."
+    assert asked[SEARCH].endswith(asked[PROMPT]) and asked[TUNED] is record
+
+
+# --- what stops it --------------------------------------------------------------------------------
+
+
+def test_out_may_hold_nothing_else(go: Callable[..., own.Result], tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "pairs.csv", rows())
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "letter.txt").write_text("Dear Odile")
+    with pytest.raises(SettingError, match="holds something else already"):
+        go(source, other)
+    assert [path.name for path in other.iterdir()] == ["letter.txt"]
+    with pytest.raises(SettingError, match="is a file"):
+        go(source, source)
+    with pytest.raises(SettingError, match="must be the path"):
+        go(source, "")
+    (other / "letter.txt").unlink()
+    (other / "own.json").write_text("{broken")
+    with pytest.raises(SettingError, match="own.json can't be read"):
+        go(source, other)
+
+
+def test_out_may_not_lie_in_the_documents(go: Callable[..., own.Result], tmp_path: Path) -> None:
+    (tmp_path / "rules.md").write_text("# Rules\n\nKeep the gate shut at night.\n")
+    for out in (tmp_path, tmp_path / "out"):
+        with pytest.raises(SettingError, match="lies in the folder of the documents"):
+            go(tmp_path, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["rules.md"]
+
+
+def test_pairs_of_other_data_are_not_mixed_up(
+    go: Callable[..., own.Result], base: str, tmp_path: Path
+) -> None:
+    source, out = write_csv(tmp_path / "a.csv", rows()), tmp_path / "out"
+    own.write_pairs(source, out, base=base, progress=False, say=lambda _: None)
+    write_csv(source, rows(13))
+    with pytest.raises(SettingError, match="these data were changed since"):
+        go(source, out)
+    with pytest.raises(SettingError, match="it is about .*a.csv"):
+        go(write_csv(tmp_path / "b.csv", rows(14)), out)
+    (out / "pairs.csv").unlink()
+    own.write_pairs(source, out, base=base, progress=False, say=lambda _: None)
+    assert len(own.load_reviewed(out / "pairs.csv")) == 26
+
+
+def test_one_pair_is_too_few_and_nothing_is_trained(
+    go: Callable[..., own.Result], tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "pairs.csv", rows(1, 1))
+    with pytest.raises(DataError, match="There is 1 pair"):
+        go(source, tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
+
+
+# --- what follows ---------------------------------------------------------------------------------
+
+
+def told(result: own.Result, low: float, high: float, **changes: Any) -> str:
+    """The advice where the tuned model is better than the prompt by `low` to `high`."""
+    test = {"first": TUNED, "second": PROMPT, "metric": "f1", "difference": 0.0, "low": low,
+            "high": high}  # fmt: skip
+    found = dataclasses.replace(result.assessment, tests=[test])
+    return " ".join(own.advice(dataclasses.replace(result, assessment=found, **changes)))
+
+
+def test_advice_follows_the_numbers(finished: own.Result) -> None:
+    assert "beats the prompt" in told(finished, 0.1, 0.3)
+    assert "The prompt beats" in told(finished, -0.3, -0.1)
+    assert "can't tell" in told(finished, -0.1, 0.1)
+    parts = finished.parts
+    assert "no training pair has" in told(finished, 0, 0, parts=parts | {"held_out": "facts"})
+    assert "no training pair has" not in told(
+        finished, 0, 0, parts=parts | {"held_out": "wordings"}
+    )
+    assert "are few" not in told(finished, 0, 0, parts=parts | {"train": 900})
+    falls, rises = ([{"step": n, "loss": loss} for n, loss in enumerate(losses)]
+                    for losses in ((3, 2), (3, 2, 4)))  # fmt: skip
+    training = finished.training
+    falling, rising = training | {"held_out": falls}, training | {"held_out": rises}
+    assert "more epochs may still help" in told(finished, 0, 0, training=falling)
+    assert "by heart" in told(finished, 0, 0, training=rising)
+    writing = finished.writing
+    assert "Nobody has read" not in told(finished, 0, 0, writing=writing | {"reviewed": True})
+
+
+def test_the_worst_answers_come_first() -> None:
+    def row(name: str, value: float | None) -> dict[str, Any]:
+        return {"question": name, "values": {TUNED: {"f1": value}}}
+
+    scores = {TUNED: {"f1": {"mean": 0.5, "low": 0.1, "high": 0.9, "of": 3}}}
+    found = Assessment(scores, {}, {}, [], [row("b", 0.5), row("c", None), row("a", 0.2)], 1.0)
+    assert [one["question"] for one in found.worst()] == ["c", "a", "b"]
+    assert [one["question"] for one in found.worst(count=1)] == ["c"]
+
+
+def test_considerations_are_the_formulas_and_grow_with_the_model() -> None:
+    machine = sizing.HARDWARE["laptop 8 GB"]
+    table = own.considerations(machine=machine)
+    assert len(table) >= 6
+    for _, row in table.iterrows():
+        assert row["GB to answer"] < row["GB to train an adapter"] < row["GB to train every weight"]
+        fits = row["GB to answer"] <= (machine.memory - machine.reserved) / 1e9
+        assert row["answers here"] == ("yes" if fits else "no")
+    assert table["GB to answer"].is_monotonic_increasing
+    assert table.iloc[0]["trains every weight here"] == "yes"
+    assert table.iloc[-1]["answers here"] == "no"
+
+
+def test_an_adapter_a_customer_shares_the_base() -> None:
+    table = own.customers(counts=(1, 100))
+    size = sizing.Size.of("smollm2-135m-instruct")
+    one, hundred = table["GB, an adapter each"]
+    assert hundred - one == pytest.approx(99 * 4 * size.lora_parameters(16) / 1e9)
+    assert hundred < 0.1 * table["GB, a model each"].iloc[1]
+    assert table["GB, a model each"].iloc[1] == pytest.approx(100 * 2 * size.parameters / 1e9)
+    with pytest.raises(SettingError, match="counts=0"):
+        own.customers(counts=(0,))
+
+
+def test_the_most_memory_never_falls() -> None:
+    before = peak_memory()
+    assert before > 5e7
+    assert peak_memory() >= before
+
+
+# --- the command and the export -------------------------------------------------------------------
+
+
+def options(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_the_command_stops_for_a_review_and_goes_on(
+    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
+    given = (str(source), "--out", str(out), "--base", base)
+    assert command.main(options(*given, "--review")) == 0
+    assert "run the same without --review" in capsys.readouterr().out
+    assert not (out / "model").exists()
+    assert command.main(options(*given, "--hold-out", "facts", "--epochs", "1")) == 0
+    shown = capsys.readouterr().out
+    assert "report.html" in shown and re.search(r"^tuned +0", shown, flags=re.M)
+
+
+def test_the_modelfile_of_the_export_page_is_the_template() -> None:
+    text = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    template = re.search(r'^TEMPLATE """(.+?)"""', text, flags=re.M | re.S)[1]
+    plain = re.sub(r"\{\{ if \.System \}\}.*?\{\{ end \}\}", "", template, flags=re.S)
+    sent = plain.replace("{{ .Prompt }}", "What?").removesuffix("{{ .Response }}")
+    assert sent == templates.render("What?", "qa").prompt
+    prompt = re.search(r'-p "(.+?)"', text)[1].replace("\\n", "\n")
+    assert prompt == templates.render("Your question?", "qa").prompt
+
+
+def test_a_merged_folder_for_the_converters_answers_alike(
+    finished: own.Result, tmp_path: Path
+) -> None:
+    from llmcourse import finetuning
+    from llmcourse.generation import generate
+
+    tuned = models.load(str(finished.out / "model"), dtype=torch.float32)
+    plain = finetuning.merge(tuned)
+    plain.model.save_pretrained(tmp_path / "merged")
+    plain.tokenizer.save_pretrained(tmp_path / "merged")
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "merged").iterdir()
+    }
+    loaded = models.load(str(tmp_path / "merged"), dtype=torch.float32)
+    one, other = (
+        generate(model, "What is on shelf 1?", "qa", max_new_tokens=4, progress=False)[0].text
+        for model in (tuned, loaded)
+    )
+    assert one == other
