@@ -114,11 +114,11 @@ class Tier:
 TIERS: dict[str, Tier] = {
     "smoke": Tier(
         "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 4, 1, 2,
-        4, 1.5,
+        4, 1,
     ),
     "cpu": Tier(
         "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 400, 90, 2, 12, 5.5, 5,
-        24, 5,
+        20, 3.6,
     ),
     "gpu": Tier(
         "gpu", "Colab and workstations", "open", 24, 160, 24, 10, 1500, 200, 3,

@@ -113,6 +113,9 @@ RIGHT = [
     ("07-2", {key: {"retrieve": "RAG", "tune": "fine-tuning"}.get(way, " Prompt")
               for key, way in NEEDS.items()}),
     ("07-3", lambda right, refused: np.mean(~np.array(right) & ~np.array(refused))),
+    ("08-1", lambda train, test: (
+        q for q in test if any(q.casefold().split() == t.casefold().split() for t in train))),
+    ("08-2", lambda customers, base, adapter: sum([adapter] * customers, start=base)),
 ]  # fmt: skip
 
 
@@ -350,6 +353,22 @@ WRONG: list[tuple[str, Any, str]] = [
         "half of all answers",
     ),
     ("07-3", lambda right, refused: refused.count(False) / len(refused), "wrong and does not say"),
+    ("08-1", lambda train, test: [q for q in test if q in train], "Case does not matter"),
+    ("08-1", lambda train, test: sorted({*train} & {*test}), "Case does not matter"),
+    (
+        "08-1",
+        lambda train, test: [q for q in test if q.lower() in map(str.lower, train)],
+        "Blanks do not matter",
+    ),
+    (
+        "08-1",
+        lambda train, test: [q.lower() for q in test if q.lower() in map(str.lower, train)],
+        "in both",
+    ),
+    ("08-2", lambda customers, base, adapter: customers * (base + adapter), "in memory once"),
+    ("08-2", lambda customers, base, adapter: customers * base, "a whole model for each"),
+    ("08-2", lambda customers, base, adapter: base + adapter, "an adapter of its own"),
+    ("08-2", 15.0, "A function is wanted"),
 ]
 
 

@@ -127,7 +127,7 @@ class TestEveryLesson:
         assert len(right) == len(tasks)
 
     def test_every_link_to_a_lesson_or_document_is_true_or_announced(self, path: Path) -> None:
-        planned = {"06_evaluation.ipynb"}
+        planned: set[str] = set()  # lessons that are announced and not there yet
         for cell in read(path).cells:
             if cell.cell_type == "markdown":
                 for target in re.findall(r"\]\((?!http)([^)#]+)\)", cell.source):

@@ -116,7 +116,7 @@ def test_a_folder_is_read_as_documents_and_a_file_as_pairs(tmp_path: Path) -> No
     (tmp_path / "plan.pdf").write_bytes(b"%PDF")
     found = own.read(tmp_path)
     assert (found.kind, found.documents, found.records) == ("documents", ["rules.md"], [])
-    assert "1 documents in 1 passages" in str(found)
+    assert "1 document in 1 passage" in str(found)
     assert len(found.problems) == 1 and found.problems[0].startswith("plan.pdf")
     other = own.read(club.file("train"))
     assert (other.kind, len(other.records), other.passages) == ("pairs", 80, [])

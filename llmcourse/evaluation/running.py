@@ -105,16 +105,23 @@ class Evaluation:
         better = metrics.METRICS[by].better
         return shown[wanted].sort_values(by, ascending=better != "low", kind="stable")
 
+    def __repr__(self) -> str:
+        """The scores, a line each."""
+        lines = [f"{name:<12}{score}" for name, score in self.scores.items()]
+        return "\n".join([f"{self.name}: {self._told()}", *lines])
+
+    def _told(self) -> str:
+        bad = len(self.failed)
+        return f"{len(self.records)} records, {self.seconds:.1f} s" + f"; {bad} failed" * bool(bad)
+
     def _repr_html_(self) -> str:
         """The scores, for a notebook."""
         rows = "".join(
             f"<tr><th scope='row'>{name}</th><td>{score}</td><td>{metrics.METRICS[name].text}</td>"
             f"</tr>" for name, score in self.scores.items()
         )  # fmt: skip
-        bad = len(self.failed)
-        told = f"{len(self.records)} records, {self.seconds:.1f} s" + f"; {bad} failed" * bool(bad)
         return (
-            f"<table><caption>{html.escape(self.name)}: {told}</caption><thead><tr>"
+            f"<table><caption>{html.escape(self.name)}: {self._told()}</caption><thead><tr>"
             f"<th scope='col'>metric</th><th scope='col'>mean, 95 % interval</th>"
             f"<th scope='col'>what it says</th></tr></thead><tbody>{rows}</tbody></table>"
         )

@@ -12,6 +12,7 @@ from llmcourse.exercises import (
     lesson05,
     lesson06,
     lesson07,
+    lesson08,
 )
 from llmcourse.exercises.base import Exercise, Outcome, shown
 
@@ -20,7 +21,7 @@ __all__ = ["Exercise", "Outcome", "lesson"]
 _LESSONS: dict[str, tuple[Exercise, ...]] = {
     "00": lesson00.TASKS, "01": lesson01.TASKS, "02": lesson02.TASKS, "03": lesson03.TASKS,
     "04": lesson04.TASKS, "05": lesson05.TASKS, "06": lesson06.TASKS,
-    "07": lesson07.TASKS,
+    "07": lesson07.TASKS, "08": lesson08.TASKS,
 }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def train(
     updates = config.steps or max(1, round(config.epochs * -(-len(records) // config.batch_size)))
     return finetune(
         model, _plain(records), config, held_out=None if not held_out else _plain(held_out),
-        every=max(1, updates // 4), out=out, fresh=fresh, progress=progress,
+        every=-(-updates // 4), out=out, fresh=fresh, progress=progress,
     )  # fmt: skip
 
 

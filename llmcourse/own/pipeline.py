@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -346,8 +347,8 @@ def _result(
         if source.kind == "documents":
             findings = {"documents": source.inspected(tuned.tokenizer).as_dict()} | findings
     return Result(
-        source={"kind": source.kind, "name": source.name, "text": str(source),
-                "problems": source.problems},
+        source={"kind": source.kind, "name": source.name, "problems": source.problems,
+                "text": str(dataclasses.replace(source, name=files.shown(Path(source.name))))},
         findings=findings, writing=dict(writing),
         parts={"train": len(parts.train), "test": len(parts.test), "held_out": parts.held_out,
                "notes": parts.notes},

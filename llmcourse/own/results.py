@@ -73,8 +73,8 @@ def advice(result: Result) -> list[str]:
         )
     else:
         told.append(
-            "So few test questions can't tell the tuned model from the prompt. Write more of them, "
-            "or train for more epochs, before you decide."
+            "So few test questions can't tell the tuned model from the prompt. Write more of them "
+            "before you decide."
         )
     if parts["held_out"] == "facts":
         told.append(

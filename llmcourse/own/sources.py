@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +64,18 @@ class Source:
 
     def __str__(self) -> str:
         if self.kind == "documents":
-            found = f"{len(self.documents)} documents in {len(self.passages)} passages"
+            found = f"{_many(self.documents, 'document')} in {_many(self.passages, 'passage')}"
         else:
-            found = f"{len(self.records)} pairs of question and answer"
+            found = f"{_many(self.records, 'pair')} of question and answer"
         lines = [f"{self.name}: {found}"]
         lines += [f"  left out: {problem}" for problem in self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"  left out: and {len(self.problems) - SHOWN} more")
         return "\n".join(lines)
+
+
+def _many(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def read(source: str | os.PathLike[str]) -> Source:
