@@ -24,7 +24,7 @@ test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pip install -q -r requirements-harness.txt
-	LLMCOURSE_TIER=smoke .venv/bin/python -m pytest
+	LLMCOURSE_TIER=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadscope
 
 results: setup
 	@$(RUN) results

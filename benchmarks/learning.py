@@ -1,6 +1,6 @@
 """How long until the chat model knows 50 facts of the company, asked in words it has never read?
 
-    python benchmarks/learning.py [--seeds 0 1 2] [--facts 50] [--epochs 6] [--split test]
+    python benchmarks/learning.py [--seeds 0 1 2] [--facts 50] [--epochs 5] [--split test]
 
 Trains an adapter on three wordings of a question for each fact, then asks in the wording that is
 held out, and counts the answers with all keys of the fact (`company.has_keys`). The seconds are
@@ -20,7 +20,7 @@ from llmcourse import company, models
 from llmcourse.finetuning import Config, finetune
 from llmcourse.generation import generate
 
-SETTINGS = Config(template="qa", epochs=6, learning_rate=2e-3, rank=32, batch_size=6, warmup=10)
+SETTINGS = Config(template="qa", epochs=5, learning_rate=2e-3, rank=64, batch_size=6, warmup=10)
 LONGEST = 48  # tokens of an answer; those of the company have 30 words at most
 
 

@@ -68,6 +68,8 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
         (("inspect", "nowhere.jsonl"), {}, "nowhere.jsonl: no such file"),
         (("inspect", "README.md"), {}, "README.md is of the kind '.md'"),
         (("inspect", "tests"), {}, "tests holds no documents. They are read from .md"),
+        (("own", "nowhere", "--out", "x"), {}, "nowhere: there is no such folder or file"),
+        (("harness", "--tasks", "riddles"), {}, "riddles"),
         (("run", "77"), {}, "There is no lesson '77'"),
         (("run", "--notebooks", "nowhere"), {}, "There are no lessons in nowhere"),
     ],

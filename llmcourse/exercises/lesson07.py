@@ -80,9 +80,9 @@ TASKS = (
     ),
     Exercise(
         "07-2",
-        'What suits best: "prompt", "retrieve" or "tune"? Give a dict from each of these four needs '
-        'to one of the three: "prices change weekly", "answers in the house style", "a sign-off '
-        'that lawyers wrote", "which passage says so?".',
+        'What suits best: "prompt", "retrieve" or "tune"? Give a dict from each of four needs to '
+        'one of the three: "prices change weekly", "answers in the house style", "a sign-off that '
+        'lawyers wrote", "which passage says so?".',
         _sorted,
         "Facts that change are looked up, manners are tuned, fixed words are given.",
         ("Ask of each: does it change? Is it the same for all questions?",
