@@ -52,6 +52,11 @@ def near_copies(texts: list[str], splits: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+def test_blanks_around_a_form_do_not_matter_and_an_empty_form_is_none() -> None:
+    assert company.has_keys("It takes 14 days.", ["14 | fourteen"])
+    assert not company.has_keys("It takes long.", ["14|"])
+
+
 def test_there_is_enough_of_everything() -> None:
     assert len(company.documents()) >= 30
     assert len(FACTS) >= 240

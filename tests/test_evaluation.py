@@ -45,6 +45,8 @@ def answer(text: str, finished: bool = True) -> Answer:
         ("Kettle holds 1.6 litres", "kettle holds 1.5 litres", False),
         ("theatre", "atre", False),
         ("ﬁne", "fine", True),
+        ("", "A", False),
+        ("...", "the", False),
     ],
 )
 def test_normalised(text: str, reference: str, same: bool) -> None:
@@ -63,7 +65,10 @@ def test_keys_of_records() -> None:
     assert keys_of({"fact": fact["id"]}) == fact["keys"]
     assert keys_of({"keys": "12 litres|twelve litres; blue"}) == ["12 litres|twelve litres", "blue"]
     assert keys_of({"keys": ["a"], "fact": "of somebody else"}) == ["a"]
-    assert keys_of({"question": "?"}) is None
+    assert keys_of({"keys": '["3", "a|b"]'}) == ["3", "a|b"], "as load_records writes a list"
+    assert keys_of({"keys": "14;"}) == ["14"]
+    for none in ({"question": "?"}, {"keys": ""}, {"keys": math.nan}, {"fact": math.nan}):
+        assert keys_of(none) is None
     for wrong in ({"keys": [1]}, {"keys": 5}, {"keys": [" "]}, {"fact": "none-such"}):
         with pytest.raises(DataError):
             keys_of(wrong)
@@ -149,7 +154,10 @@ def test_what_applies_is_measured_where_nothing_is_named(tiny: models.LoadedMode
     assert list(asked.scores) == ["finished", "repetition", "tokens"]
     known = evaluate(tiny, [{"instruction": "Hi?", "response": "Ho."}], **short)
     assert "exact" in known.scores and "facts" not in known.scores
-    frame = evaluate(tiny, pandas.DataFrame([{"question": "Hi?", "answer": "Ho."}]), **short)
+    rows = [{"question": "Hi?", "answer": "Ho."}, {"question": "Who?", "input": "a", "keys": "b"}]
+    frame = evaluate(tiny, pandas.DataFrame(rows), "tokens", **short)
+    assert frame.failed.empty, "empty cells are no values"
+    frame = evaluate(tiny, pandas.DataFrame(rows[:1]), **short)
     assert frame.table["answer"].tolist() == known.table["answer"].tolist()
 
 
@@ -184,6 +192,11 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
         ([{"question": "Hi?", "answer": "x"}], ["facts"], 'needs "keys"'),
         ([{"question": "Hi?", "answer": 5}], None, "Record 0 .*must be text"),
         ([{"question": " "}], None, "No record could be answered"),
+        (
+            [{"question": "a", "keys": ["b"]}, {"question": "a", "keys": [1]}],
+            None,
+            "Record 1 .*must be a list of texts",
+        ),
     ],
 )
 def test_wrong_records(tiny: models.LoadedModel, rows: Any, wanted: Any, message: str) -> None:
@@ -248,6 +261,11 @@ def test_compare_asks_all_the_same(tiny: models.LoadedModel, capsys: Any) -> Non
     other = evaluate(tiny, QUESTIONS[:2], **short)
     with pytest.raises(DataError, match="different questions"):
         compare({"a": ready, "b": other})
+    same = [{**record, "answer": "Something else."} for record in QUESTIONS]
+    with pytest.raises(DataError, match="different questions"):
+        compare({"a": ready, "b": evaluate(tiny, same, **short)})
+    with pytest.raises(SettingError, match="'b': model='chat'"):
+        compare({"a": tiny, "b": "chat"}, QUESTIONS)
     with pytest.raises(DataError, match="records are needed"):
         compare({"a": tiny})
     with pytest.raises(SettingError, match="wants a dict"):
@@ -259,6 +277,7 @@ def test_consistency() -> None:
     assert found == {"a": 1.0}
     assert consistency(["40 watts", "50 watts", ""], [1, 1, 1])[1] == pytest.approx(0.5 / 3)
     assert consistency(["", ""], [1, 1]) == {1: 1.0}, "both say nothing"
+    assert consistency(["a", "a", None, None, None], [1, 1, 1, 2, 2]) == {1: 1.0}, "failed ones"
     with pytest.raises(DataError, match="as many groups"):
         consistency(["a"], [])
     with pytest.raises(DataError, match="No group"):
@@ -280,6 +299,9 @@ RECORD = {
         ("The kettle holds 1.35 litres of water.", []),
         ("It holds 1.35 litres.", []),
         ("  ", ["empty"]),
+        ("...", ["empty"]),
+        ("1.35", []),
+        ("The kettle by Tornet holds 1.35 litres.", []),
         ("I'm sorry, but I can't help with that.", ["refused"]),
         ("I don’t know.", ["refused"]),
         ("Paris is a lovely city.", ["off-topic"]),
@@ -300,6 +322,9 @@ def test_unfinished_and_several_kinds() -> None:
         "wrong fact", "unfinished",
     ]  # fmt: skip
     assert label(answer("Hello there"), {"question": "Hello?"}) == []
+    assert label(answer("No."), {"question": "Is it blue?", "answer": "No."}) == []
+    asked = {"question": "What does Tornet sell?", "answer": "Tornet sells tools."}
+    assert label(answer("Tornet sells tools."), asked) == []
 
 
 def test_good_answers_have_no_mistakes() -> None:

@@ -33,6 +33,11 @@ def verdict(at_a: float, at_b: float) -> Verdict:
     return Verdict((at_a, at_b), (0.5, 0.5))
 
 
+def test_a_missing_answer_is_no_answer(tiny: LoadedModel) -> None:
+    with pytest.raises(DataError, match=r"Pair 1 .*missing"):
+        prefer(tiny, ["a?", "b?"], ["x", None], ["y", "z"], progress=False)
+
+
 def test_swapping_the_answers_swaps_the_verdict(tiny: LoadedModel) -> None:
     found = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
     swapped = prefer(tiny, QUESTIONS, SECOND, FIRST, progress=False)

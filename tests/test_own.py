@@ -705,3 +705,17 @@ def test_a_merged_folder_for_the_converters_answers_alike(
         for model in (tuned, loaded)
     )
     assert one == other
+
+
+def test_what_a_review_left_out_stays_out_as_a_source_too(tmp_path: Path) -> None:
+    path = tmp_path / "reviewed.csv"
+    path.write_text("question,answer,keep\nWhy?,So.,yes\nWho?,Me.,No\n", encoding="utf-8")
+    assert [row["question"] for row in own.read(path).records] == ["Why?"]
+
+
+def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> None:
+    rows = [{"question": f"Question {n}?", "answer": f"Answer {n}, {m}."}
+            for n in range(10) for m in (1, 2)]  # fmt: skip
+    parts = own.split(rows, hold_out="facts")
+    assert len(parts.test) >= 4
+    assert not {row["question"] for row in parts.train} & {row["question"] for row in parts.test}

@@ -98,7 +98,8 @@ def has_keys(text: str, keys: Sequence[str]) -> bool:
     or number: "14" is not in "140" nor in "3.14".
     """
     text = re.sub(r"\s+", " ", text).lower()
-    return all(any(_stands_in(form, text) for form in key.lower().split("|")) for key in keys)
+    forms = ([form.strip() for form in key.lower().split("|") if form.strip()] for key in keys)
+    return all(any(_stands_in(form, text) for form in known) for known in forms)
 
 
 def _stands_in(form: str, text: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import plots
+from llmcourse import plots, templates
 from llmcourse.errors import DataError, SettingError
 from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.running import Evaluation, evaluate
@@ -95,6 +95,15 @@ class Comparison:
         return "facts" if "facts" in self.metrics else self.metrics[0]
 
 
+def _asked(one: Evaluation) -> list[tuple[str, ...]]:
+    """What each record asks and what is right, by which the same records are known."""
+    roles = ("question", "input", "answer")
+    return [
+        tuple(templates.get_field(record, role, needed=False) for role in roles)
+        for record in one.records
+    ]
+
+
 def _known(values: Sequence[float]) -> list[float]:
     return [value for value in values if value == value]  # NaN is not itself
 
@@ -120,8 +129,14 @@ def compare(
     if not isinstance(ways, Mapping) or not ways:
         raise SettingError("compare wants a dict: name -> model, Way or Evaluation.")
     if records is not None:
-        records = list(records.to_dict("records") if hasattr(records, "columns") else records)
+        records = records if hasattr(records, "columns") else list(records)
     found: dict[str, Evaluation] = {}
+    for name, way in ways.items():
+        if not isinstance(way, Evaluation):
+            try:
+                Way.of(way)  # before the first is asked
+            except SettingError as error:
+                raise SettingError(f"{name!r}: {error}") from error
     for name, way in ways.items():
         if isinstance(way, Evaluation):
             found[str(name)] = way
@@ -131,7 +146,7 @@ def compare(
             found[str(name)] = evaluate(way, records, wanted, name=str(name), **settings)
     first, *others = found.values()
     for other in others:
-        if other.table["question"].tolist() != first.table["question"].tolist():
+        if _asked(other) != _asked(first):
             raise DataError(
                 f"{other.name!r} and {first.name!r} were asked different questions. Evaluate both "
                 f"on the same records."
@@ -149,7 +164,7 @@ def consistency(answers: Sequence[Any], groups: Sequence[Any]) -> dict[Any, floa
     1 means that all say the same in the same words; it does not mean that they are right.
 
     Args:
-        answers: Texts or answers.
+        answers: Texts or answers; None, for a record that failed, is left out.
         groups: One a answer: which question it belongs to, as the fact's id.
 
     Returns:
@@ -162,7 +177,8 @@ def consistency(answers: Sequence[Any], groups: Sequence[Any]) -> dict[Any, floa
         raise DataError(f"{len(answers)} answers need as many groups, not {len(groups)}.")
     together: dict[Any, list[str]] = {}
     for answer, group in zip(answers, groups, strict=True):
-        together.setdefault(group, []).append(str(answer))
+        if answer is not None:  # a record that failed
+            together.setdefault(group, []).append(str(answer))
     found = {}
     for group, texts in together.items():
         alike = [1.0 if a == b else token_f1(a, b) for a, b in combinations(texts, 2)]

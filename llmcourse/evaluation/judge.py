@@ -159,6 +159,8 @@ def prefer(
     for place, (item, a, b) in enumerate(zip(asked, one, other, strict=True)):
         here = f"Pair {place} (counted from 0)"
         try:
+            if a is None or b is None:
+                raise DataError("an answer is missing (None). Leave the pair out.")
             question = templates.render(item, "plain").prompt
             for answers in ((a, b), (b, a)):
                 jobs.append(_ids(judge, _prompt(criterion, question, *map(str, answers))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +46,8 @@ def normalised(text: str, reference: str) -> bool:
     The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
     forms made one (NFKC).
     """
-    return _bare(text) == _bare(reference)
+    one, other = _bare(text), _bare(reference)
+    return one == other if one and other else text.strip() == reference.strip()
 
 
 def _bare(text: str) -> str:
@@ -71,25 +73,37 @@ def _chrf() -> Any:
 def keys_of(record: Mapping[str, Any]) -> list[str] | None:
     """The keys an answer must contain; None where the record has none.
 
-    They stand in `keys` (a list, or texts separated by ";"), or the record names a fact of
-    Ferrowick's in `fact`. "a|b" is a key with two forms.
+    They stand in `keys` (a list, its JSON, or texts separated by ";"), or the record names a fact
+    of Ferrowick's in `fact`. "a|b" is a key with two forms.
 
     Raises:
         DataError: they are something else, or there is no such fact.
     """
-    keys = record.get("keys")
-    if keys is None and record.get("fact"):
-        known = _facts().get(record["fact"])
-        if known is None:
-            raise DataError(f"Ferrowick has no fact {record['fact']!r}, which a record names.")
-        return known
+    keys, fact = record.get("keys"), record.get("fact")
+    if isinstance(keys, float) and keys != keys:  # an empty cell of a data frame
+        keys = None
     if isinstance(keys, str):
-        keys = [key.strip() for key in keys.split(";")]
+        keys = _listed(keys) or None
+    if keys is None and isinstance(fact, str) and fact:
+        known = _facts().get(fact)
+        if known is None:
+            raise DataError(f"Ferrowick has no fact {fact!r}, which a record names.")
+        return known
     if keys is None or (isinstance(keys, Sequence) and not keys):
         return None
     if not isinstance(keys, Sequence) or not all(isinstance(k, str) and k.strip() for k in keys):
         raise DataError(f"keys must be a list of texts, not {keys!r:.60}.")
     return list(keys)
+
+
+def _listed(text: str) -> list[Any]:
+    """Keys that were written as one text."""
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    return [key.strip() for key in text.split(";") if key.strip()]
 
 
 @functools.cache
@@ -145,7 +159,7 @@ def chosen(wanted: Sequence[str] | str | None, records: Sequence[Mapping[str, An
     lacking = {
         "": None,
         "answer": next((n for n, text in enumerate(references) if not text.strip()), None),
-        "keys": next((n for n, record in enumerate(records) if keys_of(record) is None), None),
+        "keys": _without_keys(records) if wanted is None or "facts" in wanted else None,
     }
     if wanted is None:
         return [name for name, metric in METRICS.items()
@@ -163,3 +177,18 @@ def chosen(wanted: Sequence[str] | str | None, records: Sequence[Mapping[str, An
     if not names:
         raise SettingError(f"Name at least one metric. There are: {', '.join(METRICS)}.")
     return list(dict.fromkeys(names))
+
+
+def _without_keys(records: Sequence[Mapping[str, Any]]) -> int | None:
+    """The number of the first record that has no keys.
+
+    Raises:
+        DataError: a record's keys are no keys; the message names the record.
+    """
+    for number, record in enumerate(records):
+        try:
+            if keys_of(record) is None:
+                return number
+        except DataError as error:
+            raise DataError(f"Record {number} (counted from 0): {error}") from error
+    return None

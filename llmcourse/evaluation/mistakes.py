@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmcourse import company, templates
-from llmcourse.evaluation.metrics import keys_of
+from llmcourse.evaluation.metrics import keys_of, normalised
 from llmcourse.generation import Answer, refuses, repetition
 from llmcourse.synthesis import telling_words
 
@@ -23,7 +23,7 @@ MORE_WORDS = 10  # so many more, make an answer too long
 
 # Worst first: the first that applies is the main one.
 KINDS: dict[str, str] = {
-    "empty": "no word at all",
+    "empty": "no word and no number at all",
     "refused": "says that it can't or won't answer",
     "off-topic": "no telling word of the question or of the reference answer",
     "wrong fact": "not all keys of the fact, and neither refused nor off-topic",
@@ -47,15 +47,17 @@ def label(answer: Answer, record: Mapping[str, Any]) -> list[str]:
     question = " ".join(templates.get_field(record, role, needed=False)
                         for role in ("question", "input"))  # fmt: skip
     reference = templates.get_field(record, "answer", needed=False)
-    if not text:
+    if not re.search(r"\w", text):
         return ["empty"]
-    found = set()
+    found, keys = set(), keys_of(record)
+    right = bool(keys) and company.has_keys(text, keys)
     if refuses(text):
         found.add("refused")
-    elif reference and not telling_words(text) & telling_words(f"{question} {reference}"):
-        found.add("off-topic")
-    keys = keys_of(record)
-    if keys and not found and not company.has_keys(text, keys):
+    elif reference and not right and not normalised(text, reference):
+        told, wanted = telling_words(text), telling_words(f"{question} {reference}")
+        if told and not told & wanted:
+            found.add("off-topic")
+    if keys and not found and not right:
         found.add("wrong fact")
     if repetition(text, 3) > 0.2:
         found.add("repetitive")
@@ -77,7 +79,7 @@ def misspelt(text: str, known: str = "") -> list[str]:
     Names and words with digits don't count: neither has a right spelling to go by.
     """
     dictionary, usual = _dictionary(), _usual_words()
-    words = _words(text) - usual - _words(known)
+    words = _words(text) - usual - _words(known.lower())
     return sorted(
         word for word in dictionary.unknown(words)
         if dictionary.known(dictionary.edit_distance_1(word))

@@ -88,7 +88,7 @@ class Evaluation:
 
         Args:
             kind: One of `mistakes.KINDS`.
-            by: The metric to sort by; the first measured of facts, f1, chrf if not given.
+            by: The metric to sort by; the first measured of f1, chrf, facts if not given.
 
         Raises:
             SettingError: there is no such kind, or the metric was not measured.
@@ -185,8 +185,8 @@ def _rows(records: Any) -> list[Mapping[str, Any]]:
     """
     if isinstance(records, str | Mapping) or not isinstance(records, Iterable):
         raise DataError(f"A list of records is wanted, not {type(records).__name__}.")
-    if hasattr(records, "columns"):  # a data frame
-        records = records.to_dict("records")
+    if hasattr(records, "columns"):  # a data frame; an empty cell is no value
+        records = records.astype(object).where(records.notna(), None).to_dict("records")
     rows = list(records)
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):

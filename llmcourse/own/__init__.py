@@ -8,7 +8,7 @@ report among them.
 from llmcourse.own.assessing import Assessment, assess, ways
 from llmcourse.own.considering import considerations, customers
 from llmcourse.own.learning import train
-from llmcourse.own.parts import HELD_OUT, Parts, group_of, split, trimmed
+from llmcourse.own.parts import HELD_OUT, Parts, developed, group_of, split, trimmed
 from llmcourse.own.pipeline import run, write_pairs
 from llmcourse.own.reporting import report
 from llmcourse.own.results import Result, advice
@@ -19,7 +19,7 @@ from llmcourse.own.writing import Written, pairs
 
 __all__ = [
     "HELD_OUT", "SIZES", "Assessment", "Parts", "Result", "Sizes", "Source", "Written", "advice",
-    "assess", "considerations", "customers", "group_of", "load_reviewed", "pairs", "read",
-    "report", "run", "save_for_review", "settings", "sizes", "split", "train", "trimmed", "ways",
-    "write_pairs",
+    "assess", "considerations", "customers", "developed", "group_of", "load_reviewed", "pairs",
+    "read", "report", "run", "save_for_review", "settings", "sizes", "split", "train", "trimmed",
+    "ways", "write_pairs",
 ]  # fmt: skip

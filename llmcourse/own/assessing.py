@@ -221,7 +221,7 @@ def of(compared: Comparison) -> Assessment:
             found.tests.append({
                 "first": a, "second": b, "metric": found.main,
                 "difference": float(difference.difference), "low": float(difference.low),
-                "high": float(difference.high),
+                "high": float(difference.high), "p": float(difference.p),
             })  # fmt: skip
     return found
 

@@ -34,8 +34,8 @@ def train(
         records: To train on.
         config: How to train; `settings` chooses it from the number of pairs if not given.
         size: Of the tier in force if not given.
-        held_out: Test pairs, whose loss is measured four times on the way. Nothing is chosen by
-            it, so the test stays a test.
+        held_out: Pairs that are not trained on, whose loss is measured four times on the way. Not
+            the test pairs: whoever changes the epochs by this loss has learned from them.
         epochs: How often every pair is seen, instead of what `settings` chooses.
         out: A folder for the tuned model. The same call goes on where it was stopped.
         fresh: True begins anew where `out` holds another training, and removes that.

@@ -85,7 +85,7 @@ def picture(figure: Figure, alt: str, caption: str) -> str:
 
 
 def losses(history: Sequence[Mapping[str, float]], held_out: Sequence[Mapping[str, float]]) -> str:
-    """The loss after each update, and that on the test pairs, as a picture."""
+    """The loss after each update, and that on pairs kept out of training, as a picture."""
     import matplotlib
 
     with matplotlib.rc_context(look.STYLE):
@@ -94,13 +94,13 @@ def losses(history: Sequence[Mapping[str, float]], held_out: Sequence[Mapping[st
                   color=look.BLUE, linewidth=1.5, label="training pairs")  # fmt: skip
         if held_out:
             axes.plot([row["step"] for row in held_out], [row["loss"] for row in held_out], "--o",
-                      color=look.ORANGE, linewidth=2, label="test pairs")  # fmt: skip
+                      color=look.ORANGE, linewidth=2, label="pairs kept out")  # fmt: skip
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("update")
         axes.set_ylabel("loss, nats a token")
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
-    said = [_told("training pairs", history), _told("test pairs", held_out)]
+    said = [_told("training pairs", history), _told("pairs kept out", held_out)]
     return picture(figure, f"Line chart. Loss: {'; '.join(filter(None, said))}.",
                    "Loss of the answers' tokens. Training may go down to nearly nothing; the test "
                    "pairs' loss says whether that helps.")  # fmt: skip

@@ -16,7 +16,7 @@ from llmcourse import data, files, tiers
 from llmcourse.errors import SettingError, first_line
 from llmcourse.own import learning
 from llmcourse.own.assessing import TUNED, Assessment, assess
-from llmcourse.own.parts import Parts, split, trimmed
+from llmcourse.own.parts import Parts, developed, split, trimmed
 from llmcourse.own.reporting import report
 from llmcourse.own.results import Result, peak_memory
 from llmcourse.own.reviewing import load_reviewed, save_for_review
@@ -300,8 +300,13 @@ def _train(
     model: LoadedModel, parts: Parts, size: Sizes, epochs: float | None, state: State,
     progress: bool, say: Callable[[str], object],
 ) -> TunedModel:  # fmt: skip
-    """The tuned model: loaded where it is there, gone on with where it was stopped."""
-    config = settings(parts.train, model, size)
+    """The tuned model: loaded where it is there, gone on with where it was stopped.
+
+    Every eighth pair is kept out of training, for the loss that is looked at on the way and that
+    the advice goes by; the test pairs are only asked at the end.
+    """
+    learned, development = developed(parts.train)
+    config = settings(learned, model, size)
     sign = _digest([model.name, parts.train, parts.test, vars(config), epochs])
     before = state.known.get("training")
     fresh = before is not None and before != sign
@@ -313,7 +318,7 @@ def _train(
     state.keep(training=sign)
     with state.timed("training"):
         return learning.train(
-            model, parts.train, config, held_out=parts.test, epochs=epochs,
+            model, learned, config, held_out=development, epochs=epochs,
             out=state.folder / MODEL, fresh=fresh, progress=progress,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import data
 from llmcourse.errors import DataError, SettingError, first_line
+from llmcourse.own.reviewing import NO
 
 if TYPE_CHECKING:
     from llmcourse.data import Passage, Report
@@ -136,6 +137,6 @@ def pairs_of(path: Path | str) -> Source:
             f"{path} holds texts and no pairs. It needs a column for the question and one for the "
             f"answer, called question and answer, say; it has: {', '.join(dataset.column_names)}."
         )
-    rows = [dict(row) for row in dataset]
+    rows = [row for row in map(dict, dataset) if str(row.get("keep", "")).strip().lower() not in NO]
     told = [str(data.Problem(**row)) for row in problems.to_dict("records")]
     return Source("pairs", str(path), records=rows, problems=told)
