@@ -4,6 +4,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
 
 os.environ["LLMCOURSE_TIER"] = "smoke"
 for setting in ("LLMCOURSE_MODELS", "LLMCOURSE_DTYPE", "LLMCOURSE_DEVICE"):
@@ -12,3 +16,28 @@ os.environ["LLMCOURSE_WORK"] = tempfile.mkdtemp(prefix="llmcourse-test-work-")
 atexit.register(shutil.rmtree, os.environ["LLMCOURSE_WORK"], ignore_errors=True)
 # Debuggers warn about frozen modules when notebooks' kernels start.
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+
+# --- notebooks run with every connection but loopback refused ------------------------------------
+
+GUARD = str(Path(__file__).parent / "tests" / "guard")
+GUARD_LOG = Path(os.environ["LLMCOURSE_WORK"]) / "guard.log"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Let the kernel that a notebook's first cell starts inherit the guard."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.suffix == ".ipynb":
+            patch.setenv("PYTHONPATH", GUARD)
+            patch.setenv("LLMCOURSE_GUARD_LOG", str(GUARD_LOG))
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Fail a cell that tried to reach another machine, even if it swallowed the refusal."""
+    yield
+    if item.path.suffix == ".ipynb" and GUARD_LOG.exists():
+        told = GUARD_LOG.read_text(encoding="utf-8")
+        GUARD_LOG.unlink()
+        pytest.fail(f"the cell tried to reach {told}", pytrace=False)

@@ -15,8 +15,11 @@ LEARNING = {"finetune", "encode", "self_instruct", "questions_from_documents", "
 
 
 def names(node: ast.AST) -> set[str]:
-    """The names read in an expression."""
-    return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    """The names read in an expression, but for what they have under the name `train`."""
+    if isinstance(node, ast.Attribute) and node.attr == "train":
+        return set()
+    here = {node.id} if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) else set()
+    return here.union(*map(names, ast.iter_child_nodes(node)))
 
 
 def asks_for_test(node: ast.AST) -> bool:
@@ -70,6 +73,7 @@ def test_no_lesson_learns_from_test_records(path: Path) -> None:
         'test = about("test")\nfinetune(model, train, held_out=test)',
         'train, test = about("train"), about("test")\nboth = train + test\nfinetune(m, both)',
         'rows = about("train")\nrows += about(split="test")\nfinetuning.finetune(m, rows[:5])',
+        'parts = split(rows, test=about("test"))\nfinetune(m, parts.train, held_out=parts.test)',
         'test = about("test")\nwatched = test[0]["question"]\nfinetune(m, train, watch=watched)',
     ],
 )

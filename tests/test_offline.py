@@ -24,7 +24,7 @@ def test_the_guard_refuses_and_notes(tmp_path: Path) -> None:
 
 
 def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path) -> None:
-    """The kernels of lessons inherit the guard, or the test below would prove nothing."""
+    """The kernels of lessons inherit the guard, or the last test would prove nothing."""
     import nbformat
 
     cell = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
@@ -39,14 +39,34 @@ def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path)
     assert "192.0.2.1" in (tmp_path / "log").read_text()
 
 
-def test_every_lesson_runs_without_a_network(cli: Run, tmp_path: Path) -> None:
+def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
+    """So every run of the lessons under nbval shows that they need no network."""
+    import nbformat
+
+    call = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), timeout=2)\n"
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["nbval-ignore-output"]})
+        for source in ("1", call + "except OSError:\n    pass", "2")
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    path = tmp_path / "calls_out.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--nbval", "-p", "conftest", "-c", os.devnull,
+         "--rootdir", str(tmp_path), str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "the cell tried to" in done.stdout
+
+
+def test_the_first_lesson_runs_as_a_command_without_a_network(cli: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     out = tmp_path / "out"
-    done = cli("run", "--tier", "smoke", "--out", str(out),
+    first = notebooks.find(ROOT / "notebooks")[0]
+    done = cli("run", first.stem[:2], "--tier", "smoke", "--out", str(out),
                PYTHONPATH=GUARD, LLMCOURSE_GUARD_LOG=str(log))  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for path in notebooks.find(ROOT / "notebooks"):
-        assert f"{path.stem}: done in" in done.stdout
-        assert (out / path.name).is_file()
-        assert (out / f"{path.stem}.html").is_file()
+    assert f"{first.stem}: done in" in done.stdout
+    assert (out / first.name).is_file() and (out / f"{first.stem}.html").is_file()
     assert not log.exists(), f"tried to reach {log.read_text()}"
