@@ -23,7 +23,7 @@ MORE_WORDS = 10  # so many more, make an answer too long
 
 # Worst first: the first that applies is the main one.
 KINDS: dict[str, str] = {
-    "empty": "no word and no number at all",
+    "empty": "no word at all",
     "refused": "says that it can't or won't answer",
     "off-topic": "no telling word of the question or of the reference answer",
     "wrong fact": "not all keys of the fact, and neither refused nor off-topic",
