@@ -23,7 +23,7 @@ lab: setup
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pip install -q -r requirements-harness.txt
+	.venv/bin/python -m pip install -q -r requirements-harness.txt -r requirements-hosted.txt
 	LLMCOURSE_TIER=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadscope
 
 results: setup

@@ -1,4 +1,5 @@
-"""The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, lab.
+"""The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, notebook,
+lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -153,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", help="a .json file for the results")
     add_tier(sub)
 
+    from llmcourse.llama import lab
+
+    sub = add("notebook", _notebook, "run one of the course's original notebooks, unchanged")
+    lab.add_arguments(sub)
+    add_tier(sub)
+
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -220,6 +227,12 @@ def _harness(options: argparse.Namespace) -> int:
     from llmcourse.evaluation import harness
 
     return harness.main(options)
+
+
+def _notebook(options: argparse.Namespace) -> int:
+    from llmcourse.llama import lab
+
+    return lab.main(options)
 
 
 def _doctor(options: argparse.Namespace) -> int:

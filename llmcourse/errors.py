@@ -72,6 +72,33 @@ class ExerciseError(CourseError):
     """An exercise was used in a way it can't be."""
 
 
+# --- the names that the course's own library gave its errors; llmcourse.llama has them too --------
+
+
+class UserError(CourseError):
+    """The call asks for something that can't be had: an unknown model, a wrong type, no data."""
+
+
+class ModelNameError(UserError):
+    """There is no such model."""
+
+
+class APIError(CourseError):
+    """A server answered with an error, or with nothing that can be used."""
+
+
+class AuthenticationError(APIError):
+    """A server refused the key, or there is none."""
+
+
+class RateLimitError(APIError):
+    """A server was asked too often; waiting helps."""
+
+
+class UnavailableResourceError(APIError):
+    """What was asked for is not there now: a server that can't be reached, or too little memory."""
+
+
 def whole(name: str, value: object, least: int) -> int:
     """The setting `name` as a whole number of at least `least`.
 

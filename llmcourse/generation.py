@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
 from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, answering
 from llmcourse.progress import bar
 
 if TYPE_CHECKING:
@@ -306,7 +306,7 @@ def _run(
     with (
         torch.inference_mode(),
         torch.random.fork_rng(enabled=bool(temperature)),
-        contiguous(model.model.get_output_embeddings()),
+        reading(model),
     ):
         if temperature:
             torch.manual_seed(seed)
@@ -333,6 +333,18 @@ def contiguous(head: torch.nn.Module) -> Iterator[None]:
         yield
     finally:
         hook.remove()
+
+
+@contextmanager
+def reading(model: LoadedModel) -> Iterator[None]:
+    """A model ready to answer inside the block: no dropout, an adapter as in `answering`."""
+    was_training = model.model.training
+    model.model.eval()
+    try:
+        with contiguous(model.model.get_output_embeddings()), answering(model.model):
+            yield
+    finally:
+        model.model.train(was_training)
 
 
 def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int]) -> Answer:

@@ -97,7 +97,7 @@ TEMPLATES: dict[str, Template] = {
 NAMES = (*TEMPLATES, "chat")
 
 
-def _fill(pattern: str, **parts: str) -> str:
+def fill(pattern: str, **parts: str) -> str:
     """Put `parts` into `pattern` in one pass, so that braces in a learner's text stay text."""
     return re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], pattern)
 
@@ -199,10 +199,10 @@ def render(
         return _render_chat(question, extra, answer, tokenizer, system)
     pattern = TEMPLATES[template]
     if system:
-        system = _fill(pattern.system, system=system)
+        system = fill(pattern.system, system=system)
         question = system + question if template == "llama2" else question
     wanted = pattern.prompt_with_input if extra else pattern.prompt
-    text = _fill(wanted, question=question, input=extra)
+    text = fill(wanted, question=question, input=extra)
     if system and template != "llama2":
         text = system + text
     return Rendered(text, answer)

@@ -113,11 +113,11 @@ class Tier:
 
 TIERS: dict[str, Tier] = {
     "smoke": Tier(
-        "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 4, 1, 2,
+        "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 3, 1, 2,
         4, 1,
     ),
     "cpu": Tier(
-        "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 400, 90, 2, 12, 5.5, 5,
+        "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 250, 90, 2, 10, 5.5, 5,
         20, 3.6,
     ),
     "gpu": Tier(

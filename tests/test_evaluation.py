@@ -105,6 +105,15 @@ def test_records_without_a_number_are_left_out() -> None:
         Score.of_values([math.nan])
 
 
+def test_one_record_has_no_interval_and_huge_losses_are_infinite() -> None:
+    one = Score.of_values([0.4])
+    assert math.isnan(one.low) and math.isnan(one.high)
+    assert str(one) == "0.4 (1 record, too few for an interval)"
+    assert str(Score.of_values([1.0])).startswith("1 (0.2"), "Wilson's holds for one, too"
+    huge = Score.of_ratio([1e6, 2e6], [1, 1], math.exp)
+    assert huge.mean == huge.high == math.inf
+
+
 def test_paired_tests() -> None:
     right, wrong = [1.0] * 9 + [0.0], [0.0] * 9 + [1.0]
     test = paired(right, wrong)

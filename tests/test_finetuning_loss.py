@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from peft import LoraConfig, get_peft_model
 
 from llmcourse import company, encoding, finetuning, models
 from llmcourse.finetuning import Config, completion_loss
-from llmcourse.finetuning.adapters import adapter_layers, in_fewer_steps
+from llmcourse.finetuning.adapters import in_fewer_steps
+from llmcourse.models import adapter_layers
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
 LLAMA = SMALL | {"intermediate_size": 40, "num_key_value_heads": 2}
@@ -107,6 +109,29 @@ def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
     assert found.keys() == plain.keys()
     for key, value in plain.items():
         assert torch.allclose(found[key], value, atol=1e-5, rtol=1e-4), key
+
+
+@pytest.mark.parametrize("within_training", [False, True])
+def test_an_adapter_answers_in_the_bases_type(within_training: bool) -> None:
+    settings = LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(random_model("llama"), settings)
+    for layer in adapter_layers(model):
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
+    ids = torch.arange(12).reshape(2, 6)
+    with torch.no_grad(), in_fewer_steps(model) if within_training else contextlib.nullcontext():
+        usual = model(ids).logits
+        before = [vars(layer).get("forward") for layer in adapter_layers(model)]
+        with models.answering(model):
+            changed = [vars(layer).get("forward") for layer in adapter_layers(model)]
+            assert all(a is not b for a, b in zip(before, changed, strict=True))
+            assert torch.allclose(model(ids).logits, usual, atol=1e-5)
+        assert [vars(layer).get("forward") for layer in adapter_layers(model)] == before
+        with model.disable_adapter(), models.answering(model):
+            bare = model(ids).logits
+    assert not torch.allclose(bare, usual, atol=1e-3)
+    half = model.bfloat16()
+    with torch.no_grad(), models.answering(half):
+        assert torch.allclose(half(ids).logits.float(), usual, atol=0.05)
 
 
 @pytest.mark.parametrize("which", ["base32", "chat32"])

@@ -161,6 +161,7 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         config=SimpleNamespace(max_position_embeddings=100),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
         get_output_embeddings=torch.nn.Identity,
+        training=False, eval=lambda: None, train=lambda mode: None,
     )  # fmt: skip
     tokenizer = SimpleNamespace(
         pad_token_id=0, eos_token_id=9, decode=lambda ids, **_: " ".join(map(str, ids))

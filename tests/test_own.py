@@ -320,6 +320,10 @@ def test_a_field_split_and_test_pairs_of_ones_own_are_kept_to() -> None:
     parts = own.split(marked)
     assert (len(parts.train), len(parts.test), parts.held_out) == (10, 10, "your own")
     assert "10 pairs of other splits" in parts.notes[0]
+    loud = [record | {"split": f" {record['split'].title()}"} for record in marked]
+    assert own.split(loud).train == [r | {"split": " Train"} for r in given[::3]]
+    both = [*marked, given[1] | {"split": "train"}]  # a test question, trained on too
+    assert len(own.split(both).train) == 10 and "1 pairs" in own.split(both).notes[1]
     other = own.split(given, test=given[:3])
     assert len(other.train) == 27 and "3 pairs with a question of the test" in other.notes[0]
     with pytest.raises(DataError, match="nothing to train on"):
@@ -445,6 +449,10 @@ def test_a_second_run_does_nothing_again(
     assert not again.writing["reviewed"]
 
 
+def _stopped(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_reviewed_pairs_are_used_and_trained_on_anew(
     go: Callable[..., own.Result], base: str, tmp_path: Path
 ) -> None:
@@ -470,8 +478,12 @@ def test_reviewed_pairs_are_used_and_trained_on_anew(
     first = (out / "model" / "adapter_model.safetensors").read_bytes()
     cells[1]["answer"] = cells[0]["answer"] = "Shelf 1 has moved."
     write_csv(path, cells)
-    go(source, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.learning, "train", _stopped)
+        with pytest.raises(KeyboardInterrupt):
+            go(source, out)
     assert any("trained anew" in line for line in go.said)
+    go(source, out)  # after a stop before the first update, the same command goes on
     assert (out / "model" / "adapter_model.safetensors").read_bytes() != first
 
 

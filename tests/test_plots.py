@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import math
+import sys
 import warnings
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
 
-from llmcourse import plots
+from llmcourse import data, plots
 from llmcourse.claims import Share
 from llmcourse.errors import DataError, SettingError
 from llmcourse.generation import Answer
@@ -251,3 +253,14 @@ def test_a_table_has_no_formulas(shown: list) -> None:
     with_signs, without = (data["text/html"] for data, _ in shown)
     assert with_signs.startswith('<div class="tex2jax_ignore mathjax_ignore"><table>')
     assert without.startswith("<table>") and without.endswith("</table>")
+
+
+def test_a_data_set_without_trouble_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function
+    monkeypatch.setattr(module, "show", lambda figure, *_: kept.append(figure))
+    rows = [{"question": f"Where is shelf {n}?", "answer": f"In hall {n * n}."} for n in range(9)]
+    report = data.inspect(data.load_records(rows))
+    plots.inspection(dataclasses.replace(report, findings=[]))
+    words = [text.get_text() for text in kept[0].axes[1].texts]
+    assert words == ["none found"]

@@ -15,6 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ("torch", "transformers")
+# Further files: what the extras named need beside requirements.txt, none against another.
+MORE = {
+    "requirements-harness.txt": ("harness",),
+    "requirements-hosted.txt": ("hosted", "serve", "labs"),
+}
 # torch's own needs with a GPU: pip gets them with the GPU build, the CPU build has none.
 GPU_ONLY = re.compile(r"^(nvidia|cuda|triton)[\w.-]*==")
 
@@ -28,20 +33,24 @@ def main() -> int:
     text = "\n".join([*header, *lines]) + "\n"
     (ROOT / "requirements.txt").write_text(text, encoding="utf-8", newline="\n")
     print(f"requirements.txt: {len(lines)} pins")
-    lock_harness([line.split("#")[0].strip() for line in lines])
+    base = [line.split("#")[0].strip() for line in lines]
+    known = list(base)
+    for name, extras in MORE.items():
+        known += lock_more(ROOT / name, extras, base, known)
     return 0
 
 
-def lock_harness(known: list[str]) -> None:
-    """Write what the evaluation harness needs beside requirements.txt."""
-    path = ROOT / "requirements-harness.txt"
+def lock_more(path: Path, extras: tuple[str, ...], base: list[str], known: list[str]) -> list[str]:
+    """Write the pins that `extras` need beside `base`, none against `known`; returns them."""
     old = path.read_text(encoding="utf-8").splitlines()
     header = [line for line in old if line.startswith("#")]
-    names = {re.split(r"[=\s]", line)[0] for line in known}
-    lines = [line for line in compiled("pyproject.toml", known, "--extra", "harness")
+    names = {re.split(r"[=\s]", line)[0] for line in base}
+    asked = [word for extra in extras for word in ("--extra", extra)]
+    lines = [line for line in compiled("pyproject.toml", known, *asked)
              if re.split(r"[=\s]", line)[0] not in names]  # fmt: skip
     path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8", newline="\n")
-    print(f"requirements-harness.txt: {len(lines)} pins")
+    print(f"{path.name}: {len(lines)} pins")
+    return [line.split("#")[0].strip() for line in lines]
 
 
 def compiled(source: str, pins: list[str], *options: str) -> list[str]:

@@ -93,6 +93,11 @@ CLAIMS: dict[str, Claim] = {
         "word overlap (F1) with a good answer and output tokens for both kinds, before tuning",
         "02",
     ),
+    "extraction-expansion-tuned": Claim(
+        "Tuned on both, a model reads and writes better, and reading is still easier",
+        "word overlap (F1) with a good answer and output tokens for both kinds, told and tuned",
+        "07",
+    ),
     "generalises": Claim(
         "Instruction tuning carries over to kinds of tasks not in the data",
         "share of proper, finished answers on task kinds held out of training",

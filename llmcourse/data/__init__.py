@@ -3,6 +3,7 @@
 from llmcourse.data.cleaning import STEPS, Cleaned, clean
 from llmcourse.data.documents import Passage, from_documents, skipped_documents
 from llmcourse.data.findings import Finding
+from llmcourse.data.readers import open_source
 from llmcourse.data.records import SCHEMAS, Problem, load_records
 from llmcourse.data.report import Report, inspect
 from llmcourse.data.saving import save_records
@@ -10,6 +11,6 @@ from llmcourse.data.splits import split
 
 __all__ = [
     "SCHEMAS", "STEPS", "Cleaned", "Finding", "Passage", "Problem", "Report", "clean",
-    "from_documents", "inspect", "load_records", "save_records", "skipped_documents",
-    "split",
+    "from_documents", "inspect", "load_records", "open_source", "save_records",
+    "skipped_documents", "split",
 ]  # fmt: skip

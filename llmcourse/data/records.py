@@ -89,7 +89,8 @@ def load_records(
         source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
             a data set of `datasets` (its format and transform are put aside), or a data set on
             the hub ("owner/name").
-        schema: A key of `SCHEMAS`; found from the first record where not given.
+        schema: A key of `SCHEMAS`, or the names of any two fields as "question's/answer's"; found
+            from the first record where not given.
         split: Which split of a hub data set.
         strict: True stops at the first problem. False leaves out the records that have one and
             returns the problems beside the data, as a table: source, line, field, problem.
@@ -101,8 +102,11 @@ def load_records(
     """
     import pandas
 
-    if schema is not None and not (isinstance(schema, str) and schema in SCHEMAS):
-        raise SettingError(f"There is no schema {schema!r:.80}. There are: {', '.join(SCHEMAS)}.")
+    if schema is not None and not _fields(schema):
+        raise SettingError(
+            f"There is no schema {schema!r:.80}. There are: {', '.join(SCHEMAS)}; or name two "
+            f"fields of your own, as question/answer."
+        )
     name, rows = open_source(source, split)
     problems: list[Problem] = []
     good = _checked(name, rows, schema, strict, problems)
@@ -226,6 +230,17 @@ def _checked(
         yield found
 
 
+def _fields(schema: Any) -> dict[str, str]:
+    """Our column: the field it is read from, of a schema; {} where it is none."""
+    if not isinstance(schema, str):
+        return {}
+    if schema in SCHEMAS:
+        return SCHEMAS[schema]
+    question, slash, answer = schema.partition("/")
+    own = slash and question.strip() and answer.strip() and question != answer
+    return {"question": question, "answer": answer} if own else {}
+
+
 def _schema_of(record: Mapping[str, Any]) -> str | None:
     fits = (name for name, fields in SCHEMAS.items() if set(fields.values()) <= set(record))
     return next(fits, None)
@@ -240,7 +255,7 @@ def _columns(
             f"the fields ({named(record) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
             f"Rename them, or name the schema.{header_hint(source, record)}"
         )
-    fields = SCHEMAS[schema]
+    fields = _fields(schema)
     missing = [field for field in fields.values() if _is_missing(record.get(field))]
     if missing:
         other = _schema_of(record)
@@ -272,7 +287,7 @@ def _columns(
 
 def _more_names(schema: str) -> list[str]:
     """The fields that the text beside the question may be read from."""
-    fields = SCHEMAS[schema]
+    fields = _fields(schema)
     return [n for n in FIELDS["input"] if "question" in fields and n not in fields.values()]
 
 
@@ -323,7 +338,7 @@ def _extra(
     record: Mapping[str, Any], schema: str, found: dict[str, str]
 ) -> dict[str, Any] | tuple[str, str]:
     """The columns for a record's other fields, and the field each is read from."""
-    used = {*SCHEMAS[schema].values(), *[n for n in _more_names(schema) if n in record][:1]}
+    used = {*_fields(schema).values(), *[n for n in _more_names(schema) if n in record][:1]}
     extra: dict[str, Any] = {}
     for field in record:
         column = str(field)
@@ -339,7 +354,7 @@ def _extra(
 
 def _lost(record: Mapping[str, Any], schema: str, found: dict[str, str]) -> tuple[str, str] | None:
     """(field, what is wrong) where a field is called like a column that says something else."""
-    read_from = SCHEMAS[schema] | {"input": _more(record, schema)}
+    read_from = _fields(schema) | {"input": _more(record, schema)}
     for column in found:
         value = record.get(column)
         same = isinstance(value, str) and value.strip() in ("", found[column].strip())

@@ -25,7 +25,7 @@ from llmcourse.errors import (
     whole,
 )
 from llmcourse.evaluation.ratings import TIE, Rating, elo
-from llmcourse.generation import check_loaded, contiguous, prompt_ids
+from llmcourse.generation import check_loaded, prompt_ids, reading
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
 
@@ -285,11 +285,8 @@ def _next_token(judge: LoadedModel, batch: list[list[int]]) -> torch.Tensor:
     more = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
     if "position_ids" in known:
         more["position_ids"] = places.clamp(min=0)
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), contiguous(model.get_output_embeddings()):
+    with torch.inference_mode(), reading(judge):
         out = model(ids, attention_mask=(places >= 0).long(), use_cache=False, **more)
-    model.train(was_training)
     return out.logits[:, -1].float().log_softmax(dim=-1)
 
 

@@ -11,7 +11,7 @@ from llmcourse.errors import DataError
 from llmcourse.evaluation.scores import Score
 from llmcourse.evaluation.ways import Way
 from llmcourse.finetuning import completion_loss
-from llmcourse.generation import check_loaded
+from llmcourse.generation import check_loaded, reading
 from llmcourse.models import LoadedModel
 
 
@@ -43,16 +43,13 @@ def record_losses(
         max_length=min(max_length, model.context_length),
     )  # fmt: skip
     found: list[tuple[float, int] | None] = [None] * len(records)
-    was_training = model.model.training
-    model.model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), reading(model):
         for row in encoded.dataset:
             ids, labels = (torch.tensor([row[name]], device=model.device)
                            for name in ("input_ids", "labels"))  # fmt: skip
             count = int((labels[:, 1:] != encoding.UNTRAINED).sum())
             if count:
                 found[row["record"]] = completion_loss(model.model, ids, labels).item(), count
-    model.model.train(was_training)
     return found
 
 

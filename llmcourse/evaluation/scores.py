@@ -21,8 +21,8 @@ class Score:
 
     Attributes:
         mean: The number, in the metric's unit.
-        low: Lower end of the interval.
-        high: Upper end.
+        low: Lower end of the interval; NaN where one record says nothing about others.
+        high: Upper end; likewise.
         of: Records it was measured on.
     """
 
@@ -32,6 +32,8 @@ class Score:
     of: int
 
     def __str__(self) -> str:
+        if math.isnan(self.low) and self.of == 1:
+            return f"{self.mean:.3g} (1 record, too few for an interval)"
         return f"{self.mean:.3g} ({self.low:.3g}–{self.high:.3g}; {self.of} records)"
 
     @classmethod
@@ -64,9 +66,20 @@ class Score:
             bent: Applied to the ratio at last, e.g. `math.exp` for a perplexity. Must rise.
         """
         top, bottom = (numpy.asarray(numbers, dtype=float) for numbers in (sums, counts))
+        if len(top) == 1:
+            return cls(_bent(bent, top[0] / bottom[0]), math.nan, math.nan, 1)
         drawn = [top[rows].sum(-1) / bottom[rows].sum(-1) for rows in _draws(len(top))]
         low, high = numpy.percentile(numpy.concatenate(drawn), [2.5, 97.5])
-        return cls(bent(top.sum() / bottom.sum()), bent(low), bent(high), len(top))
+        ends = (_bent(bent, value) for value in (top.sum() / bottom.sum(), low, high))
+        return cls(*ends, len(top))
+
+
+def _bent(bent: Callable[[float], float], value: float) -> float:
+    """`bent(value)`, infinite where that is beyond what a float holds."""
+    try:
+        return float(bent(value))
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)

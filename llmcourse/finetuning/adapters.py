@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llmcourse.errors import SettingError
-from llmcourse.models import LoadedModel, sharing
+from llmcourse.models import LoadedModel, adapter_layers, is_plain, sharing
 from llmcourse.progress import quiet
 
 if TYPE_CHECKING:
@@ -76,30 +76,17 @@ def merge(model: LoadedModel) -> LoadedModel:
     return LoadedModel(plain, model.tokenizer, model.name, model.template)
 
 
-def adapter_layers(model: Any) -> list[Linear]:
-    """The linear layers of `model` that carry an adapter."""
-    from peft.tuners.lora.layer import Linear
-
-    return [layer for layer in model.modules() if isinstance(layer, Linear)]
-
-
 @contextmanager
 def in_fewer_steps(model: Any) -> Iterator[None]:
     """Let the adapters' layers compute by `_ThinProduct` inside the block, where they are plain.
 
     peft's own way casts the layer's input to the adapter's type (float32), multiplies there and
-    casts back. Plain is a layer with one active adapter of the original kind and no dropout.
+    casts back; see `models.is_plain`.
     """
     changed = []
     for layer in adapter_layers(model):
-        name = layer.active_adapters[0]
-        plain = (
-            type(layer.base_layer) is torch.nn.Linear and len(layer.active_adapters) == 1
-            and name not in layer.lora_variant and not layer.lora_bias.get(name)
-            and isinstance(layer.lora_dropout[name], torch.nn.Identity)
-        )  # fmt: skip
-        if plain:
-            layer.forward = _fast_forward(layer, name, layer.forward)
+        if is_plain(layer):
+            layer.forward = _fast_forward(layer, layer.active_adapters[0], layer.forward)
             changed.append(layer)
     try:
         yield

@@ -35,10 +35,13 @@ from llmcourse.models.packaged import (
 )
 from llmcourse.models.tuned import (
     FACTS,
+    adapter_layers,
+    answering,
     base_of,
     facts,
     fingerprint,
     is_adapter,
+    is_plain,
     sharing,
     with_adapter_of,
 )
@@ -49,9 +52,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "check_memory", "convert",
-    "converted_path", "fingerprint", "is_converted", "load", "load_adapter", "load_tokenizer",
-    "part_paths", "prefetch", "resolve", "sharing",
+    "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "adapter_layers", "answering",
+    "check_memory", "convert", "converted_path", "fingerprint", "is_converted", "is_plain", "load",
+    "load_adapter", "load_tokenizer", "part_paths", "prefetch", "resolve", "sharing",
 ]  # fmt: skip
 
 ROLES = ("base", "chat")

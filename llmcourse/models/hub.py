@@ -11,6 +11,8 @@ from llmcourse.errors import CourseError, HubError, causes, first_line, is_disk_
 from llmcourse.files import no_space
 from llmcourse.models.packaged import PACKAGED
 
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -28,8 +30,18 @@ def is_cached(name: str) -> bool:
     """True where the local hub cache has the model's weights, not its description alone."""
     from huggingface_hub import try_to_load_from_cache
 
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return any(isinstance(try_to_load_from_cache(name, file), str) for file in weights)
+    return any(isinstance(try_to_load_from_cache(name, file), str) for file in WEIGHTS)
+
+
+def _is_pickled(name: str) -> bool:
+    """True where the hub has said that there are no such weights, or the cache has others alone."""
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    known = [try_to_load_from_cache(name, file) for file in WEIGHTS]
+    others = [try_to_load_from_cache(name, file) for file in PICKLED]
+    return all(one is _CACHED_NO_EXIST for one in known) or (
+        not is_cached(name) and any(isinstance(one, str) for one in others)
+    )
 
 
 def check_reachable(name: str) -> None:
@@ -77,11 +89,17 @@ def hub_error(name: str, error: Exception) -> CourseError:
             f"The hub has no model {name} that you may see. Check the spelling; if it is "
             f"private, log in with `hf auth login`. {instead}"
         )
+    if _is_pickled(name):
+        return HubError(
+            f"{name} has no weights as .safetensors. Pickled weights (.bin, .pt) can run code when "
+            f"they are opened and are not loaded here. {instead}"
+        )
     unreachable = (ConnectionError, TimeoutError, hub.LocalEntryNotFoundError)
     offline = any(
         isinstance(cause, unreachable)
         or type(cause).__name__ in {"ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"}
         or "couldn't connect" in str(cause).lower()
+        or WEIGHTS[0] in str(cause)  # its description is in the cache, its weights are not
         for cause in chain
     )
     if offline:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from llmcourse.files import shown
 from llmcourse.progress import quiet
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
+    from peft.tuners.lora.layer import Linear
     from transformers import PreTrainedModel
 
 FACTS = "tuned.json"  # what a tuned model's folder remembers: base, template, how it was trained
@@ -127,6 +130,65 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
             f"have no counterpart, {sorted(lost)[0]} among them."
         )
     return adapted.eval()
+
+
+def adapter_layers(model: Any) -> list[Linear]:
+    """The linear layers of `model` that carry an adapter."""
+    from peft.tuners.lora.layer import Linear
+
+    return [layer for layer in model.modules() if isinstance(layer, Linear)]
+
+
+def is_plain(layer: Linear) -> bool:
+    """True for a layer with one active adapter of the original kind (LoRA) and no dropout."""
+    import torch
+
+    name = layer.active_adapters[0]
+    return (
+        type(layer.base_layer) is torch.nn.Linear and len(layer.active_adapters) == 1
+        and name not in layer.lora_variant and not layer.lora_bias.get(name)
+        and isinstance(layer.lora_dropout[name], torch.nn.Identity)
+    )  # fmt: skip
+
+
+@contextmanager
+def answering(model: PreTrainedModel) -> Iterator[None]:
+    """Let an adapter compute in the base's number type inside the block, where it is plain.
+
+    peft's own way casts each layer's input to float32 and its output back, which costs a good part
+    of the time where the base is in bfloat16. The adapter itself stays as it is. A model without
+    an adapter is left alone.
+    """
+    changed = []
+    for layer in adapter_layers(model) if hasattr(model, "peft_config") else ():
+        if is_plain(layer) and not layer.disable_adapters and not layer.merged:
+            changed.append((layer, layer.__dict__.get("forward")))
+            layer.forward = _answering_forward(layer)
+    try:
+        yield
+    finally:
+        for layer, before in changed:
+            if before is None:
+                del layer.forward
+            else:
+                layer.forward = before
+
+
+def _answering_forward(layer: Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    """x W' + bias + scale (x A') B', all in the type of W; `x` is (…, in), the result (…, out)."""
+    import torch
+
+    base, name = layer.base_layer, layer.active_adapters[0]
+    down = layer.lora_A[name].weight.detach().to(base.weight.dtype)
+    up = (layer.lora_B[name].weight.detach() * layer.scaling[name]).to(base.weight.dtype)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        out = torch.nn.functional.linear(rows, base.weight, base.bias)
+        out.addmm_(rows @ down.T, up.T)
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+    return forward
 
 
 def _checked(folder: Path) -> set[str]:

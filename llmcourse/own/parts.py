@@ -84,7 +84,7 @@ def split(
             f"{LEAST} are needed to train on some and test with others. Write more pairs, or add "
             f"documents."
         )
-    if {"train", "test"} <= {row.get("split") for row in rows}:
+    if {"train", "test"} <= {_mark(row) for row in rows}:
         return _marked(rows)
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
@@ -113,10 +113,16 @@ def group_of(record: Mapping[str, Any]) -> str:
 
 def _marked(rows: list[dict[str, str]]) -> Parts:
     """The parts that the records' own field names."""
-    train, test = ([r for r in rows if r["split"] == name] for name in ("train", "test"))
+    train, test = ([row for row in rows if _mark(row) == name] for name in ("train", "test"))
     others = len(rows) - len(train) - len(test)
     notes = [f"{others} pairs of other splits than train and test were not used."] * bool(others)
-    return Parts(train, test, "your own", notes)
+    parts = _given(train, test)
+    return Parts(parts.train, parts.test, "your own", [*notes, *parts.notes])
+
+
+def _mark(row: Mapping[str, str]) -> str:
+    """The split that a pair's own field names, however it is capitalised."""
+    return str(row.get("split", "")).strip().lower()
 
 
 def _given(rows: list[dict[str, str]], test: list[dict[str, str]]) -> Parts:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -309,9 +310,10 @@ def _train(
     config = settings(learned, model, size)
     sign = _digest([model.name, parts.train, parts.test, vars(config), epochs])
     before = state.known.get("training")
-    fresh = before is not None and before != sign
-    if fresh and (state.folder / MODEL).exists():
+    if before is not None and before != sign and (state.folder / MODEL).exists():
         say("The pairs or the settings changed since model/ was trained: it is trained anew.")
+        # (gone before the new sign is kept, so that a stop in between is made good by the next run)
+        shutil.rmtree(state.folder / MODEL)
     if before != sign:
         for step in ("training", "evaluation"):
             state.known.get("seconds", {}).pop(step, None)
@@ -319,7 +321,7 @@ def _train(
     with state.timed("training"):
         return learning.train(
             model, learned, config, held_out=development, epochs=epochs,
-            out=state.folder / MODEL, fresh=fresh, progress=progress,
+            out=state.folder / MODEL, progress=progress,
         )  # fmt: skip
 
 

@@ -64,17 +64,22 @@ def _lengths(axes: Any, report: Report) -> None:
 
 
 def _findings(axes: Any, report: Report) -> None:
+    axes.set_title("Trouble", loc="left", fontweight="bold")
     found = [one for one in report.findings if one.count]
+    if not found:  # an empty frame would look like a picture that failed
+        axes.text(0.5, 0.5, "none found", transform=axes.transAxes, ha="center", va="center")
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        return
     counts = [one.count for one in found]
     axes.barh(range(len(counts)), counts, color=PURPLE, hatch="...", edgecolor="white")
-    most = max(counts, default=0) or 1
+    most = max(counts)
     for place, count in enumerate(counts):
         axes.text(count + 0.02 * most, place, f"{count:,}", va="center")
     axes.set_yticks(range(len(counts)), [one.kind for one in found])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * most)
     axes.set_xlabel("records")
-    axes.set_title("Trouble", loc="left", fontweight="bold")
 
 
 def _told(report: Report) -> str:

@@ -1,0 +1,371 @@
+"""Runs somebody's original notebook of the course, unchanged, and says what became of each cell.
+
+    python -m llmcourse notebook FILE.ipynb --substitute
+
+The kernel is prepared before the first cell (`kernel.begin`): the course's own library is there
+(`llama.install`), today's libraries take what the notebook says (`libraries.adapt`), and the helper
+file that nobody got is there as `utilities`. A `utilities.py` beside the notebook goes before it.
+Every cell runs, also after one has failed. What was substituted, translated or ignored is told
+beneath its cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import notebooks, tiers
+from llmcourse.errors import NotebookError, first_line, is_disk_full
+from llmcourse.notebooks import duration
+
+if TYPE_CHECKING:
+    import argparse
+
+    from nbformat import NotebookNode
+
+PAIRS_FILE = "lamini_docs.jsonl"  # the file of questions and answers that the notebooks read
+_EXTRA = ("jsonlines", "dotenv", "openai")  # modules that notebooks import and the course lacks
+_KERNEL = "__import__('llmcourse.llama.kernel', fromlist=['kernel'])"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What became of one cell with code.
+
+    Attributes:
+        number: Its place among the cells with code, from 1.
+        source: Its first line.
+        seconds: How long it ran.
+        notes: What was substituted, translated or ignored: mappings of `kind` and `text`.
+        error: Why it can't run, in a line; "" where it ran.
+    """
+
+    number: int
+    source: str
+    seconds: float
+    notes: tuple[dict[str, str], ...]
+    error: str
+
+    def as_text(self, of: int) -> str:
+        """A line for people, with a line for each note."""
+        outcome = f"can't run: {self.error}" if self.error else "ran"
+        if self.notes and not self.error:
+            outcome = f"ran, with {len(self.notes)} note{'s' * (len(self.notes) != 1)}"
+        shown = self.source if len(self.source) <= 48 else f"{self.source[:47]}…"
+        took = f"{self.seconds:.1f} s" if self.seconds < 9.95 else duration(self.seconds)
+        head = f"[{self.number}/{of}] {shown}\n    {outcome} ({took})"
+        return "\n".join([head, *(f"    {one['kind']}: {one['text']}" for one in self.notes)])
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a notebook.
+
+    Attributes:
+        name: Its name without the ending.
+        cells: A `Cell` for each cell with code, in order.
+        notes: What was done before the first cell.
+        copy: The executed copy.
+        seconds: How long all took.
+    """
+
+    name: str
+    cells: tuple[Cell, ...]
+    notes: tuple[dict[str, str], ...]
+    copy: Path
+    seconds: float
+
+    @property
+    def all_ran(self) -> bool:
+        """True where no cell failed."""
+        return not any(cell.error for cell in self.cells)
+
+    def summary(self) -> str:
+        """The last line: how many cells ran, as they are and otherwise."""
+        failed = sum(bool(cell.error) for cell in self.cells)
+        noted = sum(bool(cell.notes) and not cell.error for cell in self.cells)
+        plain = len(self.cells) - failed - noted
+        return (
+            f"{self.name}: {len(self.cells)} cell{'s' * (len(self.cells) != 1)} in "
+            f"{duration(self.seconds)}: {plain} ran unchanged, {noted} ran with notes, {failed} "
+            f"can't run. The executed copy is {self.copy}."
+        )
+
+
+def run(
+    path: str | Path, out: str | Path = "build/labs", *, substitute: bool = False,
+    launch_shape: bool = False, say: Callable[[str], Any] = print,
+) -> Report:  # fmt: skip
+    """Run a notebook in its own folder, and write an executed copy and its HTML page.
+
+    Args:
+        path: The notebook. It is only read.
+        out: Folder for the copies; made if missing.
+        substitute: True lets this project's own models and data stand in for those that can't be
+            had, and writes `lamini_docs.jsonl` beside a notebook that reads it and lacks it.
+        launch_shape: See `llama.install`.
+        say: Takes each line of the report as it comes.
+
+    Raises:
+        NotebookError: there is no such notebook, `out` can't take the copy, what runs notebooks is
+            missing, or the kernel can't be prepared.
+        NoSpace: the disk is full.
+    """
+    path, out = Path(path), Path(out)
+    notebook = _read(path)
+    notebooks._check_out(out, [path])
+    cells = [cell for cell in notebook.cells if _has_code(cell)]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count, cell.outputs = None, []
+    notes = _write_pairs(path, cells) if substitute else ()
+    many = f"{len(cells)} cell{'s' * (len(cells) != 1)} with code"
+    say(f"{path.name}: {many}. How long it takes is not known beforehand.")
+    for note in notes:
+        say(f"    {note['kind']}: {note['text']}")
+    start, tier = time.perf_counter(), tiers.current().name
+    settings = {"substitute": substitute, "launch_shape": launch_shape}
+    kernel = _Kernel(notebook, path, cells, settings, say)
+    with notebooks._environment(LLMCOURSE_TIER=tier):
+        try:
+            notebooks._execute(kernel)
+            kernel.tell_lost()  # not where Ctrl-C ended the kernel
+        finally:
+            kernel.line.close()
+    notebooks._keep(notebook, path, out, tier)
+    seconds = time.perf_counter() - start
+    report = Report(path.stem, tuple(kernel.done), notes, out / path.name, seconds)
+    say(report.summary())
+    return report
+
+
+def _read(path: Path) -> NotebookNode:
+    """The notebook in `path`.
+
+    Raises:
+        NotebookError: there is none, or what reads it is missing.
+    """
+    try:
+        import nbclient  # noqa: F401 - said before any work
+        import nbconvert  # noqa: F401
+        import nbformat
+    except ImportError as error:
+        raise NotebookError(
+            f"Running notebooks from the command line needs {error.name}: "
+            f"pip install nbclient nbconvert ipykernel"
+        ) from error
+    try:
+        text = path.read_text(encoding="utf-8")
+        notebook = nbformat.reads(text, as_version=4)
+        notebook = nbformat.validator.normalize(notebook)[1]  # older ones lack the cells' ids
+        nbformat.validate(notebook)
+    except OSError as error:
+        raise NotebookError(f"{path}: {error.strerror or first_line(error)}.") from error
+    except (ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        raise NotebookError(f"{path} is no notebook ({first_line(error)}).") from error
+    return notebook
+
+
+def _write_pairs(path: Path, cells: list[NotebookNode]) -> tuple[dict[str, str], ...]:
+    """Write the company's questions where a notebook reads a file of them that is not there.
+
+    Raises:
+        NotebookError: the folder can't be written to.
+    """
+    from llmcourse.llama import sets
+
+    target = path.parent / PAIRS_FILE
+    named = re.compile(rf"[\"'](\./)?{re.escape(PAIRS_FILE)}[\"']")
+    if target.exists() or not any(named.search(cell.source) for cell in cells):
+        return ()
+    rows = [json.dumps(row, ensure_ascii=False) for row in sets.pairs("train")]
+    try:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write("\n".join(rows) + "\n")
+    except OSError as error:
+        if is_disk_full(error):
+            target.unlink(missing_ok=True)
+        raise NotebookError(
+            f"{target} can't be written ({error.strerror}). Copy the notebook into a folder that "
+            f"is yours, or put your own {PAIRS_FILE} beside it."
+        ) from error
+    what = f"{len(rows)} questions and answers of an invented company, Ferrowick"
+    told = f"{PAIRS_FILE} was not there: {what}, now stand in a file of that name"
+    return ({"kind": "substituted", "text": told},)
+
+
+# --- the runner's side ----------------------------------------------------------------------------
+
+
+class _Kernel:
+    """A kernel that runs one notebook; `done` fills while it does."""
+
+    def __init__(
+        self, notebook: NotebookNode, path: Path, cells: list[NotebookNode],
+        settings: dict[str, bool], say: Callable[[str], Any],
+    ) -> None:  # fmt: skip
+        from nbclient import NotebookClient
+
+        self.cells, self.settings, self.say, self.path = cells, settings, say, path
+        self.done: list[Cell] = []
+        self.lost = 0.0  # seconds that the cell ran in which the kernel died
+        self.line = _Line(len(cells))
+        self.client = NotebookClient(
+            notebook, timeout=None, allow_errors=True, skip_cells_with_tag="",
+            kernel_name="python3", resources={"metadata": {"path": str(path.parent)}},
+            extra_arguments=["--IPKernelApp.log_level=50"],  # its advice is not for learners
+        )  # fmt: skip
+
+    @property
+    def km(self) -> Any:
+        """What manages the kernel's process."""
+        return self.client.km
+
+    def execute(self) -> None:
+        """Run every cell; where the kernel dies, the rest is left to `tell_lost`.
+
+        Raises:
+            NotebookError: there is no kernel, or it can't be prepared.
+        """
+        from jupyter_client.kernelspec import NoSuchKernel
+        from nbclient.exceptions import DeadKernelError
+
+        try:
+            with self.client.setup_kernel():
+                self._prepare()
+                for place, cell in enumerate(self.client.nb.cells):
+                    if _has_code(cell):
+                        self._one(cell, place)
+        except NoSuchKernel as error:
+            raise NotebookError(
+                "There is no kernel for Python here: pip install ipykernel"
+            ) from error
+        except DeadKernelError:
+            if not self.done and not self.line.cell:
+                raise NotebookError("The kernel died before the first cell.") from None
+            self.lost = self.line.seconds()
+
+    def _prepare(self) -> None:
+        code = (
+            f"__import__('llmcourse.llama.kernel', fromlist=['kernel']).begin(**{self.settings!r})"
+        )
+        reply = self._ask(code)
+        if reply["status"] != "ok":
+            told = reply.get("evalue") or reply.get("ename", "it was stopped")
+            raise NotebookError(f"The kernel could not be prepared: {told}")
+
+    def _ask(self, code: str, **expressions: str) -> dict[str, Any]:
+        """Run `code` unseen, and what it answers."""
+        message = self.client.kc.execute(
+            code, silent=True, store_history=False, user_expressions=expressions
+        )
+        return self.client.wait_for_reply(message)["content"]
+
+    def _one(self, cell: NotebookNode, place: int) -> None:
+        self.line.begin()
+        start = time.perf_counter()
+        self.client.execute_cell(cell, place, execution_count=len(self.done) + 1)
+        seconds = time.perf_counter() - start
+        failed = [output for output in cell.outputs if output.output_type == "error"]
+        error = _reason(failed[-1].ename, failed[-1].evalue) if failed else ""
+        found = self._ask("", notes=f"{_KERNEL}.told()")["user_expressions"]["notes"]
+        if found["status"] == "ok":
+            notes = json.loads(ast.literal_eval(found["data"]["text/plain"]))
+        else:  # where a cell has spoilt Python's own names
+            notes = [{"kind": "ignored", "text": f"notes that can't be read ({found['ename']})"}]
+        self._tell(Cell(len(self.done) + 1, _first(cell), seconds, tuple(notes), error))
+
+    def tell_lost(self) -> None:
+        """Tell of the cell that ended the kernel, and of those after it."""
+        seconds, why = self.lost, "the kernel died in this cell, perhaps for want of memory"
+        for cell in self.cells[len(self.done) :]:
+            self._tell(Cell(len(self.done) + 1, _first(cell), seconds, (), why))
+            seconds, why = 0.0, "not run, for the kernel had died"
+
+    def _tell(self, cell: Cell) -> None:
+        self.done.append(cell)
+        self.line.clear()
+        self.say(cell.as_text(len(self.cells)))
+
+
+def _has_code(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def _first(cell: NotebookNode) -> str:
+    return cell.source.strip().splitlines()[0]
+
+
+def _reason(name: str, message: str) -> str:
+    """Why a cell can't run, in a line, with the way out where one is known."""
+    said = message.strip().splitlines()
+    text = f"{name}: {said[0][:500]}" if said else name
+    missing = re.search(r"No module named '(\w+)'", message)
+    if name == "ModuleNotFoundError" and missing and missing[1] in _EXTRA:
+        return f"{text}. Install it: pip install -r requirements-hosted.txt"
+    if name == "FileNotFoundError" and PAIRS_FILE in message:
+        return f"{text}. Put yours beside the notebook; --substitute writes one that stands in."
+    return text
+
+
+class _Line(notebooks._Line):
+    """A line on a terminal that says which cell runs and for how long; the end is not known."""
+
+    def __init__(self, cells: int) -> None:
+        self.cell, self.since = 0, time.perf_counter()
+        super().__init__("", cells, 0)
+
+    def begin(self) -> None:
+        """The next cell begins."""
+        self.cell, self.since = self.cell + 1, time.perf_counter()
+
+    def seconds(self) -> float:
+        """How long the cell has run."""
+        return time.perf_counter() - self.since
+
+    def clear(self) -> None:
+        """Make room for a line of the report."""
+        if self.shown:
+            print("\r" + " " * 60, end="\r", file=sys.stderr, flush=True)
+
+    def _tell(self) -> None:
+        while not self.ended.wait(1):
+            what = f"cell {self.cell} of {self.cells}" if self.cell else "preparing"
+            text = f"  {what}, {duration(self.seconds())}; time left unknown"
+            print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `python -m llmcourse notebook`."""
+    parser.add_argument("notebook", metavar="FILE.ipynb", help="it is read, never changed")
+    parser.add_argument(
+        "--substitute", action="store_true",
+        help="let packaged models and invented data stand in for what can't be had",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", metavar="FOLDER", default="build/labs",
+        help="for the executed copy (default: %(default)s)",
+    )  # fmt: skip
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command.
+
+    Returns:
+        The exit code: 0 where every cell ran, 1 otherwise.
+    """
+    report = run(
+        options.notebook, options.out, substitute=options.substitute,
+        say=lambda text: print(text, flush=True),
+    )  # fmt: skip
+    return 0 if report.all_ran else 1

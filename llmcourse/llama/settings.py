@@ -1,0 +1,57 @@
+"""What a learner chose for the course's own interface, and what it told them on the way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+KINDS = ("substituted", "translated", "ignored")
+
+
+@dataclass
+class Settings:
+    """Choices that hold for the whole process.
+
+    Attributes:
+        substitute: True lets a packaged model stand in for one that can't be had here; each time
+            is told.
+        launch_shape: True answers a list of prompts by [{"input", "output"}], as the library did in
+            the month the course came out; False by a list of texts, as it did later.
+        hosted_model: What "chat-gpt" stands for on the server that is asked; the environment
+            variable `OPENAI_MODEL` if not given.
+        api_key: For a server that hosts models; `OPENAI_API_KEY` if not given.
+        api_url: That server's address; `OPENAI_BASE_URL` if not given.
+    """
+
+    substitute: bool = False
+    launch_shape: bool = False
+    hosted_model: str = ""
+    api_key: str | None = field(default=None, repr=False)
+    api_url: str | None = None
+
+    @property
+    def hosted(self) -> str:
+        """The name that "chat-gpt" stands for; "" where none was chosen."""
+        return self.hosted_model or os.environ.get("OPENAI_MODEL", "").strip()
+
+
+settings = Settings()
+_notes: list[dict[str, str]] = []
+
+
+def note(kind: str, text: str) -> None:
+    """Tell the learner something that differs from what they wrote, and remember it.
+
+    Args:
+        kind: One of `KINDS`.
+        text: What, in words.
+    """
+    _notes.append({"kind": kind, "text": text})
+    print(f"[{kind}] {text}")
+
+
+def taken() -> list[dict[str, str]]:
+    """What was told since the last call."""
+    told = list(_notes)
+    _notes.clear()
+    return told

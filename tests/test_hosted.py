@@ -1,0 +1,527 @@
+"""Hosted models: a real server on this machine, one that fails on purpose, and a key unseen."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from llmcourse import generation, hosted, models
+from llmcourse.errors import (
+    APIError,
+    AuthenticationError,
+    CourseError,
+    ModelNameError,
+    PromptError,
+    RateLimitError,
+    SettingError,
+    UnavailableResourceError,
+    UserError,
+    causes,
+)
+from llmcourse.hosted.replies import until
+from llmcourse.hosted.server import HOW
+from tests import faulty_proxy as faulty
+from tests.conftest import ROOT
+
+SECRET = "sk-test-4f9a1c77-not-for-anyones-eyes"
+QUESTIONS = ["What is the capital of France?", "What is 2 + 2?", "Name a colour of the rainbow."]
+GOOD = faulty.answers("Paris.")
+
+
+@pytest.fixture(autouse=True)
+def no_connections_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the user's key and server nor a proxy of the network is used."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+
+def ask(url: str, prompts: str | list[str] = "Hi", **options: object) -> list[str]:
+    """`hosted.ask` with the secret key, without patience."""
+    server = hosted.Server(url, SECRET)
+    return hosted.ask(prompts, "some-model", server, **{"retries": 0, "progress": False} | options)
+
+
+def stream(url: str, prompt: str = "Hi", **options: object) -> list[str]:
+    """`hosted.stream` read to its end, with the secret key, without patience."""
+    server = hosted.Server(url, SECRET)
+    return list(hosted.stream(prompt, "some-model", server, **{"retries": 0} | options))
+
+
+def free_port() -> int:
+    with socket.socket() as link:
+        link.bind(("127.0.0.1", 0))
+        return link.getsockname()[1]
+
+
+# --- a real server ------------------------------------------------------------------------------
+
+
+@dataclass
+class Served:
+    """`transformers serve`, running."""
+
+    url: str
+    model: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The packaged chat model in float32, behind `transformers serve`, offline."""
+    folder, log, port = models.convert("smollm2-135m-instruct"), "serve.log", free_port()
+    served = Served(f"http://127.0.0.1:{port}/v1", str(folder), tmp_path_factory.mktemp("s") / log)
+    command = [
+        sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1",
+        "--port", str(port), "--device", "cpu", "--dtype", "float32",
+    ]  # fmt: skip
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
+    with served.log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
+    try:
+        _wait_for(process, port, served.log)
+        yield served
+    finally:
+        family = [*psutil.Process(process.pid).children(recursive=True)] if _alive(process) else []
+        process.kill()
+        process.wait(30)
+        for child in family:
+            child.kill()
+
+
+def _alive(process: subprocess.Popen) -> bool:
+    return process.poll() is None
+
+
+def _wait_for(process: subprocess.Popen, port: int, log: Path) -> None:
+    """Return when the server answers; fail, with its log, when it ends or takes too long."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and _alive(process):
+        try:
+            opener.open(f"http://127.0.0.1:{port}/health", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    pytest.fail(f"transformers serve did not start:\n{log.read_text('utf-8', 'replace')}")
+
+
+@pytest.fixture
+def served(serving: Served, request: pytest.FixtureRequest) -> Iterator[Served]:
+    """The real server; its log is shown with a test that fails."""
+    failed = request.session.testsfailed
+    yield serving
+    if request.session.testsfailed > failed:
+        print(serving.log.read_text("utf-8", "replace")[-3000:])
+
+
+class TestTheRealServer:
+    def test_answers_are_those_of_the_model_here_in_order(
+        self, served: Served, chat32: models.LoadedModel
+    ) -> None:
+        here = generation.generate(
+            chat32, QUESTIONS, system="Answer briefly.", max_new_tokens=12, progress=False
+        )
+        there = hosted.ask(
+            QUESTIONS, served.model, hosted.Server(served.url), system="Answer briefly.",
+            max_new_tokens=12, temperature=0, progress=False,
+        )  # fmt: skip
+        assert there == [answer.text for answer in here]
+        assert len(set(there)) == 3
+
+    def test_the_system_prompt_reaches_the_model(self, served: Served) -> None:
+        server = hosted.Server(served.url)
+        plain, told = (
+            hosted.ask(QUESTIONS[0], served.model, server, system=system, max_new_tokens=8)
+            for system in (None, "You are a pirate. Say arr.")
+        )
+        assert plain == ["The capital of France is Paris."] and told != plain
+
+    def test_max_new_tokens_cuts(self, served: Served) -> None:
+        [text] = hosted.ask(
+            QUESTIONS[0], served.model, hosted.Server(served.url), max_new_tokens=2
+        )  # fmt: skip
+        assert text == "The capital"
+
+    def test_a_stream_is_the_whole_answer_in_pieces(self, served: Served) -> None:
+        server = hosted.Server(served.url)
+        pieces = list(hosted.stream(QUESTIONS[0], served.model, server, max_new_tokens=8))
+        [whole] = hosted.ask(QUESTIONS[0], served.model, server, max_new_tokens=8)
+        assert "".join(pieces) == whole and len(pieces) > 4
+
+    def test_a_stop_word_ends_the_answer_and_is_no_part_of_it(self, served: Served) -> None:
+        server, options = hosted.Server(served.url), {"max_new_tokens": 8, "stop": [" Paris"]}
+        assert hosted.ask(QUESTIONS[0], served.model, server, **options) == [
+            "The capital of France is"
+        ]
+        pieces = hosted.stream(QUESTIONS[0], served.model, server, **options)
+        assert "".join(pieces) == "The capital of France is"
+
+    def test_an_unknown_model_is_named(self, served: Served) -> None:
+        with pytest.raises(APIError, match="500.*check the name 'no-such-model'"):
+            hosted.ask("Hi", "no-such-model", hosted.Server(served.url), retries=0)
+
+    def test_too_many_requests_then_an_answer(self, served: Served) -> None:
+        busy = faulty.says(429, {"error": {"message": "slow down"}}, Retry_After="1")
+        with faulty.running(busy, faulty.forward, upstream=served.url) as proxy:
+            server = hosted.Server(proxy.url, SECRET)
+            answer = hosted.ask(QUESTIONS[0], served.model, server, max_new_tokens=8)
+        assert answer == ["The capital of France is Paris."]
+        first, second = proxy.requests
+        assert second.moment - first.moment > 0.9  # the server's wish; the client's own is 0.5
+
+    def test_a_cut_connection_in_the_middle_of_a_stream(self, served: Served) -> None:
+        with faulty.running(faulty.cut, upstream=served.url) as proxy:
+            pieces = hosted.stream(QUESTIONS[0], served.model, hosted.Server(proxy.url))
+            assert next(pieces) == "The"
+            with pytest.raises(UnavailableResourceError, match="middle of the answer, after"):
+                list(pieces)
+        assert len(proxy.requests) == 1
+
+
+# --- a server that fails ------------------------------------------------------------------------
+
+
+def everything(error: BaseException) -> str:
+    """All that an error and its chain could show: texts, arguments, and every frame's values."""
+    parts = []
+    chain = {*causes(error), *filter(None, (e.__context__ for e in causes(error)))}
+    for link in chain:
+        shown = traceback.TracebackException.from_exception(link, capture_locals=True)
+        parts += [str(link), repr(link), repr(link.args), repr(vars(link)), *shown.format()]
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def fails(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., CourseError]:
+    """Run something that must fail, and look for the key in all that is left of it."""
+    for name in ("", "openai", "httpx", "httpx2", "httpcore", "httpcore2", "llmcourse"):
+        caplog.set_level(logging.DEBUG, logger=name or None)
+
+    def check(kind: type[CourseError], text: str, run: Callable[[], object]) -> CourseError:
+        with pytest.raises(kind) as caught:
+            run()
+        out, err = capfd.readouterr()
+        records = "\n".join(f"{r.getMessage()} {r.__dict__}" for r in caplog.records)
+        for place in (everything(caught.value), out, err, records):
+            assert SECRET not in place
+        assert type(caught.value) is kind and text in str(caught.value)
+        assert caught.value.__cause__ is None and caught.value.__context__ is None
+        return caught.value
+
+    return check
+
+
+LENGTH = {"choices": [{"index": 0, "message": {"content": ""}, "finish_reason": "length"}]}
+NOWHERE = {"error": {"message": "The model `some-model` does not exist", "code": "model_not_found"}}
+FAULTS = {
+    "429": (faulty.says(429, {"error": {"message": "slow down"}}), RateLimitError, "slow down"),
+    "wait an hour": (faulty.says(429, {}, Retry_After="3600"), RateLimitError, "too often"),
+    "500": (faulty.says(500, "Internal Server Error", "text/plain"), APIError, "failed (500)"),
+    "503": (faulty.says(503, {"error": "loading"}), APIError, 'It says: "loading"'),
+    "400": (faulty.says(400, {"detail": "no such field"}), APIError, "no such field"),
+    "401": (faulty.for_key("another", GOOD), AuthenticationError, "key provided: …."),
+    "403": (faulty.says(403, {"error": {"message": "no"}}), AuthenticationError, "some-model"),
+    "no model": (faulty.says(404, NOWHERE), ModelNameError, "has no model 'some-model'"),
+    "no route": (faulty.says(404, {"detail": "Not Found"}), APIError, "base_url end in /v1"),
+    "time-out": (faulty.hangs, UnavailableResourceError, "no sign for 0.3 s"),
+    "hangs up": (faulty.hangs_up, UnavailableResourceError, "can't be reached"),
+    "no JSON": (faulty.says(200, '{"choices": [{"mess'), APIError, "no chat completion"),
+    "a web page": (faulty.says(200, "<p>Hello</p>", "text/html"), APIError, "no chat completion"),
+    "no choices": (faulty.says(200, {"choices": []}), APIError, "no chat completion"),
+    "odd choices": (faulty.says(200, {"choices": 5}), APIError, "no chat completion"),
+    "odd choice": (faulty.says(200, {"choices": [5]}), APIError, "no chat completion"),
+}  # fmt: skip
+ANSWERS = {
+    "nothing but thoughts": (faulty.says(200, LENGTH), APIError, "max_new_tokens"),
+    "a filter": (faulty.answers(None, "content_filter"), APIError, "content_filter"),
+    "no text": (faulty.answers(7), APIError, "no chat completion"),
+}  # fmt: skip
+STREAMS = {
+    "an end without an end": (
+        faulty.events(faulty.piece("Par")), UnavailableResourceError, "after 3 characters"
+    ),
+    "an error of its own": (
+        faulty.events(faulty.piece("Par"), {"error": {"message": f"oops {SECRET}"}}), APIError,
+        'It says: "oops …"',
+    ),
+    "half an event": (
+        faulty.events(faulty.piece("Par"), '{"choi'), APIError, "no chat completion"
+    ),
+    "nothing but thoughts": (
+        faulty.events(faulty.piece(None, "length")), APIError, "max_new_tokens"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [ask, stream])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_told_and_the_key_is_not(name: str, way: Callable, fails: Callable) -> None:
+    behaviour, kind, text = FAULTS[name]
+    with faulty.running(behaviour) as proxy:
+        error = fails(kind, text, lambda: way(proxy.url, timeout=0.3 if "time" in name else 30))
+    assert proxy.url in str(error) and {r.key for r in proxy.requests} == {SECRET}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_without_text(name: str, fails: Callable) -> None:
+    behaviour, kind, text = ANSWERS[name]
+    with faulty.running(behaviour) as proxy:
+        fails(kind, text, lambda: ask(proxy.url))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_fails(name: str, fails: Callable) -> None:
+    behaviour, kind, text = STREAMS[name]
+    with faulty.running(behaviour) as proxy:
+        fails(kind, text, lambda: stream(proxy.url))
+
+
+@pytest.mark.parametrize("way", [ask, stream])
+def test_nobody_there(way: Callable, fails: Callable) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    fails(UnavailableResourceError, "Does the server run", lambda: way(url))
+
+
+def test_too_many_requests_for_ever(fails: Callable) -> None:
+    busy = faulty.says(429, {"error": {"message": "slow down"}}, Retry_After="0.01")
+    with faulty.running(busy) as proxy:
+        fails(RateLimitError, "tried 3 times", lambda: ask(proxy.url, retries=2))
+    assert len(proxy.requests) == 3
+
+
+def test_the_right_key_opens(fails: Callable) -> None:
+    with faulty.running(faulty.for_key(SECRET, GOOD)) as proxy:
+        assert ask(proxy.url) == ["Paris."]
+        wrong = hosted.Server(proxy.url, "sk-another")
+        fails(AuthenticationError, "401", lambda: hosted.ask("Hi", "m", wrong, progress=False))
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET} é", f"{SECRET}\u2026"])
+def test_a_key_that_cannot_be_sent(key: str, fails: Callable) -> None:
+    server = hosted.Server("http://127.0.0.1:1/v1", key)
+    fails(AuthenticationError, "Copy it again", lambda: hosted.ask("Hi", "m", server))
+
+
+def test_a_client_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, fails: Callable) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"nonsense://user:{SECRET}@127.0.0.1:1")
+    fails(SettingError, "proxies", lambda: ask("http://127.0.0.1:1/v1"))
+
+
+CELLS = (
+    "from llmcourse import hosted\n%xmode Verbose",
+    "hosted.ask(['Hi', 'Ho'], 'm', hosted.Server.found(), retries=0)",
+    "print(hosted.Server.found())\nlist(hosted.stream('Hi', 'm', hosted.Server.found()))",
+)
+
+
+def test_a_saved_notebook_does_not_have_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    with faulty.running(faulty.for_key("another", GOOD)) as proxy:
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+        monkeypatch.setenv("OPENAI_BASE_URL", proxy.url)
+        NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    saved = nbformat.writes(notebook)
+    for cell in notebook.cells[1:]:
+        assert cell.outputs[-1].ename == "AuthenticationError"
+    assert "key provided: …." in saved and "key hidden" in saved and SECRET not in saved
+
+
+# --- many prompts -------------------------------------------------------------------------------
+
+
+def test_answers_come_in_input_order() -> None:
+    last_is_done = threading.Event()
+
+    def behave(handler: faulty._Handler) -> None:
+        """Answer with the question; the first only after the last."""
+        asked = handler.request_seen.body["messages"][-1]["content"]
+        if asked == "0":
+            assert last_is_done.wait(30)
+        faulty.answers(f"answer {asked}")(handler)
+        if asked == "5":
+            last_is_done.set()
+
+    with faulty.running(behave) as proxy:
+        texts = ask(proxy.url, [str(n) for n in range(6)], at_once=2)
+    assert texts == [f"answer {n}" for n in range(6)]
+
+
+def test_the_failing_prompt_is_named_and_the_rest_not_asked(fails: Callable) -> None:
+    prompts = [*"abc", "bad", *map(str, range(100))]
+
+    def behave(handler: faulty._Handler) -> None:
+        bad = handler.request_seen.body["messages"][-1]["content"] == "bad"
+        (faulty.says(400, {"detail": "bad"}) if bad else GOOD)(handler)
+
+    with faulty.running(behave) as proxy:
+        fails(APIError, "Prompt 4 of 104: ", lambda: ask(proxy.url, prompts, at_once=2))
+    assert len(proxy.requests) < 100
+
+
+ENDS = """
+from llmcourse import hosted
+hosted.ask(["slow", "bad"], "m", hosted.Server.found(), timeout=600, retries=0)
+"""
+
+
+def test_an_error_does_not_wait_for_the_other_requests() -> None:
+    slow_is_there = threading.Event()
+
+    def behave(handler: faulty._Handler) -> None:
+        if handler.request_seen.body["messages"][-1]["content"] == "slow":
+            slow_is_there.set()
+            faulty.hangs(handler)
+        else:
+            assert slow_is_there.wait(30)
+            faulty.says(400, {"detail": "bad"})(handler)
+
+    with faulty.running(behave) as proxy:
+        env = os.environ | {"OPENAI_BASE_URL": proxy.url, "OPENAI_API_KEY": SECRET}
+        ended = subprocess.run(
+            [sys.executable, "-c", ENDS], env=env, capture_output=True, text=True, timeout=120,
+            encoding="utf-8", cwd=ROOT,
+        )  # fmt: skip
+    assert ended.returncode == 1 and "APIError: Prompt 2 of 2: " in ended.stderr
+    assert SECRET not in ended.stdout + ended.stderr
+
+
+def test_what_is_sent() -> None:
+    with faulty.running(GOOD) as proxy:
+        ask(proxy.url, system="Be brief.", max_new_tokens=5, stop="\n", temperature=0.5)
+        ask(proxy.url)
+        hosted.ask("Hi", "m", hosted.Server(proxy.url), progress=False)
+    full, bare, _ = proxy.requests
+    assert full.body == {
+        "model": "some-model", "max_completion_tokens": 5, "stop": ["\n"], "temperature": 0.5,
+        "messages": [
+            {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
+        ],
+    }  # fmt: skip
+    assert bare.body == {"model": "some-model", "messages": [{"role": "user", "content": "Hi"}]}
+    assert [request.key for request in proxy.requests] == [SECRET, SECRET, "none"]
+
+
+def test_an_answer_that_ends_at_once_is_empty() -> None:
+    with faulty.running(faulty.answers("")) as proxy:
+        assert ask(proxy.url) == [""]
+        assert ask(proxy.url, []) == [] and len(proxy.requests) == 1
+
+
+def test_a_stream_left_early_ends() -> None:
+    with faulty.running(faulty.events(faulty.piece("a"), faulty.piece("b", "stop"))) as proxy:
+        assert stream(proxy.url) == ["a", "b"]
+        pieces = hosted.stream("Hi", "m", hosted.Server(proxy.url))
+        assert next(pieces) == "a"
+        pieces.close()
+        assert list(pieces) == []
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stops", "text"),
+    [
+        (["ab", "cd"], [], "abcd"),
+        (["ab", "cd"], ["bc"], "a"),
+        (["a", "b", "c", "d"], ["cd", "bcd"], "a"),  # both complete at once: the longer
+        (["abcd"], ["abcd", "b"], "a"),  # the one complete first, as if piece by piece
+        (["a", "b", "c", "d"], ["abcd", "b"], "a"),
+        (["aa", "ab"], ["aab"], "a"),
+        (["ab", "c"], ["cd"], "abc"),
+        (["ab"], ["ab"], ""),
+    ],
+)
+def test_what_comes_before_a_stop_word(pieces: list[str], stops: list[str], text: str) -> None:
+    assert "".join(until((piece for piece in pieces), stops)) == text
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"prompts": ["a", " "]}, PromptError, "Prompt 2 of 2 is empty"),
+        ({"prompts": ["a", 5]}, PromptError, "Prompt 2 of 2 must be text, not int"),
+        ({"prompts": 5}, PromptError, "not int"),
+        ({"prompts": "\ud800"}, PromptError, "no text"),
+        ({"system": ""}, PromptError, "system is empty"),
+        ({"max_new_tokens": 0}, SettingError, "max_new_tokens=0"),
+        ({"stop": ""}, SettingError, "stop=''"),
+        ({"stop": ["a", 5]}, SettingError, "stop="),
+        ({"stop": 5}, SettingError, "stop=5"),
+        ({"temperature": 3}, SettingError, "from 0 to 2"),
+        ({"timeout": 0}, SettingError, "timeout=0"),
+        ({"timeout": float("nan")}, SettingError, "timeout=nan"),
+        ({"retries": -1}, SettingError, "retries=-1"),
+        ({"at_once": 0}, SettingError, "at_once=0"),
+    ],
+)
+def test_wrong_settings(options: dict, kind: type, text: str, fails: Callable) -> None:
+    fails(kind, text, lambda: ask("http://127.0.0.1:1/v1", **options))
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://[", "http://a b/v1",
+            "http://host:99999/v1", 5],
+)  # fmt: skip
+def test_wrong_addresses(url: object, fails: Callable) -> None:
+    fails(SettingError, "Write it like http://localhost:8000/v1", lambda: ask(url))
+
+
+@pytest.mark.parametrize("url", [f"https://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
+def test_secrets_in_an_address_are_not_taken_and_not_shown(url: str) -> None:
+    server = hosted.Server(url)
+    with pytest.raises(SettingError, match="would not stay secret") as caught:
+        hosted.ask("Hi", "m", server)
+    assert SECRET not in f"{caught.value!r} {server} {server!r}"
+    assert "https://host/v1" in str(server)
+
+
+def test_wrong_models_and_servers(fails: Callable) -> None:
+    good = hosted.Server("http://127.0.0.1:1/v1", SECRET)
+    fails(ModelNameError, "model=''", lambda: hosted.ask("Hi", "", good))
+    fails(AuthenticationError, HOW, lambda: hosted.ask("Hi", "m", hosted.Server.found()))
+    fails(AuthenticationError, HOW, lambda: hosted.stream("Hi", "m", hosted.Server()))
+    with pytest.raises(SettingError, match=r"type str; a hosted.Server") as caught:
+        hosted.ask("Hi", "m", SECRET)
+    assert SECRET not in repr(caught.value)
+
+
+def test_without_the_client(monkeypatch: pytest.MonkeyPatch, fails: Callable) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(UserError, match=r'pip install "llmcourse\[hosted\]"') as caught:
+        ask("http://127.0.0.1:1/v1")
+    assert SECRET not in everything(caught.value)
+
+
+def test_the_server_that_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = hosted.Server.found
+    assert found() is None and found("", " ") is None
+    assert found(SECRET) == hosted.Server(None, SECRET)
+    assert found(base_url="http://a/v1") == hosted.Server("http://a/v1", None)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://b/v1")
+    assert found() == hosted.Server("http://b/v1", None)
+    monkeypatch.setenv("OPENAI_API_KEY", f"{SECRET}\n")
+    assert found() == hosted.Server("http://b/v1", SECRET)
+    assert found("k", "http://a/v1") == hosted.Server("http://a/v1", "k")
+    for text in (repr(found()), str(found()), f"{found()}"):
+        assert "http://b/v1" in text and SECRET not in text

@@ -1,0 +1,685 @@
+"""Somebody's original notebooks: run unchanged, each cell told; today's libraries as of old."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+import torch
+
+from llmcourse import models
+from llmcourse.data import readers
+from llmcourse.errors import (
+    DataError,
+    HubError,
+    ModelNameError,
+    NotebookError,
+    SettingError,
+    UnknownModel,
+    UserError,
+)
+from llmcourse.llama import kernel, lab, libraries, sets
+from llmcourse.llama.settings import settings, taken
+from tests.conftest import ROOT, Run
+
+LABS = ROOT / "tests" / "labs"
+# Of each notebook: its cells with notes, by number, and the notes' kinds. The others just run.
+SUB, TRANS, IGN = "substituted", "translated", "ignored"
+NOTED: dict[str, dict[int, list[str]]] = {
+    "01_compare_models": {3: [SUB], 6: [SUB], 10: [SUB]},
+    "02_look_at_data": {2: [SUB], 10: [SUB]},
+    "03_follow_instructions": {
+        2: [SUB], 6: [SUB], 7: [SUB], 8: [SUB], 9: [SUB, SUB], 11: [SUB], 12: [SUB, SUB],
+    },
+    "04_prepare_data": {2: [SUB], 11: [SUB], 12: [SUB, SUB, SUB]},
+    "05_train": {6: [SUB, SUB], 7: [SUB], 8: [IGN, TRANS], 15: [SUB, IGN, IGN], 17: [SUB]},
+    "06_evaluate": {2: [SUB], 3: [SUB, SUB], 9: [SUB]},
+}  # fmt: skip
+GONE = {"06_evaluate": {10: "python -m llmcourse harness --model lamini/lamini_docs_finetuned"}}
+
+
+@pytest.fixture
+def notebook(cli: Run, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Run a notebook with the command, with an empty hub cache, no network and no server."""
+
+    def run(path: Path, *more: str, tier: str = "smoke") -> subprocess.CompletedProcess:
+        return cli(
+            "notebook", str(path), "--out", str(tmp_path / "out"), "--tier", tier, *more,
+            HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"), OPENAI_API_KEY="",
+            OPENAI_BASE_URL="", OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"),
+            PYTHONIOENCODING="utf-8",
+        )  # fmt: skip
+
+    return run
+
+
+def of(path: Path, *sources: str) -> Path:
+    """A notebook of these cells, in a folder of its own."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def told(done: subprocess.CompletedProcess) -> dict[int, tuple[str, list[str]]]:
+    """The report: a cell's number -> what became of it, and its notes, in order."""
+    found: dict[int, tuple[str, list[str]]] = {}
+    number, of_cells = 0, ""
+    for line in done.stdout.splitlines():
+        if head := re.match(r"\[(\d+)/(\d+)\] ", line):
+            number, of_cells = int(head[1]), head[2]
+        elif number and (outcome := re.fullmatch(r"    ((?:ran|can't run).*) \([\d.]+ .*\)", line)):
+            found[number] = (outcome[1], [])
+        elif number and re.match(r"    (substituted|translated|ignored): ", line):
+            found[number][1].append(line.strip())
+    assert not of_cells or len(found) == int(of_cells), done.stdout + done.stderr
+    return found
+
+
+def outputs(tmp_path: Path, name: str) -> dict[int, str]:
+    """What the executed copy shows: a cell's number -> its texts."""
+    read = nbformat.read(tmp_path / "out" / f"{name}.ipynb", as_version=4)
+    cells = [cell for cell in read.cells if cell.cell_type == "code"]
+    return {
+        number: "".join(
+            o.get("text", "") or o.get("data", {}).get("text/plain", "")
+            for o in cell.outputs if o.get("name") != "stderr"
+        )
+        for number, cell in enumerate(cells, 1)
+    }  # fmt: skip
+
+
+# --- the six notebooks, as a learner runs them ----------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(NOTED))
+def test_a_notebook_runs_unchanged_and_every_cell_is_told(
+    name: str, notebook: Callable, tmp_path: Path
+) -> None:
+    if name in ("02_look_at_data", "03_follow_instructions", "05_train"):
+        pytest.importorskip("jsonlines", reason="pip install -r requirements-hosted.txt")
+    path = tmp_path / "lab" / f"{name}.ipynb"
+    path.parent.mkdir()
+    original = (LABS / path.name).read_bytes()
+    path.write_bytes(original)
+    done = notebook(path, "--substitute")
+
+    assert path.read_bytes() == original
+    report, gone = told(done), GONE.get(name, {})
+    for number, (outcome, notes) in report.items():
+        kinds = [note.partition(":")[0] for note in notes]
+        assert kinds == NOTED[name].get(number, []), (number, notes)
+        if number in gone:
+            assert outcome.startswith("can't run: UserError: ") and gone[number] in outcome
+        elif notes:
+            assert outcome == f"ran, with {len(notes)} note{'s' * (len(notes) > 1)}"
+        else:
+            assert outcome == "ran", (number, outcome)
+    assert done.returncode == (1 if gone else 0), done.stderr
+    assert f"{len(gone)} can't run" in done.stdout.splitlines()[-1]
+
+    copy = nbformat.read(tmp_path / "out" / path.name, as_version=4)
+    before = nbformat.reads(original.decode(), as_version=4)
+    assert [cell.source for cell in copy.cells] == [cell.source for cell in before.cells]
+    assert (tmp_path / "out" / f"{name}.html").is_file()
+    CHECKS[name](outputs(tmp_path, name), path.parent)
+
+
+def _compared(shown: dict[int, str], folder: Path) -> None:
+    for number in (4, 5, 8, 9):  # without tags the small chat model may end at once
+        assert len(shown[number].split()) > 3, shown[number]
+    assert len({shown[number] for number in (4, 8, 9)}) == 3
+    assert shown[7] == shown[11]  # "chat-gpt" and the Llama have the same model standing in
+    assert "[substituted] meta-llama/Llama-2-7b-hf can't be had here: gemma-3-270m" in shown[3]
+
+
+def _looked(shown: dict[int, str], folder: Path) -> None:
+    first = json.loads((folder / "lamini_docs.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["question"] + first["answer"] in shown[5]
+    assert f"### Question:\n{first['question']}" in shown[7]
+    processed = (folder / "lamini_docs_processed.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(processed[0])["answer"] == first["answer"]
+    for word in ("train", "test", "question", "answer", "input_ids", "labels"):
+        assert word in shown[10]
+
+
+def _followed(shown: dict[int, str], folder: Path) -> None:
+    rows = (folder / "alpaca_processed.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 5 and "### Instruction:" in json.loads(rows[0])["input"]
+    assert all(shown[number].strip() for number in (7, 8, 11, 12))
+
+
+def _prepared(shown: dict[int, str], folder: Path) -> None:
+    assert "Good morning, is the kettle ready?" in shown[3]
+    lengths = json.loads(shown[5])
+    assert len(lengths) == 3 and len(set(lengths)) == 1
+    assert "labels" in shown[10] and "test" in shown[10]
+    assert "lamini/bts" in shown[12]
+
+
+def _trained(shown: dict[int, str], folder: Path) -> None:
+    assert "attention_mask" in shown[6]
+    assert float(re.search(r"Flops ([\d.]+)", shown[9])[1]) > 1
+    assert list((folder / "trained_1_step" / "final").glob("*.safetensors"))
+    assert not list(folder.rglob("pytorch_model.bin"))
+    assert "ForCausalLM" in shown[13]
+    assert int(shown[14]) >= 0
+    assert "Styler" in shown[16]
+    assert shown[17].strip()
+
+
+def _evaluated(shown: dict[int, str], folder: Path) -> None:
+    assert "exact matches:" in shown[7]
+    assert "target_answer" in shown[8] and len(shown[8].splitlines()) > 3
+    assert "predicted_answer" in shown[9]
+
+
+CHECKS: dict[str, Callable[[dict[int, str], Path], None]] = {
+    "01_compare_models": _compared,
+    "02_look_at_data": _looked,
+    "03_follow_instructions": _followed,
+    "04_prepare_data": _prepared,
+    "05_train": _trained,
+    "06_evaluate": _evaluated,
+}
+
+
+# --- the runner -----------------------------------------------------------------------------------
+
+
+def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_path: Path) -> None:
+    path = of(
+        tmp_path / "lab" / "strict.ipynb",
+        "from transformers import AutoTokenizer, AutoModelForCausalLM\n"
+        "import datasets, pandas as pd",
+        'AutoTokenizer.from_pretrained("EleutherAI/pythia-70m")',
+        'AutoModelForCausalLM.from_pretrained("EleutherAI/pythia-70m")',
+        'datasets.load_dataset("lamini/lamini_docs")',
+        'pd.read_json("lamini_docs.jsonl", lines=True)',
+        "from utilities import *\nmodel_name_to_id['bigger_model_name']",
+        "from llama import BasicModelRunner\nBasicModelRunner('meta-llama/Llama-2-7b-hf')",
+    )
+    done = notebook(path)
+    report = told(done)
+    assert done.returncode == 1
+    assert [n for n, (outcome, _) in report.items() if outcome == "ran"] == [1]
+    assert not any(notes for _, notes in report.values())
+    for number in (2, 3):
+        why = report[number][0]
+        assert why.startswith("can't run: HubError: EleutherAI/pythia-70m is not in the local hub")
+        assert "gemma-3-270m" in why and "--substitute" in why
+    assert "DataError: lamini/lamini_docs" in report[4][0] and "--substitute" in report[4][0]
+    assert "Put yours beside the notebook; --substitute writes one" in report[5][0]
+    assert "ModelNameError: bigger_model_name" in report[6][0]
+    assert "gemma-3-270m" in report[7][0]
+    assert not (path.parent / "lamini_docs.jsonl").exists()
+
+
+def test_after_a_failure_the_other_cells_run(notebook: Callable, tmp_path: Path) -> None:
+    path = of(
+        tmp_path / "lab" / "broken.ipynb",
+        "x = 1", "x / 0", "", "print(x + 1)", "import no_such_module", "!echo from the shell",
+        "from utilities import *\nprint(mine)",
+    )  # fmt: skip
+    # a helper file beside the notebook goes before the one that stands in
+    (path.parent / "utilities.py").write_text("mine = 'my own'\n", encoding="utf-8")
+    done = notebook(path)
+    report = told(done)
+    assert done.returncode == 1
+    assert [outcome for outcome, _ in report.values()] == [
+        "ran", "can't run: ZeroDivisionError: division by zero", "ran",
+        "can't run: ModuleNotFoundError: No module named 'no_such_module'", "ran", "ran",
+    ]  # fmt: skip
+    assert "6 cells in" in done.stdout and "2 can't run" in done.stdout
+    shown = outputs(tmp_path, "broken")
+    assert shown[4] == "2\n" and "from the shell" in shown[6] and shown[7] == "my own\n"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kernel_that_dies_is_told_with_the_cells_it_left(
+    notebook: Callable, tmp_path: Path
+) -> None:
+    path = of(tmp_path / "lab" / "dead.ipynb", "x = 1", "import os; os._exit(3)", "x", "x + 1")
+    done = notebook(path)
+    report = told(done)
+    assert done.returncode == 1
+    assert report[1][0] == "ran"
+    assert report[2][0].startswith("can't run: the kernel died in this cell")
+    assert {report[n][0] for n in (3, 4)} == {"can't run: not run, for the kernel had died"}
+    assert (tmp_path / "out" / "dead.ipynb").is_file()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
+    source = "import os, time; open('started', 'w').write(str(os.getpid())); time.sleep(120)"
+    path = of(tmp_path / "lab" / "slow.ipynb", source)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "llmcourse", "notebook", str(path), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    started, deadline = path.parent / "started", time.monotonic() + 90
+    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pid = int(started.read_text())
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in err and "Traceback" not in err and "died" not in out, out + err
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+
+
+@pytest.mark.parametrize("text", ["{half", "[]", "", '{"cells": 3}'])
+def test_a_file_that_is_no_notebook_is_told(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.ipynb"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(NotebookError, match=r"odd\.ipynb is no notebook"):
+        lab.run(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_notebook_and_a_wrong_out_are_told(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match=r"none\.ipynb: No such file"):
+        lab.run(tmp_path / "none.ipynb", tmp_path / "out")
+    path = of(tmp_path / "lab.ipynb", "1")
+    before = path.read_bytes()
+    with pytest.raises(NotebookError, match="the copies would replace them"):
+        lab.run(path, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_pairs_that_is_there_is_never_replaced(tmp_path: Path) -> None:
+    cells = [nbformat.v4.new_code_cell('pd.read_json("lamini_docs.jsonl", lines=True)')]
+    mine = tmp_path / "lamini_docs.jsonl"
+    mine.write_text("mine", encoding="utf-8")
+    assert lab._write_pairs(tmp_path / "x.ipynb", cells) == ()
+    assert mine.read_text(encoding="utf-8") == "mine"
+    mine.unlink()
+    other = [nbformat.v4.new_code_cell('pd.read_json("my_lamini_docs.jsonl", lines=True)')]
+    assert lab._write_pairs(tmp_path / "x.ipynb", other) == ()
+    assert not mine.exists()
+    (note,) = lab._write_pairs(tmp_path / "x.ipynb", cells)
+    assert note["kind"] == "substituted" and "lamini_docs.jsonl was not there" in note["text"]
+    assert set(json.loads(mine.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
+
+
+def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path: Path) -> None:
+    path = of(tmp_path / "lab" / "real.ipynb", "1")
+    (path.parent / "lamini.py").write_text("real = True\n", encoding="utf-8")
+    done = notebook(path)
+    assert done.returncode == 1
+    assert "The kernel could not be prepared" in done.stderr and "'lamini'" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "gone"),
+    [
+        ("python lm-evaluation-harness/main.py --model hf-causal --tasks arc_easy", True),
+        ("cd lm-evaluation-harness && python main.py --model hf-causal", True),
+        ("python main.py --model mine", False),
+        ("pip list", False),
+    ],
+)
+def test_the_harness_script_alone_is_gone(line: str, gone: bool) -> None:
+    asked: list[str] = []
+    call = kernel._guarded(asked.append)
+    if gone:
+        with pytest.raises(UserError, match="python -m llmcourse harness --model FOLDER --tasks"):
+            call(line)
+        assert asked == []
+    else:
+        call(line)
+        assert asked == [line]
+
+
+def test_the_harness_command_takes_over_model_and_tasks() -> None:
+    line = "main.py --model hf-causal --model_args pretrained=my/model,dtype=float --tasks a,b"
+    assert "harness --model my/model --tasks a b (after" in kernel.harness_gone(line)
+
+
+# --- today's libraries take what the notebooks say ------------------------------------------------
+
+
+@pytest.fixture
+def adapted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The libraries changed for one test, with a hub that can't be reached; no stand-ins."""
+    import datasets
+    import transformers
+
+    for owner, name in (
+        (transformers.TrainingArguments, "__init__"), (transformers.Trainer, "__init__"),
+        (transformers.AutoTokenizer, "from_pretrained"), (datasets, "load_dataset"),
+        (transformers.AutoModelForCausalLM, "from_pretrained"),
+    ):  # fmt: skip
+        monkeypatch.setattr(owner, name, vars(owner).get(name) or getattr(owner, name))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(readers, "_is_cached", lambda name: False)
+    monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(settings, "substitute", False)
+    added = not hasattr(transformers.PreTrainedModel, "floating_point_ops")
+    taken()
+    libraries.adapt()
+    yield
+    if added:
+        del transformers.PreTrainedModel.floating_point_ops
+    taken()
+
+
+def notes() -> list[tuple[str, str]]:
+    return [(note["kind"], note["text"]) for note in taken()]
+
+
+def known() -> list[str]:
+    from transformers import TrainingArguments
+
+    return [name for name in inspect.signature(TrainingArguments).parameters if name != "self"]
+
+
+@pytest.mark.parametrize(("old", "new"), libraries.RENAMED.items())
+def test_a_renamed_argument_is_passed_on_and_told(old: str, new: str) -> None:
+    taken()
+    assert new in known()
+    assert libraries.translated({old: "value"}, known()) == {new: "value"}
+    assert notes() == [("translated", f"TrainingArguments: {old} is called {new} today")]
+
+
+@pytest.mark.parametrize(("old", "meant"), libraries.REPLACED.items())
+def test_a_replaced_argument_says_the_same_today(old: str, meant: tuple) -> None:
+    value, new, wanted = meant
+    taken()
+    assert new in known() and old not in known()
+    assert libraries.translated({old: value}, known()) == {new: wanted}
+    assert libraries.translated({old: not value}, known()) == {}
+    assert [kind for kind, _ in notes()] == ["translated", "ignored"]
+
+
+def test_removed_and_unknown_arguments_are_told_and_left_out() -> None:
+    taken()
+    given = dict.fromkeys([*libraries.REMOVED, "xyzzy"])
+    assert libraries.translated(given, known()) == {}
+    assert [kind for kind, _ in notes()] == ["ignored"] * len(given)
+    assert not set(libraries.REMOVED) & set(known())
+
+
+def test_a_misspelt_argument_is_an_error_with_the_nearest_name() -> None:
+    with pytest.raises(SettingError, match="no 'lerning_rate'. Did you mean 'learning_rate'"):
+        libraries.translated({"lerning_rate": 1}, known())
+    with pytest.raises(SettingError, match="Did you mean 'eval_strategy'"):
+        libraries.translated({"evaluation_stratgy": "steps"}, known())
+
+
+def test_the_new_name_goes_before_the_old_one() -> None:
+    taken()
+    both = {"evaluation_strategy": "no", "eval_strategy": "steps"}
+    assert libraries.translated(both, known()) == {"eval_strategy": "steps"}
+    assert [kind for kind, _ in notes()] == ["ignored"]
+
+
+def test_training_arguments_and_trainer_as_of_old(
+    adapted: None, tiny: models.LoadedModel, tmp_path: Path
+) -> None:
+    from transformers import Trainer, TrainingArguments, default_data_collator
+
+    args = TrainingArguments(
+        str(tmp_path / "out"), evaluation_strategy="steps", no_cuda=True, eval_steps=7
+    )
+    assert args.eval_strategy == "steps" and args.use_cpu and args.eval_steps == 7
+    taken()
+    trainer = Trainer(tiny.model, args, default_data_collator, None, [], tiny.tokenizer)
+    assert trainer.processing_class is tiny.tokenizer
+    assert notes() == [("translated", "Trainer: tokenizer is called processing_class today")]
+    with pytest.raises(SettingError, match="'args' is given twice"):
+        Trainer(tiny.model, args, args=args)
+    libraries.adapt()  # a second time changes nothing more
+    TrainingArguments(str(tmp_path / "out"), evaluation_strategy="no")
+    assert len(notes()) == 1
+
+
+def test_floating_point_ops_are_back(adapted: None, tiny: models.LoadedModel) -> None:
+    weights = tiny.model.num_parameters(exclude_embeddings=True)
+    found = tiny.model.floating_point_ops({"input_ids": torch.zeros((2, 5))})
+    assert found == 6 * 10 * weights > 0
+    with pytest.raises(SettingError, match="takes a batch"):
+        tiny.model.floating_point_ops({})
+
+
+def test_a_model_that_cannot_be_had_is_an_error_naming_the_packaged_one(adapted: None) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    for kind in (AutoTokenizer, AutoModelForCausalLM):
+        with pytest.raises(HubError, match=r"nobody-here/pythia.*gemma-3-270m.*--substitute"):
+            kind.from_pretrained("nobody-here/pythia")
+        with pytest.raises(UnknownModel, match="no folder 'my_run/final'"):
+            kind.from_pretrained("my_run/final", local_files_only=True)
+    assert notes() == []
+
+
+def test_under_substitute_the_packaged_model_is_taken_and_told_each_time(adapted: None) -> None:
+    from transformers import AutoTokenizer
+
+    settings.substitute = True
+    for name, title in (("nobody-here/small-chat", "SmolLM2"), ("nobody-here/pythia", "Gemma")):
+        for _ in range(2):
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True)
+            assert len(tokenizer("Hello").input_ids) > 0
+            ignored, substituted = notes()
+            assert ignored[0] == "ignored" and "trust_remote_code" in ignored[1]
+            assert substituted[0] == "substituted" and title in substituted[1]
+    with pytest.raises(UnknownModel, match="no folder"):  # a folder is never stood in for
+        AutoTokenizer.from_pretrained("my_run/final", local_files_only=True)
+
+
+def test_a_name_that_the_hub_does_not_know_is_never_stood_in_for(
+    adapted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from transformers import AutoTokenizer
+
+    def answer(name: str) -> None:
+        missing = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+        raise OSError("404") from missing
+
+    monkeypatch.setattr("llmcourse.models.hub.check_reachable", answer)
+    settings.substitute = True
+    with pytest.raises(HubError, match="The hub has no model EleutherAI/pythai-70m"):
+        AutoTokenizer.from_pretrained("EleutherAI/pythai-70m")
+    assert notes() == []
+    assert AutoTokenizer.from_pretrained("lamini/lamini_docs_finetuned")  # known to be gone
+    assert [kind for kind, _ in notes()] == ["substituted"]
+
+
+def test_a_folder_loads_as_it_is_in_float32(adapted: None, tiny_folder: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    settings.substitute = True
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder, torch_dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert AutoModelForCausalLM.from_pretrained(str(tiny_folder)).dtype == torch.float32
+    assert notes() == []
+
+
+def test_pickled_weights_are_not_read(adapted: None, tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    (tmp_path / "config.json").write_bytes((tiny_folder / "config.json").read_bytes())
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)
+    assert [kind for kind, _ in notes()] == ["ignored"]
+
+
+def test_a_data_set_that_cannot_be_had(adapted: None, tmp_path: Path) -> None:
+    from datasets import IterableDataset, load_dataset
+
+    with pytest.raises(DataError, match=r"lamini/lamini_docs.*--substitute"):
+        load_dataset("lamini/lamini_docs")
+    with pytest.raises(DataError, match="nobody-here/pairs") as error:
+        load_dataset("nobody-here/pairs")
+    assert "--substitute" not in str(error.value)  # nothing stands in for that one
+    settings.substitute = True
+    with pytest.raises(DataError, match="nobody-here/pairs"):
+        load_dataset("nobody-here/pairs")
+    assert notes() == []
+    stream = load_dataset("c4", "en", split="train", streaming=True, trust_remote_code=True)
+    assert isinstance(stream, IterableDataset)
+    assert set(next(iter(stream))) == {"text", "timestamp", "url"}
+    assert [kind for kind, _ in notes()] == ["ignored", "substituted"]
+    assert len(load_dataset("lamini/alpaca", split="train[:3]")) == 3
+    with pytest.raises(ValueError, match=r"Unknown split \"tset\""):
+        load_dataset("lamini/alpaca", split="tset")
+
+
+@pytest.mark.parametrize("name", sorted(sets.STAND_INS))
+def test_stand_ins_have_the_columns_of_the_course(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
+    found = sets.load(name)
+    pairs = {"question", "answer", "input_ids", "attention_mask", "labels"}
+    wanted = {
+        "c4": {"text", "timestamp", "url"}, "pile": {"text", "meta"},
+        "alpaca": {"input", "output"}, "evaluation": {"predicted_answer", "target_answer"},
+    }  # fmt: skip
+    key = next((key for key in wanted if name.endswith(key)), "")
+    columns = wanted.get(key, pairs)
+    if name == "tatsu-lab/alpaca":
+        columns = {"instruction", "input", "output", "text"}
+    for part in found.values():
+        assert set(part.column_names) == columns and len(part)
+    if columns == pairs:
+        assert set(found) == {"train", "test"}
+        row = found["test"][0]
+        assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"])
+        assert row["labels"][1:] == row["input_ids"][1:]
+
+
+# --- the helper file ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(20)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def configured(path: Any, longest: Any = 64, use_hf: bool = False) -> dict[str, Any]:
+    return {"model": {"max_length": longest}, "datasets": {"use_hf": use_hf, "path": str(path)}}
+
+
+def test_pairs_become_what_a_model_trains_on(
+    pairs_file: Path, tiny: models.LoadedModel, adapted: None
+) -> None:
+    from llmcourse.llama import helpers
+
+    train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
+    assert (len(train), len(test)) == (18, 2)
+    again, _ = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
+    assert again["question"][:] == train["question"][:] != sorted(train["question"][:])
+    row = train[0]
+    text = tiny.tokenizer.decode(row["input_ids"])
+    assert text.startswith(f"### Question:\n{row['question']}\n\n### Answer:\n{row['answer']}")
+    assert row["input_ids"][-1] == tiny.tokenizer.eos_token_id
+    assert row["labels"][1:] == row["input_ids"][1:]  # the question is trained on as well
+
+    settings.substitute = True
+    hub = configured("lamini/lamini_docs", use_hf=True)
+    train, test = helpers.tokenize_and_split_data(hub, tiny.tokenizer)
+    assert max(max(ids) for ids in train["input_ids"]) < len(tiny.tokenizer)
+    assert len(test) and "labels" in test.column_names
+
+
+def test_a_question_too_long_is_told(
+    tmp_path: Path, tiny: models.LoadedModel, adapted: None
+) -> None:
+    from llmcourse.llama import helpers
+
+    rows = [{"question": "word " * 100 if n == 3 else "Why?", "answer": "So."} for n in range(20)]
+    path = tmp_path / "long.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    train, test = helpers.tokenize_and_split_data(configured(path, 32), tiny.tokenizer)
+    assert len(train) + len(test) == 19
+    assert [kind for kind, _ in notes()] == ["ignored"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({}, r"training_config\['model'\]\['max_length'\] is missing"),
+        ({"model": {"max_length": 8}, "datasets": {}}, r"\['datasets'\]\['path'\] is missing"),
+        (None, "training_config"),
+    ],
+)
+def test_a_setting_that_is_missing_is_named(config: Any, message: str, tiny: Any) -> None:
+    from llmcourse.llama import helpers
+
+    with pytest.raises(UserError, match=message):
+        helpers.tokenize_and_split_data(config, tiny.tokenizer)
+
+
+def test_the_helper_files_trainer_tells_its_pace(
+    pairs_file: Path, tiny: models.LoadedModel, tmp_path: Path, adapted: None
+) -> None:
+    from transformers import TrainingArguments
+
+    from llmcourse.llama import helpers
+
+    train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4,
+        logging_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
+    )  # fmt: skip
+    trainer = helpers.Trainer(
+        model=tiny.model, model_flops=1e6, total_steps=2, args=args, train_dataset=train,
+        eval_dataset=test,
+    )  # fmt: skip
+    trainer.train()
+    assert [entry["step"] for entry in trainer.history] == [1, 2]
+    first, last = trainer.history
+    assert first["seconds_left"] > 0 == last["seconds_left"]
+    assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
+    with pytest.raises(UserError, match="total_steps=0 must be"):
+        helpers.Trainer(model=tiny.model, args=args, total_steps=0)
+
+
+def test_hosted_names_lead_to_an_error_or_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from llmcourse.llama.helpers import model_name_to_id
+
+    monkeypatch.setattr(settings, "substitute", False)
+    taken()
+    assert list(model_name_to_id) == ["bigger_model_name"]
+    with pytest.raises(ModelNameError, match=r"is gone.*smollm2-135m-instruct"):
+        model_name_to_id["bigger_model_name"]
+    settings.substitute = True
+    assert model_name_to_id["bigger_model_name"] == "smollm2-135m-instruct"
+    assert [kind for kind, _ in notes()] == ["substituted"]
+    with pytest.raises(ModelNameError, match="no 'other'"):
+        model_name_to_id["other"]
+
+
+def test_inference_gives_what_was_written_and_not_the_text(tiny: models.LoadedModel) -> None:
+    from llmcourse.llama import helpers
+
+    long = "one two three four five six seven eight nine ten"
+    cut = tiny.tokenizer.decode(tiny.tokenizer.encode(long, truncation=True, max_length=4))
+    found = helpers.inference(long, tiny.model, tiny.tokenizer, 4, 5)
+    assert found == helpers.inference(cut, tiny.model, tiny.tokenizer, 1000, 5)
+    assert not found.startswith(cut)
+    assert len(tiny.tokenizer.encode(found)) <= 8

@@ -1,0 +1,217 @@
+"""Trainings as jobs: in the background, stopped, killed, failed, and found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from llmcourse import llama
+from llmcourse.errors import CourseError, DataError
+from llmcourse.llama import jobs
+from tests import test_llama as shared
+from tests.test_llama import FAST, PAIRS, python
+
+alone = shared.alone
+LONG = {"max_steps": 240, "per_device_train_batch_size": 2}  # seconds, and many checkpoints
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainings' processes are fastest so."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def model(tiny_folder: Path) -> llama.Lamini:
+    return llama.Lamini(str(tiny_folder))
+
+
+def until(reached: Callable[[], Any], seconds: float = 120) -> Any:
+    """What `reached` gives once it is true; an error if it never is."""
+    end = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def steps(job: jobs.Job) -> int:
+    """Updates in the newest complete checkpoint."""
+    done = [path.name for path in job.model.glob("checkpoints/step-*")]
+    return max((int(name.removeprefix("step-")) for name in done), default=0)
+
+
+def process(job: jobs.Job) -> psutil.Process:
+    """The one that trains it."""
+    return psutil.Process(json.loads((job.folder / "process.json").read_text())[0])
+
+
+def test_a_job_from_its_start_through_a_stop_and_a_kill_to_its_end(
+    model: llama.Lamini, tiny_folder: Path
+) -> None:
+    begun = model.tune(PAIRS, LONG)
+    job = jobs.find(begun["job_id"])
+    assert begun["status"] == "RUNNING" and model.job_id == job.id
+    assert begun["base_model"] == str(tiny_folder) and begun["records"] == 11
+    assert model.tune(PAIRS, LONG) == begun, "a second call starts no second process"
+    until(lambda: steps(job))
+    assert model.check_job_status() == begun
+    for ask in (lambda: llama.BasicModelRunner(job.id), model.evaluate):
+        with pytest.raises(llama.UserError, match="RUNNING. Wait for it"):
+            ask()
+    with pytest.raises(llama.UserError, match=rf"Job {job.id} is running, in process \d+"):
+        model.train(PAIRS, LONG)
+    with pytest.raises(llama.UserError, match="cancel it first"):
+        model.tune(PAIRS, LONG, use_cached_model=False)
+
+    assert model.cancel_job()["status"] == "CANCELLED" == model.check_job_status(job.id)["status"]
+    stopped = steps(job)
+    assert 0 < stopped < LONG["max_steps"] and not (job.folder / "process.json").exists()
+    with pytest.raises(llama.UserError, match="CANCELLED. Train the same data again"):
+        llama.BasicModelRunner(job.id)
+
+    again = llama.Lamini(str(tiny_folder)).tune(PAIRS, LONG)
+    assert again == begun
+    until(lambda: steps(job) > stopped)
+    process(job).kill()
+    until(lambda: model.check_job_status(job.id)["status"] == "STOPPED")
+    killed = steps(job)
+    assert stopped < killed < LONG["max_steps"]
+
+    model.tune(PAIRS, LONG)
+    until(lambda: model.check_job_status()["status"] != "RUNNING")
+    done = model.check_job_status()
+    assert done == begun | {"status": "COMPLETED"}, (job.folder / "log.txt").read_text()
+    known = json.loads((job.model / "tuned.json").read_text(encoding="utf-8"))
+    assert f"Goes on after update {killed}" in "".join(known["notes"])
+    assert [row["step"] for row in known["history"]] == list(range(1, LONG["max_steps"] + 1))
+    assert model.cancel_job() == done == model.tune(PAIRS, LONG), "nothing changes what is done"
+    assert model.cancel_all_jobs() == [done]
+
+    answer = llama.BasicModelRunner(job.id)("What is number 3?", max_tokens=3)
+    code = (
+        "import json, sys; from llmcourse import llama\n"
+        "model = llama.Lamini(sys.argv[1])\n"
+        "told = llama.Lamini(sys.argv[2])('What is number 3?', max_tokens=3)\n"
+        "print(json.dumps([model.get_jobs(), model.check_job_status(sys.argv[2]), told]))"
+    )
+    elsewhere = json.loads(python(code, str(tiny_folder), job.id).splitlines()[-1])
+    assert elsewhere == [[done], done, answer]
+
+
+def test_a_job_that_fails_says_why_and_can_be_begun_again(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "base")
+    model = llama.Lamini(str(tmp_path / "base"))
+    config = tmp_path / "base" / "config.json"
+    good = config.read_bytes()
+    config.unlink()
+    model.tune(PAIRS, FAST)
+    failed = until(lambda: (s := model.check_job_status())["status"] != "RUNNING" and s)
+    assert failed["status"] == "FAILED" and "no config.json" in failed["error"]
+    with pytest.raises(llama.UserError, match="FAILED. Train the same data again"):
+        llama.Lamini(failed["job_id"])
+    config.write_bytes(good)
+    done = model.train(PAIRS, FAST)
+    assert done["status"] == "COMPLETED" and done["job_id"] == failed["job_id"]
+    assert "error" not in done
+
+
+def test_a_failure_in_this_process_is_kept_with_its_reason(model: llama.Lamini) -> None:
+    with pytest.raises(DataError, match="max_length") as wrong:
+        model.train(PAIRS, {"max_length": 8, "steps": 2})
+    (failed,) = model.get_jobs()
+    assert failed["status"] == "FAILED" and failed["error"] == str(wrong.value)
+
+
+def test_a_job_stopped_here_by_ctrl_c_goes_on(
+    model: llama.Lamini, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llmcourse import finetuning
+
+    real = finetuning.finetune
+
+    def stopped(*values: Any, **given: Any) -> Any:
+        raise finetuning.TrainingStopped("Stopped by you.", None, 0, by_user=True)
+
+    monkeypatch.setattr(finetuning, "finetune", stopped)
+    with pytest.raises(finetuning.TrainingStopped):
+        model.train(PAIRS, FAST)
+    (job,) = jobs.listed()
+    assert jobs.status(job)["status"] == "CREATED"
+    monkeypatch.setattr(finetuning, "finetune", real)
+    assert model.train(PAIRS, FAST)["job_id"] == job.id
+
+
+def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(
+    model: llama.Lamini,
+) -> None:
+    job, _ = model_job(model)
+    assert jobs.status(job)["status"] == "CREATED"
+    (job.folder / "process.json").write_text("[999999999, 1.0]")
+    assert jobs.status(job)["status"] == "STOPPED"
+    me = psutil.Process()
+    (job.folder / "process.json").write_text(json.dumps([me.pid, me.create_time() - 60]))
+    assert jobs.status(job)["status"] == "STOPPED", "its number went to another process"
+    (job.folder / "process.json").write_text(json.dumps([me.pid, me.create_time()]))
+    with pytest.raises(llama.UserError, match="runs here"):
+        model.cancel_job(job.id)
+
+
+def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
+    """A job that is known and not begun."""
+    model.load_data(PAIRS)
+    return model._job(None, False, FAST, None, None)
+
+
+def test_the_number_is_that_of_the_data_and_the_settings(model: llama.Lamini) -> None:
+    job, _ = model_job(model)
+    assert model._job(None, False, FAST, None, None)[0] == job
+    others = {
+        model._job(None, False, {**FAST, "seed": 1}, None, None)[0].id,
+        model._job(5, False, FAST, None, None)[0].id,
+        model._job(None, False, FAST, False, None)[0].id,
+    }
+    assert len(others | {job.id}) == 4
+    assert {one["job_id"] for one in model.get_jobs()} == others | {job.id}
+
+
+@pytest.mark.parametrize("number", ["0123456789abcdef", "", "../x", 5, None, "chat"])
+def test_an_unknown_job_is_told_with_those_there_are(model: llama.Lamini, number: Any) -> None:
+    job, _ = model_job(model)
+    for ask in (model.check_job_status, model.cancel_job):
+        with pytest.raises(llama.UserError, match="There is no job") as wrong:
+            ask(number)
+        assert job.id in str(wrong.value)
+
+
+def test_a_damaged_job_is_told_and_hides_no_other(model: llama.Lamini) -> None:
+    job, _ = model_job(model)
+    other = model.train(PAIRS, {**FAST, "seed": 1})
+    for raw in (b"{", b"[]", b"{}", b'{"base": "x", "records": []}', b"\xff"):
+        (job.folder / "job.json").write_bytes(raw)
+        for ask in (model.check_job_status, llama.Lamini):
+            with pytest.raises(llama.UserError, match=rf"{job.id}: .*job\.json can't be read"):
+                ask(job.id)
+        listed = {one["job_id"]: one for one in model.get_jobs()}
+        assert listed[other["job_id"]] == other and model.cancel_all_jobs() == model.get_jobs()
+        assert listed[job.id]["status"] == "FAILED"
+        assert "can't be read" in listed[job.id]["error"]
+
+
+def test_nothing_is_trained_without_data(model: llama.Lamini) -> None:
+    with pytest.raises(llama.UserError, match="no data"):
+        model.tune()
+    with pytest.raises(CourseError, match="record 1"):
+        model.tune([{"question": "a"}])
+    assert model.get_jobs() == [] == model.cancel_all_jobs()
+    assert not (Path(os.environ["LLMCOURSE_WORK"]) / "jobs").exists()
