@@ -1,11 +1,12 @@
 ## make course   set up, run every lesson on this machine's tier, print the ledger
 ## make lab      open the lessons in JupyterLab
 ## make test     ruff, unit tests, and every notebook on the smoke tier
+## make site     the lessons as a site, in build/site
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab test test-oldest results setup clean lock publish
+.PHONY: help course lab test test-oldest test-browser site results setup clean lock publish
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -23,8 +24,20 @@ lab: setup
 test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/python -m pip install -q -r requirements-harness.txt -r requirements-hosted.txt
+	.venv/bin/python -m pip install -q -r requirements-harness.txt -r requirements-hosted.txt -r requirements-site.txt
 	LLMCOURSE_TIER=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadscope
+
+# The lessons, the ledger and the documents as a site, in build/site.
+site: setup
+	.venv/bin/python -m pip install -q -r requirements-site.txt
+	.venv/bin/python tools/build_site.py
+
+# The lessons in JupyterLab in a real browser (needs Debian's chromium, and npm), one after the
+# other; screenshots go to build/browser.
+test-browser: setup
+	.venv/bin/python -m pip install -q -r requirements-site.txt -r requirements-browser.txt
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix build/axe axe-core@4.14.1
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -p no:cacheprovider tests/browser
 
 results: setup
 	@$(RUN) results

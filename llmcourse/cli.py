@@ -1,5 +1,5 @@
 """The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, notebook,
-lab.
+progress, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -160,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_arguments(sub)
     add_tier(sub)
 
+    add("progress", _progress, "show which exercises and quiz questions are solved")
+
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
@@ -233,6 +235,13 @@ def _notebook(options: argparse.Namespace) -> int:
     from llmcourse.llama import lab
 
     return lab.main(options)
+
+
+def _progress(options: argparse.Namespace) -> int:
+    from llmcourse.exercises import progress_text
+
+    print(progress_text())
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

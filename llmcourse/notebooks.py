@@ -7,6 +7,7 @@ test can tell when outputs no longer belong to the source.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import sys
@@ -267,7 +268,6 @@ def _end_kernel(client: Any) -> None:
 def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str) -> str:
     """Write the executed copy and its HTML page; return the copy's text."""
     import nbformat
-    from nbconvert import HTMLExporter
 
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps would differ at every run
@@ -276,9 +276,30 @@ def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str) -> str:
     notebook.metadata["language_info"] = {"name": "python"}
     text = nbformat.writes(notebook) + "\n"
     write_text(out / path.name, text)
-    page, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook)
-    write_text(out / f"{path.stem}.html", page)
+    write_text(out / f"{path.stem}.html", html_page(notebook))
     return text
+
+
+def html_page(notebook: NotebookNode) -> str:
+    """An executed notebook as a page of HTML, its pictures inside and described in words.
+
+    nbconvert (7.17) leaves out the alternative text of outputs; it is put back here, picture by
+    picture.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(embed_images=True)
+    exporter.log.setLevel("ERROR")  # it would warn of what is mended below
+    page, _ = exporter.from_notebook_node(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            for kind in {"image/svg+xml", "image/png"} & set(output.get("data", {})):
+                words = html.escape(output.metadata.get(kind, {}).get("alt", ""))
+                page = page.replace(f'alt="{_UNDESCRIBED}"', f'alt="{words}"', 1)
+    return page
+
+
+_UNDESCRIBED = "No description has been provided for this image"  # nbconvert's words
 
 
 class _Line:

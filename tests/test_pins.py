@@ -38,8 +38,8 @@ def pins(name: str) -> dict[str, list[Version]]:
 
 def test_every_dependency_is_pinned_within_its_range() -> None:
     pinned = pins("requirements.txt")
-    for extra in ("requirements-harness.txt", "requirements-hosted.txt"):
-        for name, versions in pins(extra).items():
+    for extra in ("harness", "hosted", "site", "browser"):
+        for name, versions in pins(f"requirements-{extra}.txt").items():
             assert pinned.setdefault(name, versions) == versions, f"{name}: {extra} pins another"
     for requirement in DECLARED:
         name = canonicalize_name(requirement.name)

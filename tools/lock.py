@@ -19,6 +19,8 @@ KEPT = ("torch", "transformers")
 MORE = {
     "requirements-harness.txt": ("harness",),
     "requirements-hosted.txt": ("hosted", "serve", "labs"),
+    "requirements-site.txt": ("site",),
+    "requirements-browser.txt": ("browser",),
 }
 # torch's own needs with a GPU: pip gets them with the GPU build, the CPU build has none.
 GPU_ONLY = re.compile(r"^(nvidia|cuda|triton)[\w.-]*==")

@@ -16,7 +16,8 @@ from itertools import islice
 from types import CodeType
 from typing import Any
 
-from llmcourse.errors import ExerciseError, first_line
+from llmcourse.errors import CourseError, ExerciseError, first_line
+from llmcourse.exercises import kept
 
 # A checker returns None for a right answer and says what is wrong otherwise.
 Checker = Callable[[Any], str | None]
@@ -60,7 +61,10 @@ class Exercise:
     answer: str
 
     def check(self, answer: Any = ...) -> Outcome:
-        """Check an answer: a value, or a function that is tried on examples."""
+        """Check an answer: a value, or a function that is tried on examples.
+
+        That it was solved is noted in `progress.json` of the work folder.
+        """
         if answer is ... or answer is None:
             return Outcome("not tried", _UNTRIED)
         if _is_empty(answer):
@@ -72,7 +76,13 @@ class Exercise:
         except BaseException as error:  # whatever the learner's code raises is told, not thrown
             told = error.args[0] if isinstance(error, _Stopped) else _named(error)
             return Outcome("raised", f"Your code stopped with {told}. Fix that first.")
-        return Outcome("wrong", trouble) if trouble else Outcome("right", self.praise)
+        if trouble:
+            return Outcome("wrong", trouble)
+        try:
+            kept.solved(self.name)
+        except CourseError as error:
+            return Outcome("right", f"{self.praise} (Not noted as solved. {error})")
+        return Outcome("right", self.praise)
 
     def hint(self, number: int = 1) -> None:
         """Print the hint of that number, the first if none is given.

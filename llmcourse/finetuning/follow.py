@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Watch:
         patience: Looks without a new lowest held-out loss before training stops.
         live: Draw the curve of the losses at every look, in a notebook.
         tensorboard: A folder for TensorBoard's files.
+        seen: Called with the model, the updates done and all updates; True stops as Ctrl-C does.
     """
 
     prompts: tuple[str, ...] = ()
@@ -37,6 +38,7 @@ class Watch:
     patience: int | None = None
     live: bool = False
     tensorboard: Path | None = None
+    seen: Callable[[TunedModel, int, int], bool] | None = None
 
 
 def watched(prompts: Sequence[str] | str, every: int, tokens: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,7 @@ def finetune(
     fresh: bool = False,
     live: bool = False,
     tensorboard: Path | str | None = None,
+    seen: Callable[[TunedModel, int, int], bool] | None = None,
     progress: bool = True,
 ) -> TunedModel:
     """Train an adapter, or every weight, on records; `model` itself stays as it is.
@@ -73,6 +74,9 @@ def finetune(
         fresh: True begins anew where `out` holds a training already, and removes that.
         live: True draws the losses on the way, in a notebook.
         tensorboard: A folder for TensorBoard's files, if wanted.
+        seen: Called before the first update and after each with the model as it is, the updates
+            done and all updates. Where it says True, training saves and stops as by Ctrl-C; this
+            works in a thread too, which Ctrl-C does not reach.
         progress: False shows nothing.
 
     Returns:
@@ -97,6 +101,7 @@ def finetune(
     encoded = _encoded(model, records, config)
     watching = Watch(
         **watch_settings, patience=config.patience, live=live and shown,
+        seen=seen if processes.first() else None,
         held_out=None if held_out is None else _encoded(model, held_out, config, "held-out "),
         tensorboard=(Path(tensorboard).expanduser()
                      if tensorboard is not None and processes.first() else None),
@@ -309,6 +314,13 @@ class _Job:
         """The look before the first update."""
         if not self.start:
             self._look(0)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Let whoever looks on see the model, and say whether to stop."""
+        seen = self.follow.watch.seen
+        if seen is not None and seen(self.tuned, self.done, self.follow.total):
+            self.interrupted = True
 
     def after(self, number: int, loss: float, tokens: int) -> bool:
         """After an update; returns whether training is to stop."""
@@ -320,6 +332,7 @@ class _Job:
                 f"Stopped early after update {number} of {self.follow.total}: the held-out loss "
                 f"was lowest after update {self.follow.lowest[0]}."
             )
+        self._tell()
         # (from here on another Ctrl-C waits for the next update, so that no process stops alone)
         self.halted = processes.any_of(self.interrupted)
         if self.run and (last or stop or self.halted or number % self.save_every == 0):

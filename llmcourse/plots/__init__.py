@@ -10,11 +10,35 @@ from llmcourse.plots.diagrams import (
     three_ways,
 )
 from llmcourse.plots.inspection import inspection
+from llmcourse.plots.instructing import (
+    carries_over,
+    instruction_data,
+    instruction_tuning,
+    meets_pretraining,
+)
 from llmcourse.plots.measured import amounts, curve, dots, ledger, shares, side_by_side
+from llmcourse.plots.origins import (
+    first_time,
+    limits,
+    pretraining,
+    scraping,
+    two_kinds_of_task,
+    what_can_change,
+)
 from llmcourse.plots.tokens import tokens
+from llmcourse.plots.why import (
+    benefits,
+    general_to_special,
+    prompt_or_tune,
+    tuned_or_not,
+    what_it_does,
+)
 
 __all__ = [
-    "Canvas", "amounts", "curve", "dots", "from_zero_to_chat", "inspection", "ledger",
-    "lesson_map", "low_rank", "shares", "show", "side_by_side", "table", "the_loop",
-    "three_heights", "three_ways", "tokens",
+    "Canvas", "amounts", "benefits", "carries_over", "curve", "dots", "first_time",
+    "from_zero_to_chat", "general_to_special", "inspection", "instruction_data",
+    "instruction_tuning", "ledger", "lesson_map", "limits", "low_rank", "meets_pretraining",
+    "pretraining", "prompt_or_tune", "scraping", "shares", "show", "side_by_side", "table",
+    "the_loop", "three_heights", "three_ways", "tokens", "tuned_or_not", "two_kinds_of_task",
+    "what_can_change", "what_it_does",
 ]  # fmt: skip

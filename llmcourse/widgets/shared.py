@@ -1,0 +1,169 @@
+"""What all widgets share: whether a person is there, the plain stand-in, and text on the page.
+
+What ipywidgets gives to people who use the keyboard or a screen reader: every control here is a
+plain button, text box, list or check box of the browser, so Tab goes to it, Enter, Space and the
+arrow keys work, and its description is its label. What it does not give: shortcuts for a whole
+widget, labels that are not seen, a caption of a group, or (before ipywidgets 8) putting the focus
+somewhere. Sliders have no label in it, so numbers are typed here. A line that is read out when it
+changes is plain HTML (`status`); whether it is read out is up to browser and reader.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.errors import CourseError, SettingError
+from llmcourse.plots.base import without_formulas
+from llmcourse.progress import in_notebook
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+LONGEST = 400  # signs of a text in a plain table
+TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4;padding:4px 12px 8px 0"
+
+
+class Shown:
+    """Something with controls for a person, and a plain table for everyone else.
+
+    The last line of a cell shows it, or `show`. The controls have the plain table with them, so
+    that a saved notebook shows it without any widget state. A subclass makes its page, whose
+    `box` is the whole, in `_make`, and shows its table in `_show_plain`.
+    """
+
+    _page: Any = None
+
+    def _make(self) -> Any:
+        raise NotImplementedError
+
+    def _show_plain(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def page(self) -> Any:
+        """The controls, made once."""
+        if self._page is None:
+            self._page = self._make()
+        return self._page
+
+    @property
+    def widget(self) -> ipywidgets.Widget:
+        """The whole as one widget."""
+        return self.page.box
+
+    def show(self) -> None:
+        """Show the controls, or the plain table where nobody can use them."""
+        from IPython.display import display
+
+        if is_live():
+            display(self._repr_mimebundle_(), raw=True)
+        else:
+            self._show_plain()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """What a notebook shows: the plain table, and the controls where a person can use them."""
+        from IPython.utils.capture import capture_output
+
+        bundle: dict[str, Any] = {"text/plain": repr(self)}
+        with capture_output() as taken:
+            self._show_plain()
+        for output in taken.outputs[:1]:  # none outside IPython
+            bundle |= output.data
+        if is_live():
+            model_id = self.widget.model_id
+            bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
+        return bundle
+
+
+def is_live() -> bool:
+    """Whether a person runs this in a notebook, and so can press buttons.
+
+    Raises:
+        SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
+    """
+    setting = os.environ.get("LLMCOURSE_STATIC", "").strip()
+    if setting not in ("", "0", "1"):
+        raise SettingError(f"LLMCOURSE_STATIC={setting!r} is not known. Use 1, or leave it unset.")
+    if setting == "1" or not in_notebook():
+        return False
+    kernel = sys.modules["IPython"].get_ipython().kernel
+    try:
+        request = kernel.get_parent("shell")
+    except (AttributeError, TypeError, KeyError):  # other kernels than ipykernel
+        return True
+    return bool(request.get("content", {}).get("allow_stdin", True))
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """`text` for a plain table: at most so many signs."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def status(text: str) -> str:
+    """A line that screen readers read out when it changes."""
+    return f'<div role="status" aria-live="polite">{html.escape(text)}</div>' if text else ""
+
+
+def part(label: str, text: str) -> str:
+    """A text under its label; markup and formulas in it stay text."""
+    body = html.escape(text) if text.strip() else "<i>(no text)</i>"
+    return section(label, f'<div style="{TEXT}">{body}</div>')
+
+
+def section(label: str, page: str) -> str:
+    """HTML under a label; formulas in it stay text."""
+    name = html.escape(label, quote=True)
+    return without_formulas(f'<section aria-label="{name}"><b>{name}</b>{page}</section>')
+
+
+def told(act: Callable[[], object], failed: str = "") -> str:
+    """Do something for the page; returns what went wrong in words, "" where nothing did."""
+    try:
+        act()
+    except CourseError as error:
+        return f"{failed} {error}".strip()
+    return ""
+
+
+def buttons(texts: Mapping[str, str], pressed: Callable[[str], None]) -> dict[str, Any]:
+    """Buttons by name; `pressed` is called with the name."""
+    import ipywidgets as w
+
+    made = {}
+    for name, text in texts.items():
+        made[name] = w.Button(description=text, layout=w.Layout(width="auto"))
+        made[name].on_click(lambda _, name=name: pressed(name))
+    return made
+
+
+def row(*children: Any) -> ipywidgets.HBox:
+    """Controls beside each other, below each other where the page is narrow."""
+    import ipywidgets as w
+
+    return w.HBox(list(children), layout=w.Layout(flex_flow="row wrap"))
+
+
+def wide(**more: Any) -> dict[str, Any]:
+    """Settings of a control as wide as the page whose label is written out."""
+    import ipywidgets as w
+
+    return {"layout": w.Layout(width="98%"), "style": {"description_width": "initial"}, **more}
+
+
+def narrow(width: str = "auto") -> dict[str, Any]:
+    """Settings of a small control whose label is written out."""
+    import ipywidgets as w
+
+    return {"layout": w.Layout(width=width), "style": {"description_width": "initial"}}
+
+
+def halves() -> list[Any]:
+    """Two places for HTML beside each other, below each other where the page is narrow."""
+    import ipywidgets as w
+
+    return [w.HTML(layout=w.Layout(flex="1 1 18em", min_width="0")) for _ in range(2)]

@@ -1,0 +1,140 @@
+"""The pictures of the course's ideas: words for all, own numbers, nothing cut or hidden."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from llmcourse import claims, plots
+from llmcourse.plots import base, sketch
+from tests.conftest import ROOT
+from tests.pictures import crossed, misplaced, strange_colours, texts
+
+STILL = (plots.pretraining, plots.scraping, plots.first_time)
+MEASURED = (
+    plots.general_to_special, plots.what_it_does, plots.tuned_or_not, plots.prompt_or_tune,
+    plots.benefits, plots.limits, plots.what_can_change, plots.two_kinds_of_task,
+    plots.instruction_tuning, plots.instruction_data, plots.carries_over, plots.meets_pretraining,
+)  # fmt: skip
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+Drawn = list[tuple[Figure, str, str]]
+every = pytest.mark.parametrize("draw", [*STILL, *MEASURED], ids=lambda draw: draw.__name__)
+measured = pytest.mark.parametrize("draw", MEASURED, ids=lambda draw: draw.__name__)
+
+
+@pytest.fixture(params=["measured", "nothing measured"])
+def ledger(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A work folder with the published ledger of a laptop, and one with none."""
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    if request.param == "measured":
+        text = (ROOT / "docs" / "ledger-cpu.json").read_text(encoding="utf-8")
+        claims.ledger_path().write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """The figures that were shown, with their captions and alternative texts."""
+    kept: Drawn = []
+
+    def keep(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> None:
+        assert vector
+        kept.append((figure, caption, alt))
+
+    monkeypatch.setattr(sketch, "show", keep)
+    return kept
+
+
+@every
+@pytest.mark.usefixtures("ledger")
+def test_words_are_inside_and_apart(draw: Any, drawn: Drawn) -> None:
+    draw()
+    assert len(texts(drawn[0][0])) > 4
+    assert misplaced(drawn[0][0]) == []
+    assert crossed(drawn[0][0]) == []
+
+
+@every
+@pytest.mark.usefixtures("ledger")
+def test_colours_are_those_of_the_palette(draw: Any, drawn: Drawn) -> None:
+    draw()
+    assert strange_colours(drawn[0][0]) == set()
+
+
+def test_the_checks_find_what_is_wrong() -> None:
+    figure, axes = sketch.canvas(4, 2)
+    sketch.box(axes, 2, 2, 6, 4, "far too long for its box", base.BLUE)
+    sketch.label(axes, 39, 18, "cut off at the edge")
+    axes.texts[-1].set_in_layout(False)  # else the layout would make room for it
+    sketch.label(axes, 20, 12, "one")
+    sketch.label(axes, 20.4, 12.4, "other", color="#00FF00", fontsize=5)
+    sketch.arrow(axes, (10, 12), (30, 12), color="red")
+    found = misplaced(figure)
+    assert "too small: 'other'" in found and "cut off: 'cut off at the edge'" in found
+    assert "'one' lies on 'other'" in found
+    assert "'far too long for its box' runs over the edge of a box" in found
+    assert "a line crosses 'one'" in crossed(figure)
+    assert strange_colours(figure) == {"#00FF00", "#FF0000"}
+
+
+@every
+@pytest.mark.usefixtures("ledger")
+def test_each_has_a_caption_and_words_for_those_who_do_not_see(draw: Any, drawn: Drawn) -> None:
+    draw()
+    figure, caption, alt = drawn[0]
+    assert caption.startswith("Figure. ") and caption.endswith(".") and len(alt) > 120
+    assert ("your own ledger" in caption) == (draw in MEASURED)
+    told = NUMBER.findall(alt)
+    shown = [number for text in texts(figure) for number in NUMBER.findall(text.get_text())]
+    assert [number for number in shown if number not in told] == []
+    assert draw in (plots.pretraining, plots.scraping) or shown
+
+
+@measured
+def test_numbers_are_those_of_the_learners_own_ledger(
+    draw: Any, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    draw()
+    lessons = set(re.findall(r"run lesson (\d\d)", drawn[0][2]))
+    assert lessons and lessons <= {claim.lesson for claim in claims.CLAIMS.values()}
+    assert any("run lesson" in text.get_text() for text in texts(drawn[0][0]))
+    # Every number that the lessons record, each now another one than was published.
+    entries = json.loads((ROOT / "docs" / "ledger-cpu.json").read_text(encoding="utf-8"))
+    for entry in entries.values():
+        entry["numbers"] = {name: {"count": 3, "of": 7} for name in entry["numbers"]}
+    claims.ledger_path().write_text(json.dumps(entries), encoding="utf-8")
+    draw()
+    figure, _, alt = drawn[1]
+    assert "run lesson" not in alt, "a name that no lesson records"
+    assert "43 % (3 of 7)" in alt
+    assert any("43 % (3 of 7)" in text.get_text() for text in texts(figure))
+
+
+def test_one_missing_number_is_told_alone(
+    drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    claims.record("consistency", {"chat: agreement of five answers": 0.25}, holds=None)
+    found = sketch.Measured()
+    pair = ("chat: agreement of five answers", "tuned: agreement of five answers")
+    assert found.change("consistency", *pair) == "0.25 → run lesson 06"
+    assert found.change("tone", "a", "b") == "run lesson 07"
+    assert found.value("consistency", pair[0]) == 0.25
+    assert found.value("consistency", pair[1]) is None
+    plots.what_it_does()
+    assert "before 0.25, after run lesson 06" in drawn[0][2]
+
+
+def test_a_picture_is_vector_with_its_label(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    kept: list[Any] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: kept.append(data))
+    plots.benefits()
+    assert 'role="img" aria-label="Diagram. Four boxes.' in kept[0]["image/svg+xml"]

@@ -1,0 +1,129 @@
+"""Build the site: the lessons with their outputs, the ledger and the documents, with search.
+
+    python tools/build_site.py [--out build/site]
+
+It needs `requirements-site.txt` and no network. A warning of Sphinx is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from publish import BADGE, LEDGER, ROOT, address
+
+from llmcourse import claims
+
+PAGES = ("docs/*.md", "llmcourse/company/README.md", "llmcourse/club/README.md",
+         "benchmarks/README.md")  # fmt: skip
+LEDGER_HEAD = """# What came out
+
+The ledger of the `cpu` tier, to which the lessons' outputs belong. Shares come with their counts
+and a 95 % interval.
+
+"""
+BESIDE = ("docs/*.yaml",)  # what pages link to as files
+
+
+def lay_out(folder: Path) -> None:
+    """Put the sources of all pages into `folder`, each where it is in the repository.
+
+    So the links between lessons and documents hold as they are.
+    """
+    shutil.copytree(ROOT / "docs" / "site", folder, dirs_exist_ok=True)
+    index = folder / "index.md"
+    index.write_text(index.read_text("utf-8").replace("REPOSITORY", address()), encoding="utf-8")
+    ledger = (
+        "# What came out\n\nThe ledger of the `cpu` tier, to which the lessons' outputs belong."
+    )
+    ledger += " Shares come with their counts and a 95 % interval.\n\n"
+    (folder / "ledger.md").write_text(ledger + claims.as_markdown("cpu", LEDGER), encoding="utf-8")
+    for source in (found for pattern in (*PAGES, *BESIDE) for found in ROOT.glob(pattern)):
+        target = folder / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    lessons = ROOT / "notebooks"
+    for source in [*lessons.glob("[0-9]*.ipynb"), *lessons.glob("solutions/*.ipynb")]:
+        target = folder / source.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(lesson(source, folder / "_static" / "pictures"), encoding="utf-8")
+
+
+def lesson(path: Path, pictures: Path) -> str:
+    """A notebook for the site: its pictures as files in `pictures`, nothing from elsewhere.
+
+    The badge is a picture of another machine, so the site has words in its place.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
+    up = "../" * len(path.relative_to(ROOT).parent.parts)
+    for number, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace(f"![Open in Colab]({BADGE})", "Open in Colab")
+        for place, output in enumerate(cell.get("outputs", [])):
+            kinds = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
+            for mime in kinds[:1]:
+                alt = output.metadata.get(mime, {}).get("alt", "")
+                name = f"{path.stem}-{number}-{place}"
+                file, size = save_picture(mime, output.data[mime], pictures, name)
+                output.data = {
+                    "text/html": f'<img class="picture" src="{up}_static/pictures/{file}" '
+                    f'alt="{html.escape(alt)}" {size} loading="lazy">'
+                }
+                output.metadata = {}
+    return nbformat.writes(notebook)
+
+
+def save_picture(mime: str, data: str, folder: Path, name: str) -> tuple[str, str]:
+    """Write an output's picture; returns its file name and its size as attributes of `img`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if mime == "image/svg+xml":
+        content, ending = data.encode(), "svg"
+        width, height = (
+            round(float(re.search(rf'<svg [^>]*?\b{side}="([\d.]+)pt"', data)[1]) * 96 / 72)
+            for side in ("width", "height")
+        )
+    else:
+        content, ending = base64.b64decode(data), "png"
+        width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    (folder / f"{name}.{ending}").write_bytes(content)
+    return f"{name}.{ending}", f'width="{width}" height="{height}"'
+
+
+def build(out: Path) -> int:
+    """Build the site into `out`, which is replaced; returns Sphinx's exit status."""
+    with tempfile.TemporaryDirectory() as scratch:
+        sources, made = Path(scratch) / "sources", Path(scratch) / "made"
+        lay_out(sources)
+        done = subprocess.run(
+            [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html",
+             "-d", str(Path(scratch) / "doctrees"), str(sources), str(made)]
+        )  # fmt: skip
+        if done.returncode == 0:
+            (made / ".buildinfo").unlink(missing_ok=True)
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.copytree(made, out)
+    return done.returncode
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", help="its folder")
+    out = parser.parse_args().out
+    status = build(out)
+    if status == 0:
+        pages = len(list(out.rglob("*.html")))
+        print(f"{pages} pages: open {out / 'index.html'}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
