@@ -17,6 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from llmcourse.errors import SettingError
+
 _FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} left{postfix}"
 
 
@@ -60,6 +62,30 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
+
+
+def is_live() -> bool:
+    """Whether a person runs this in a notebook, and so can press buttons.
+
+    Raises:
+        SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
+    """
+    setting = os.environ.get("LLMCOURSE_STATIC", "").strip()
+    if setting not in ("", "0", "1"):
+        raise SettingError(f"LLMCOURSE_STATIC={setting!r} is not known. Use 1, or leave it unset.")
+    return setting != "1" and in_notebook() and not run_by_program()
+
+
+def run_by_program() -> bool:
+    """Whether a program runs this notebook: it says that nobody can be asked (`allow_stdin`)."""
+    if not in_notebook():
+        return False
+    kernel = sys.modules["IPython"].get_ipython().kernel
+    try:
+        request = kernel.get_parent("shell")
+    except (AttributeError, TypeError, KeyError):  # other kernels than ipykernel
+        return False
+    return not request.get("content", {}).get("allow_stdin", True)
 
 
 def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:

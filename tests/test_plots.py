@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 
 from llmcourse import data, plots
 from llmcourse.claims import Share
@@ -52,6 +53,21 @@ def test_diagrams_are_vector_with_text_for_those_who_do_not_see(draw: Any, shown
     assert svg.attrib["aria-label"] == alt == data["text/plain"]
     assert svg.attrib["role"] == "img" and len(alt) > 80
     assert caption.data.startswith("*Figure. ")
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_person_gets_a_picture_with_its_words(
+    live: bool, shown: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots.base, "is_live", lambda: live)
+    plots.three_ways()
+    data, metadata = shown[0]
+    assert ("text/html" in data) == live, "a saved lesson holds each picture once"
+    if live:
+        picture = BeautifulSoup(data["text/html"], "html.parser").img
+        assert picture["alt"] == metadata["image/svg+xml"]["alt"]
+        svg = base64.b64decode(picture["src"].partition("base64,")[2])
+        assert ET.fromstring(svg).tag.endswith("svg")
 
 
 def test_diagrams_are_the_same_at_every_run(shown: list) -> None:

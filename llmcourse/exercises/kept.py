@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from llmcourse.errors import ExerciseError, first_line
 from llmcourse.files import lock, replacing, work_dir, write_json
-from llmcourse.progress import in_notebook
+from llmcourse.progress import run_by_program
 
 _PARTS = {
     "exercises": {"when": str},
@@ -39,18 +38,6 @@ class Progress:
 def progress_path() -> Path:
     """Where the progress is kept."""
     return work_dir() / "progress.json"
-
-
-def run_by_program() -> bool:
-    """Whether a program runs this notebook: it says that nobody can be asked (`allow_stdin`)."""
-    if not in_notebook():
-        return False
-    kernel = sys.modules["IPython"].get_ipython().kernel
-    try:
-        request = kernel.get_parent("shell")
-    except (AttributeError, TypeError, KeyError):  # other kernels than ipykernel
-        return False
-    return not request.get("content", {}).get("allow_stdin", True)
 
 
 def read() -> Progress:

@@ -8,16 +8,15 @@ answer could be kept.
 from __future__ import annotations
 
 import html
-import os
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.errors import CourseError, ExerciseError, SettingError
+from llmcourse.errors import CourseError, ExerciseError
 from llmcourse.exercises import kept
 from llmcourse.exercises.base import Outcome, shown
 from llmcourse.exercises.choices import Option, Question
 from llmcourse.exercises.lessons import QUESTIONS, question_name
 from llmcourse.plots.base import without_formulas
-from llmcourse.progress import in_notebook
+from llmcourse.progress import is_live
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -138,18 +137,6 @@ class Quiz:
             model_id = self.widget.model_id
             bundle[_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return bundle
-
-
-def is_live() -> bool:
-    """Whether a person runs this in a notebook, and so can press buttons.
-
-    Raises:
-        SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
-    """
-    setting = os.environ.get("LLMCOURSE_STATIC", "").strip()
-    if setting not in ("", "0", "1"):
-        raise SettingError(f"LLMCOURSE_STATIC={setting!r} is not known. Use 1, or leave it unset.")
-    return setting != "1" and in_notebook() and not kept.run_by_program()
 
 
 def _listed(asked: Question) -> list[str]:

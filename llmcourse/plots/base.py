@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.errors import DataError
+from llmcourse.progress import is_live
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,12 +92,17 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
     with matplotlib.rc_context(STYLE):
         when = {"Date": None} if vector else {}
         figure.savefig(buffer, format=kind, dpi=110, metadata=when)
-    data: str = base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     if vector:
         label = f'role="img" aria-label="{html.escape(alt, quote=True)}"'
         label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
         data = buffer.getvalue().decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
-    display({mime: data, "text/plain": alt}, metadata={mime: {"alt": alt}}, raw=True)
+    shown = {mime: data, "text/plain": alt}
+    if is_live():  # JupyterLab's own element for a picture has no alternative text
+        shown["text/html"] = (
+            f'<img src="data:{mime};base64,{encoded}" alt="{html.escape(alt, quote=True)}">'
+        )
+    display(shown, metadata={mime: {"alt": alt}}, raw=True)
     show_caption(caption)
 
 

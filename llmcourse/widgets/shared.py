@@ -11,14 +11,12 @@ changes is plain HTML (`status`); whether it is read out is up to browser and re
 from __future__ import annotations
 
 import html
-import os
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.errors import CourseError, SettingError
+from llmcourse.errors import CourseError
 from llmcourse.plots.base import without_formulas
-from llmcourse.progress import in_notebook
+from llmcourse.progress import is_live
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -78,25 +76,6 @@ class Shown:
             model_id = self.widget.model_id
             bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return bundle
-
-
-def is_live() -> bool:
-    """Whether a person runs this in a notebook, and so can press buttons.
-
-    Raises:
-        SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
-    """
-    setting = os.environ.get("LLMCOURSE_STATIC", "").strip()
-    if setting not in ("", "0", "1"):
-        raise SettingError(f"LLMCOURSE_STATIC={setting!r} is not known. Use 1, or leave it unset.")
-    if setting == "1" or not in_notebook():
-        return False
-    kernel = sys.modules["IPython"].get_ipython().kernel
-    try:
-        request = kernel.get_parent("shell")
-    except (AttributeError, TypeError, KeyError):  # other kernels than ipykernel
-        return True
-    return bool(request.get("content", {}).get("allow_stdin", True))
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
