@@ -219,7 +219,8 @@ def test_the_launchers_end_waits_for_the_update(
 
 
 def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    follow = types.SimpleNamespace(step=lambda *_: False, total=9)
+    watch = types.SimpleNamespace(seen=None)
+    follow = types.SimpleNamespace(step=lambda *_: False, total=9, watch=watch, tuned=None)
     job = runner._Job(follow, None, 1, None)
 
     def too_late(here: bool) -> bool:

@@ -21,6 +21,7 @@ from llmcourse.errors import CourseError, PromptError
 from llmcourse.generation import Answer
 from llmcourse.llama import jobs, names
 from llmcourse.llama.settings import Settings, settings, taken
+from llmcourse.llama.training import SMOKE_STEPS
 from tests import faulty_proxy as faulty
 
 SECRET = "sk-test-77aa10-not-for-anyones-eyes"
@@ -689,7 +690,8 @@ def test_every_weight_or_an_adapter(tiny_folder: Path) -> None:
 def test_the_smoke_tier_says_that_it_trains_little(runner: llama.BasicModelRunner) -> None:
     runner.load_data(PAIRS)
     runner.train(finetune_args={"batch_size": 2})
-    assert settings_of(runner)["steps"] == 8 and "smoke tier" in told("ignored")[0]
+    assert settings_of(runner)["steps"] == SMOKE_STEPS
+    assert f"ends after {SMOKE_STEPS} updates" in told("ignored")[0]
 
 
 @pytest.mark.parametrize("name", ["train_and_wait", "tune", "tune_and_wait"])
