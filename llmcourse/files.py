@@ -100,6 +100,17 @@ def replacing(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+def put_aside(path: Path) -> Path:
+    """Keep a copy of a damaged file under a new name beside it, which is returned."""
+    aside, number = path.with_suffix(".damaged.json"), 1
+    while aside.exists():
+        number += 1
+        aside = path.with_suffix(f".damaged{number}.json")
+    with replacing(aside) as draft:
+        shutil.copyfile(path, draft)
+    return aside
+
+
 def write_json(path: Path, value: object) -> None:
     """Write `value` as JSON in the manner of `write_text`."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

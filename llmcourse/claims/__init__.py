@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import __version__, tiers
 from llmcourse.claims.shares import Share, finite, larger, more_often, share, short
 from llmcourse.errors import ClaimError, first_line, whole
-from llmcourse.files import lock, replacing, work_dir, write_json
+from llmcourse.files import lock, put_aside, work_dir, write_json
 
 if TYPE_CHECKING:
     import pandas
@@ -271,12 +270,7 @@ def _kept(path: Path) -> dict[str, Any]:
     """The entries of a ledger file; a damaged file is put aside, what is whole in it kept."""
     entries, whole_file = _raw(path)
     if not whole_file:
-        aside, number = path.with_suffix(".damaged.json"), 1
-        while aside.exists():
-            number += 1
-            aside = path.with_suffix(f".damaged{number}.json")
-        with replacing(aside) as draft:
-            shutil.copyfile(path, draft)
+        aside = put_aside(path)
         print(
             f"{path.name} was damaged. It is kept as {aside.name}, and a new one begun with the "
             f"{len(entries)} claims that are whole."

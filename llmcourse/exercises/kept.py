@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import ExerciseError, first_line
-from llmcourse.files import lock, replacing, work_dir, write_json
+from llmcourse.files import lock, put_aside, work_dir, write_json
 from llmcourse.progress import run_by_program
 
 _PARTS = {
@@ -91,7 +90,7 @@ def _change(part: str, name: str, change: Any) -> None:
         with lock(path.with_suffix(".lock")):
             entries, whole = _raw(path)
             if not whole:
-                _put_aside(path)
+                _tell_damaged(path)
             entries[part][name] = change(entries[part].get(name, {}))
             write_json(path, entries)
     except OSError as error:
@@ -101,14 +100,9 @@ def _change(part: str, name: str, change: Any) -> None:
         ) from error
 
 
-def _put_aside(path: Path) -> None:
-    """Keep a damaged file under another name."""
-    aside, number = path.with_suffix(".damaged.json"), 1
-    while aside.exists():
-        number += 1
-        aside = path.with_suffix(f".damaged{number}.json")
-    with replacing(aside) as draft:
-        shutil.copyfile(path, draft)
+def _tell_damaged(path: Path) -> None:
+    """Keep a damaged file under another name, and say so."""
+    aside = put_aside(path)
     print(f"{path.name} was damaged. It is kept as {aside.name}; what is whole in it goes on.")
 
 

@@ -11,6 +11,7 @@ changes is plain HTML (`status`); whether it is read out is up to browser and re
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ LONGEST = 400  # signs of a text in a plain table
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4;padding:4px 12px 8px 0"
 
 
-class Shown:
+class Shown(ABC):
     """Something with controls for a person, and a plain table for everyone else.
 
     The last line of a cell shows it, or `show`. The controls have the plain table with them, so
@@ -36,11 +37,13 @@ class Shown:
 
     _page: Any = None
 
+    @abstractmethod
     def _make(self) -> Any:
-        raise NotImplementedError
+        """The page with the controls."""
 
+    @abstractmethod
     def _show_plain(self) -> None:
-        raise NotImplementedError
+        """Show the plain table."""
 
     @property
     def page(self) -> Any:
