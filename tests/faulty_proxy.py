@@ -63,7 +63,11 @@ class _Handler(BaseHTTPRequestHandler):
     proxy: Proxy
 
     def do_POST(self) -> None:
-        self.raw = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        self.raw = self.rfile.read(length)
+        if len(self.raw) < length:  # the client went before its request was whole
+            self.close_connection = True
+            return
         key = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         request = Request(key, json.loads(self.raw), time.monotonic())
         self.request_seen = request
