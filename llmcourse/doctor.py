@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import textwrap
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -145,13 +146,22 @@ def _times() -> list[Check]:
             Check("Your files", shown(work_dir()))]  # fmt: skip
 
 
+def _wrapped(text: str, begin: str) -> list[str]:
+    """`text` after `begin` in lines of at most 100 signs, cut between words only."""
+    return textwrap.wrap(
+        text, 100, initial_indent=begin, subsequent_indent=" " * len(begin),
+        break_long_words=False, break_on_hyphens=False,
+    ) or [begin.rstrip()]  # fmt: skip
+
+
 def report(checks: list[Check] | None = None) -> str:
     """The examination as text: one line a check, what to do below it."""
     checks = examine() if checks is None else checks
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        lines.append(f"{'ok ' if check.well else '!! '} {check.name:<{width}}  {check.found}")
+        begin = f"{'ok ' if check.well else '!! '} {check.name:<{width}}  "
+        lines += _wrapped(check.found, begin)
         lines += [f"{'':<{width + 6}}{row}" for row in check.advice.splitlines()]
     troubles = sum(not check.well for check in checks)
     lines.append("")

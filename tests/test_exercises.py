@@ -527,3 +527,16 @@ def test_checkers_do_not_change_the_learners_objects() -> None:
 def test_lessons_without_exercises_are_told(number: Any) -> None:
     with pytest.raises(ExerciseError, match=re.escape(f"Lesson {number!r} has no exercises")):
         exercises.lesson(number)
+
+
+def test_a_task_is_shown_with_its_number(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    BY_NAME["03-1"].ask()
+    assert capsys.readouterr().out.startswith("1. Write `to_prompt(record)`: ")
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: seen.append(data))
+    BY_NAME["03-2"].ask()
+    assert seen[0]["text/markdown"].startswith("**2.** Write `invented_numbers(")
+    assert seen[0]["text/plain"].startswith("2. Write `invented_numbers(")

@@ -271,6 +271,15 @@ def test_a_table_has_no_formulas(shown: list) -> None:
     assert without.startswith("<table>") and without.endswith("</table>")
 
 
+def test_a_table_has_the_widths_it_is_given(shown: list) -> None:
+    plots.table([["a", "b"]], ["x", "y"], widths=[1, 3])
+    page = shown[0][0]["text/html"]
+    assert page.startswith('<table style="table-layout:fixed;width:100%">')
+    assert page.count(";width:25%") == page.count(";width:75%") == 1
+    with pytest.raises(DataError, match="widths has 1 numbers for 2 columns"):
+        plots.table([["a", "b"]], ["x", "y"], widths=[1])
+
+
 def test_a_data_set_without_trouble_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function

@@ -434,12 +434,17 @@ def test_interrupt_while_waiting_stops_and_saves(
         training.result()
 
 
-def test_outside_a_notebook_result_trains_here(tiny: LoadedModel) -> None:
+def test_outside_a_notebook_result_trains_here(
+    tiny: LoadedModel, capsys: pytest.CaptureFixture
+) -> None:
     monitor = TrainingMonitor(tiny, RECORDS, FEW)
     with pytest.raises(SettingError, match="has not begun"):
         monitor.training.result()
+    monitor.show()
+    said = capsys.readouterr().out
+    assert said.endswith("Not begun; result() trains, and gives the tuned model.\n")
     assert len(monitor.result().history) == 4
-    assert repr(monitor).endswith("Finished. 4 of ? updates")
+    assert repr(monitor).endswith("Finished. 4 of 4 updates.")
 
 
 def test_errors_of_a_training_are_told_and_raised(tiny: LoadedModel) -> None:
@@ -725,6 +730,8 @@ def test_without_a_front_end_each_shows_a_table(
     shown: list[Any] = []
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
     for widget in everything:
+        if isinstance(widget, TrainingMonitor):
+            widget.result()  # there are no losses before
         shown.clear()
         widget.show()
         table, caption = shown

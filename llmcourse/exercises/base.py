@@ -60,6 +60,19 @@ class Exercise:
     hints: tuple[str, ...]
     answer: str
 
+    def ask(self) -> None:
+        """Show the task with its number; outside a notebook as plain text."""
+        from IPython import get_ipython
+        from IPython.display import display
+
+        number = self.name.split("-")[1]
+        plain = f"{number}. {self.task}"
+        if get_ipython() is None:
+            print(plain)
+        else:
+            said = {"text/markdown": f"**{number}.** {self.task}", "text/plain": plain}
+            display(said, raw=True)
+
     def check(self, answer: Any = ...) -> Outcome:
         """Check an answer: a value, or a function that is tried on examples.
 

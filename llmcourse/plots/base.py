@@ -131,7 +131,13 @@ class Canvas:
                     self._handle.update(output.data, **shown)
 
 
-def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str = "") -> None:
+def table(
+    rows: Iterable[Sequence[Any]],
+    columns: Sequence[str],
+    *,
+    caption: str = "",
+    widths: Sequence[float] | None = None,
+) -> None:
     """Show rows of text as a table that wraps long cells, the first column in bold.
 
     Everything is escaped, so that markup in what a model wrote stays text.
@@ -140,9 +146,11 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
         rows: One sequence of cells a row.
         columns: The headings.
         caption: Below the table; plain text.
+        widths: One number a column: its part of the whole width. Without it the browser shares
+            the width out by what stands in the columns.
 
     Raises:
-        DataError: a row has not one cell for each heading.
+        DataError: a row has not one cell for each heading, or `widths` not one number.
     """
     from IPython.display import display
 
@@ -153,16 +161,24 @@ def table(rows: Iterable[Sequence[Any]], columns: Sequence[str], *, caption: str
         "overflow-wrap:break-word"
     )
 
-    def cell(tag: str, text: str, scope: str = "") -> str:
-        return f'<{tag}{scope} style="{style}">{html.escape(text)}</{tag}>'
+    def cell(tag: str, text: str, scope: str = "", width: str = "") -> str:
+        return f'<{tag}{scope} style="{style}{width}">{html.escape(text)}</{tag}>'
 
-    head = "".join(cell("th", name, ' scope="col"') for name in columns)
+    wide, shares = "", [""] * len(columns)
+    if widths is not None:
+        if len(widths) != len(columns):
+            raise DataError(f"widths has {len(widths)} numbers for {len(columns)} columns.")
+        wide = ' style="table-layout:fixed;width:100%"'
+        shares = [f";width:{100 * width / sum(widths):.0f}%" for width in widths]
+    head = "".join(
+        cell("th", name, ' scope="col"', share) for name, share in zip(columns, shares, strict=True)
+    )
     row = ' scope="row"'
     body = "".join(
         "<tr>" + cell("th", first, row) + "".join(cell("td", text) for text in rest) + "</tr>"
         for first, *rest in rows
     )
-    page = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    page = f"<table{wide}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     plain = "\n\n".join(
         "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
         for cells in rows

@@ -354,7 +354,8 @@ def side_by_side(
         [answers[0].prompt, *(_shortened(answer, characters) for answer in answers)]
         for answers in zip(*columns.values(), strict=True)
     ]
-    table(rows, ["prompt", *columns], caption=caption)
+    # Columns of one width: otherwise the longest text squeezes the others.
+    table(rows, ["prompt", *columns], caption=caption, widths=[1] + [2] * len(columns))
 
 
 def ledger(lesson: str | None = None) -> None:

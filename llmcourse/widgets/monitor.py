@@ -166,7 +166,7 @@ class Training:
     def _end(self, tuned: TunedModel) -> None:
         self._take(tuned)
         self.model, self.step = tuned, len(tuned.history)
-        self._state = "finished"
+        self._state, self.total = "finished", self.step
 
     def _fail(self, error: Exception) -> None:
         self.error = error
@@ -186,7 +186,7 @@ class TrainingMonitor(Shown):
     saves it too.
 
     Where nobody is there (see `BlindVote`), `result()` trains with the usual line of progress, and
-    a table shows the losses.
+    a table shows the losses, once there are any.
     """
 
     def __init__(
@@ -212,9 +212,14 @@ class TrainingMonitor(Shown):
 
     def __repr__(self) -> str:
         training = self.training
+        if training.state == "waiting":
+            return (
+                f"TrainingMonitor of {training.base.title}: Not begun; result() trains, and gives "
+                "the tuned model."
+            )
         return (
             f"TrainingMonitor of {training.base.title}: {STATES[training.state]} "
-            f"{training.step} of {training.total or '?'} updates"
+            f"{training.step} of {training.total or '?'} updates."
         )
 
     def start(self) -> None:
@@ -241,6 +246,9 @@ class TrainingMonitor(Shown):
 
     def _show_plain(self) -> None:
         training = self.training
+        if not training.history:
+            print(repr(self))
+            return
         held = {line["step"]: line["loss"] for line in training.held_out}
         chosen = training.history[:: max(1, len(training.history) // 8)]
         rows = [
@@ -249,7 +257,7 @@ class TrainingMonitor(Shown):
             for line in chosen
         ]  # fmt: skip
         plots.table(
-            rows or [["none yet", "", ""]],
+            rows,
             ["update", "loss, nats a token", "held-out loss"],
             caption="Some of the updates. result() of this monitor gives the tuned model.",
         )
