@@ -92,17 +92,28 @@ def fingerprint(notebook: NotebookNode | dict[str, Any]) -> str:
 def expected_seconds(names: list[str], tier: str) -> dict[str, float]:
     """Seconds each lesson takes: as last seen on this machine, else as published.
 
-    A lesson that was never timed counts as the tier's limit.
+    Published are the times of machines that compute in bfloat16 and of those that don't. A lesson
+    that was never timed counts as the tier's limit.
     """
-    known = published_times(tier) | _own_times(tier)
+    known = published_times(tier, number_type()) | _own_times(tier)
     limit = tiers.TIERS[tier].minutes * 60
     return {name: known.get(name, {}).get("seconds", limit) for name in names}
 
 
-def published_times(tier: str) -> dict[str, dict[str, float]]:
-    """Seconds and peak gigabytes a lesson, as measured by `run --save` for the README."""
+def published_times(tier: str, kind: str = "bfloat16") -> dict[str, dict[str, float]]:
+    """Seconds and peak gigabytes a lesson, as measured by `run --save` for the README.
+
+    Args:
+        tier: Name of the tier.
+        kind: What the models compute in, as `number_type` gives it.
+    """
     text = resources.files("llmcourse").joinpath("times.json").read_text(encoding="utf-8")
-    return json.loads(text).get(tier, {})
+    return json.loads(text).get(kind, {}).get(tier, {})
+
+
+def number_type() -> str:
+    """What models compute in here, of the two kinds that times are published for."""
+    return "float32" if str(tiers.dtype()) == "torch.float32" else "bfloat16"
 
 
 def _own_times(tier: str) -> dict[str, dict[str, float]]:
@@ -145,7 +156,7 @@ def run(
     Raises:
         NotebookError: `out` is a file, or the lessons' own folder.
     """
-    _check_out(out, paths)
+    check_out(out, paths)
     expected = expected_seconds([path.stem for path in paths], tier)
     say(
         f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
@@ -176,7 +187,7 @@ def run(
     return runs
 
 
-def _check_out(out: Path, paths: list[Path]) -> None:
+def check_out(out: Path, paths: list[Path]) -> None:
     """Refuse, before any work, a place for the copies that would lose something."""
     for parent in (out, *out.parents):
         if parent.exists() and not parent.is_dir():
@@ -209,16 +220,16 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:  # so that an error's place is not told from an older run's numbers
         cell.execution_count, cell.outputs = None, []
-    line = _Line(path.stem, len(cells), expected)
+    line = ProgressLine(path.stem, len(cells), expected)
     client = NotebookClient(
         notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: line.step(),
         extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
     )  # fmt: skip
     start, error = time.perf_counter(), ""
-    with _environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
+    with environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
         try:
-            _execute(client)
+            execute(client)
         except CellExecutionError as failed:
             where = sum(1 for cell in cells if cell.get("execution_count"))
             error = f"code cell {where}: {failed.ename}: {failed.evalue}"
@@ -229,7 +240,7 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
         finally:
             line.close()
     seconds = time.perf_counter() - start
-    text = _keep(notebook, path, out, tier)
+    text = keep(notebook, path, out, tier)
     if save and not error:
         if path.read_bytes() == before:
             write_text(path, text)
@@ -238,7 +249,7 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
     return Run(path.stem, seconds, peak[0], error)
 
 
-def _execute(client: Any) -> None:
+def execute(client: Any) -> None:
     """Run the notebook in a thread, so that Ctrl-C reaches us and not nbclient's own handlers."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(client.execute)
@@ -265,7 +276,7 @@ def _end_kernel(client: Any) -> None:
         pass  # it had not started, or is gone already
 
 
-def _keep(notebook: NotebookNode, path: Path, out: Path, tier: str) -> str:
+def keep(notebook: NotebookNode, path: Path, out: Path, tier: str) -> str:
     """Write the executed copy and its HTML page; return the copy's text."""
     import nbformat
 
@@ -302,7 +313,7 @@ def html_page(notebook: NotebookNode) -> str:
 _UNDESCRIBED = "No description has been provided for this image"  # nbconvert's words
 
 
-class _Line:
+class ProgressLine:
     """A line on a terminal that says how far a notebook is; silent where output is a file."""
 
     def __init__(self, name: str, cells: int, expected: float) -> None:
@@ -329,7 +340,7 @@ class _Line:
 
 
 @contextmanager
-def _environment(**variables: str) -> Iterator[None]:
+def environment(**variables: str) -> Iterator[None]:
     """Set environment variables for the kernels started inside the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

@@ -114,7 +114,7 @@ class Tier:
 
 TIERS: dict[str, Tier] = {
     "smoke": Tier(
-        "smoke", "the test suite", "packaged", 8, 64, 16, 1.5, 60, 24, 1, 3, 1, 2,
+        "smoke", "the test suite", "packaged", 8, 24, 16, 1.5, 60, 24, 1, 3, 1, 2,
         4, 1,
     ),
     "cpu": Tier(

@@ -748,7 +748,7 @@ def test_the_chats_table_shows_what_was_asked(
     monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
     chat = Chat({"one": tiny, "two": tiny, "three": tiny}, "Hello")
     chat.show()
-    assert shown[0]["text/html"].count("cut off at the limit of 48 tokens") == 2
+    assert shown[0]["text/html"].count("cut off at the limit of 24 tokens") == 2
     chat.talk.ask(["three"], "Another?", max_new_tokens=2)
     assert chat.talk.wait(60)
     chat.show()

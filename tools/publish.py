@@ -27,6 +27,7 @@ from llmcourse.files import work_dir, write_json, write_text
 ROOT = Path(__file__).resolve().parent.parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 TIMES = ROOT / "llmcourse" / "times.json"
+KINDS = ("bfloat16", "float32")  # see `notebooks.published_times`
 LEDGER = ROOT / "docs" / "ledger-cpu.json"
 
 
@@ -66,17 +67,20 @@ def time_line(name: str) -> str:
     """How long a lesson takes on each tier, measured where it was, its limit elsewhere."""
     parts = []
     for tier in tiers.TIERS.values():
-        known = notebooks.published_times(tier.name).get(name)
-        told = (
-            notebooks.duration(known["seconds"])
-            if known
-            else f"at most {tier.minutes:g} min (not timed)"
-        )
-        parts.append(f"{told} on `{tier.name}`")
+        fast, slow = _durations(tier.name, name)
+        told = fast or f"at most {tier.minutes:g} min (not timed)"
+        parts.append(f"{told} on `{tier.name}`" + (f" ({slow} in float32)" if slow else ""))
     return (
-        f"**Time:** {', '.join(parts)}. Measured on two CPU cores with `python -m llmcourse run`; "
-        "yours may differ."
+        f"**Time:** {', '.join(parts)}. Measured with `python -m llmcourse run` on two CPU cores "
+        "that are fast in bfloat16, and on two that are not and so use float32 (`python -m "
+        "llmcourse doctor` tells which yours are)."
     )
+
+
+def _durations(tier: str, name: str) -> list[str]:
+    """A lesson's time in bfloat16 and in float32, "" where it was not measured."""
+    known = [notebooks.published_times(tier, kind).get(name) for kind in KINDS]
+    return [notebooks.duration(entry["seconds"]) if entry else "" for entry in known]
 
 
 def updated_notebook(path: Path) -> str:
@@ -89,11 +93,12 @@ def updated_notebook(path: Path) -> str:
     header.source = re.sub(
         r"^(\*\*Time:\*\*.*|TIME)$", lambda _: time_line(path.stem), header.source, flags=re.M
     )
+    kept = notebook.metadata.get("llmcourse", {})
+    belong = kept.get("sources") == notebooks.fingerprint(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code" and (cell.source == "COLAB" or "google.colab" in cell.source):
             cell.source = colab_cell()
-    if "llmcourse" in notebook.metadata:
-        # The Colab cell does nothing here, so a new address leaves the outputs true.
+    if belong:  # the Colab cell does nothing here, so a new address leaves the outputs true
         notebook.metadata["llmcourse"]["sources"] = notebooks.fingerprint(notebook)
     return nbformat.writes(notebook) + "\n"
 
@@ -102,16 +107,18 @@ def updated_readme() -> str:
     """The text that the README should have."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     lessons = notebooks.find(ROOT / "notebooks")
-    rows = ["| lesson | | smoke | cpu | peak memory |", "|---|---|---|---|---|"]
+    rows = [
+        "| lesson | | smoke | cpu | cpu, float32 | peak memory |",
+        "|---|---|---|---|---|---|",
+    ]
     for path in lessons:
         title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].lstrip("# ")
-        smoke, cpu = (notebooks.published_times(tier).get(path.stem) for tier in ("smoke", "cpu"))
-        cells = [
-            notebooks.duration(known["seconds"]) if known else "not timed" for known in (smoke, cpu)
-        ]
-        memory = f"{cpu['peak_gb']} GB" if cpu else ""
+        times = [_durations("smoke", path.stem)[0], *_durations("cpu", path.stem)]
+        cpu = [notebooks.published_times("cpu", kind).get(path.stem, {}) for kind in KINDS]
+        peak = max(entry.get("peak_gb", 0) for entry in cpu)
+        cells = [time or "not timed" for time in times] + [f"{peak} GB" if peak else ""]
         name = path.relative_to(ROOT).as_posix()
-        rows.append(f"| [{title}]({name}) | {badge(path)} | {cells[0]} | {cells[1]} | {memory} |")
+        rows.append(f"| [{title}]({name}) | {badge(path)} | {' | '.join(cells)} |")
     text = re.sub(r"git clone \S+", f"git clone {address()}", text)
     text = _between(text, "lessons", "\n".join(rows))
     return _between(text, "ledger", claims.as_markdown("cpu", LEDGER))
@@ -128,11 +135,12 @@ def collect() -> None:
     """Copy this machine's times and cpu ledger to the published files, without its name."""
     times = json.loads(TIMES.read_text(encoding="utf-8"))
     lessons = [path.stem for path in notebooks.find(ROOT / "notebooks")]
+    here = times.setdefault(notebooks.number_type(), {})
     for tier in tiers.TIERS:
         own = work_dir() / f"times-{tier}.json"
         if own.exists():
             measured = json.loads(own.read_text(encoding="utf-8"))
-            times[tier] = {name: measured[name] for name in lessons if name in measured}
+            here[tier] = {name: measured[name] for name in lessons if name in measured}
     write_json(TIMES, times)
     write_json(LEDGER, claims.read("cpu"))
 

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.data.records import _as_text, _unwritable, load_records
+from llmcourse.data.records import as_text, load_records, unwritable
 from llmcourse.errors import DataError
 from llmcourse.progress import quiet_datasets
 
@@ -108,7 +108,7 @@ def _filled(records: list[Mapping[str, Any]]) -> list[dict[str, str]]:
     if len(set(columns)) < len(columns):
         raise DataError("the list: two fields have one name, once as a text. Rename one of them.")
     for column in columns:
-        if trouble := _unwritable(column):
+        if trouble := unwritable(column):
             raise DataError(f"the list: the name of the field {column!r} has {trouble}.")
     filled: list[dict[str, str]] = []
     for number, record in enumerate(records, 1):
@@ -135,10 +135,10 @@ def _text(number: int, name: Any, value: Any) -> str:
         DataError: it holds half a character, or can't be kept as text.
     """
     try:
-        text = value if isinstance(value, str) else _as_text(value)
+        text = value if isinstance(value, str) else as_text(value)
         nested = isinstance(value, list | tuple | Mapping)
         whole = json.dumps(value, ensure_ascii=False, default=str) if nested else text
-        trouble = _unwritable(whole)
+        trouble = unwritable(whole)
     except DataError as error:
         trouble = str(error)
     if trouble:

@@ -335,14 +335,14 @@ def _read_hub(name: str, split: str) -> Iterator[Row]:
 
     try:
         with quiet():
-            _ask_hub(name)
+            ask_hub(name)
             dataset = load_dataset(name, split=split, streaming=True)
         yield from enumerate(dataset, 1)
     except (OSError, ValueError, RuntimeError) as error:
-        raise _hub_error(name, split, error) from error
+        raise hub_error(name, split, error) from error
 
 
-def _ask_hub(name: str) -> None:
+def ask_hub(name: str) -> None:
     """Ask the hub once for a data set; `load_dataset` would try for half a minute.
 
     Raises:
@@ -360,7 +360,7 @@ def _ask_hub(name: str) -> None:
         raise ConnectionError(first_line(error)) from error
 
 
-def _hub_error(name: str, split: str, error: Exception) -> DataError:
+def hub_error(name: str, split: str, error: Exception) -> DataError:
     """What a failed read from the hub means."""
     from huggingface_hub import errors as hub
 

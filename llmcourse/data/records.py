@@ -256,7 +256,7 @@ def _columns(
             f"Rename them, or name the schema.{header_hint(source, record)}"
         )
     fields = _fields(schema)
-    missing = [field for field in fields.values() if _is_missing(record.get(field))]
+    missing = [field for field in fields.values() if is_missing(record.get(field))]
     if missing:
         other = _schema_of(record)
         mixed = f"; it looks like {other!r} in a file of {schema!r}"
@@ -271,7 +271,7 @@ def _columns(
             return field, f"text belongs here, not {kind_of(value)}"
         if not value.strip():
             return field, "blank"
-        if trouble := _unwritable(value):
+        if trouble := unwritable(value):
             return field, trouble
         columns[column] = value
     if schema == "text":
@@ -280,7 +280,7 @@ def _columns(
     more = record[name] if name else ""
     if not isinstance(more, str):
         return name, f"text belongs here, not {kind_of(more)}"
-    if trouble := _unwritable(more):
+    if trouble := unwritable(more):
         return name, trouble
     return {"question": columns["question"], "input": more, "answer": columns["answer"]}
 
@@ -294,7 +294,7 @@ def _more_names(schema: str) -> list[str]:
 def _more(record: Mapping[str, Any], schema: str) -> str:
     """The first of these fields that holds something; "" where none does."""
     names = _more_names(schema)
-    return next((n for n in names if not _is_missing(record.get(n)) and record[n] != ""), "")
+    return next((n for n in names if not is_missing(record.get(n)) and record[n] != ""), "")
 
 
 def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
@@ -310,7 +310,7 @@ def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
             )
         if not content.strip():
             return "messages", f"turn {number} is blank"
-        if trouble := _unwritable(content):
+        if trouble := unwritable(content):
             return "messages", f"turn {number} has {trouble}"
         said.append((role, content))
     if [role for role, _ in said[-2:]] != ["user", "assistant"]:
@@ -319,7 +319,7 @@ def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
     return {"question": said[-2][1], "input": earlier, "answer": said[-1][1]}
 
 
-def _unwritable(text: str) -> str:
+def unwritable(text: str) -> str:
     """What is wrong with a text that UTF-8 has no bytes for; "" if nothing is."""
     try:
         text.encode("utf-8")
@@ -328,7 +328,7 @@ def _unwritable(text: str) -> str:
     return ""
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
     """Nothing, or what a frame has for it: NaN, NA and NaT, which are not equal to themselves."""
     unequal = isinstance(value, float) and value != value
     return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
@@ -344,7 +344,7 @@ def _extra(
         column = str(field)
         if field in used or field in found:
             continue
-        if trouble := _unwritable(column):
+        if trouble := unwritable(column):
             return "", f"the name of the field {named([column])} has {trouble}"
         if column in extra or column in found:
             return "", f"two fields are called {named([column])}. Rename one of them"
@@ -358,7 +358,7 @@ def _lost(record: Mapping[str, Any], schema: str, found: dict[str, str]) -> tupl
     for column in found:
         value = record.get(column)
         same = isinstance(value, str) and value.strip() in ("", found[column].strip())
-        if not (same or _is_missing(value) or column in read_from.values()):
+        if not (same or is_missing(value) or column in read_from.values()):
             source = read_from.get(column) or "messages"
             return column, (
                 f"it would be lost, as the column {column!r} is read from {source!r}. Rename one "
@@ -374,14 +374,14 @@ def _joined(
     columns = dict(found)
     for column, field in extra.items():
         try:
-            columns[column] = _as_text(record.get(field))
+            columns[column] = as_text(record.get(field))
         except DataError as error:
             return column, str(error)
     return columns
 
 
-def _as_text(value: Any) -> str:
-    if _is_missing(value):
+def as_text(value: Any) -> str:
+    if is_missing(value):
         return ""
     try:
         text = value if isinstance(value, str) else json.dumps(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import alike
 from llmcourse.data.readers import kind_of
-from llmcourse.data.records import _is_missing, _unwritable
+from llmcourse.data.records import is_missing, unwritable
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import replacing
 from llmcourse.progress import quiet_datasets
@@ -163,10 +163,10 @@ def _plain(value: Any) -> Any:
         _Unfit: a text with half a character, or a name that is no text.
     """
     if isinstance(value, str):
-        if trouble := _unwritable(value):
+        if trouble := unwritable(value):
             raise _Unfit(trouble)
         return value
-    if _is_missing(value):
+    if is_missing(value):
         return None
     if isinstance(value, Mapping):
         return {_name(name): _plain(one) for name, one in value.items()}

@@ -120,7 +120,7 @@ def run(
     """
     path, out = Path(path), Path(out)
     notebook = _read(path)
-    notebooks._check_out(out, [path])
+    notebooks.check_out(out, [path])
     cells = [cell for cell in notebook.cells if _has_code(cell)]
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -133,13 +133,13 @@ def run(
     start, tier = time.perf_counter(), tiers.current().name
     settings = {"substitute": substitute, "launch_shape": launch_shape}
     kernel = _Kernel(notebook, path, cells, settings, say)
-    with notebooks._environment(LLMCOURSE_TIER=tier):
+    with notebooks.environment(LLMCOURSE_TIER=tier):
         try:
-            notebooks._execute(kernel)
+            notebooks.execute(kernel)
             kernel.tell_lost()  # not where Ctrl-C ended the kernel
         finally:
             kernel.line.close()
-    notebooks._keep(notebook, path, out, tier)
+    notebooks.keep(notebook, path, out, tier)
     seconds = time.perf_counter() - start
     report = Report(path.stem, tuple(kernel.done), notes, out / path.name, seconds)
     say(report.summary())
@@ -315,7 +315,7 @@ def _reason(name: str, message: str) -> str:
     return text
 
 
-class _Line(notebooks._Line):
+class _Line(notebooks.ProgressLine):
     """A line on a terminal that says which cell runs and for how long; the end is not known."""
 
     def __init__(self, cells: int) -> None:

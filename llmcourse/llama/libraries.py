@@ -334,11 +334,11 @@ def _load_dataset(original: Any) -> Any:
             return original(path, **given)
         there = sets.MOVED.get(path, path)
         try:
-            readers._ask_hub(there)
+            readers.ask_hub(there)
             found = original(there, **given)
         except (OSError, RuntimeError) as error:
             split = str(given.get("split") or "all")
-            told = readers._hub_error(path, split, error)
+            told = readers.hub_error(path, split, error)
         else:
             if there != path:
                 note("translated", f"{path} is called {there} on the hub today")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+def draw_canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty drawing area whose units are a tenth of an inch."""
     figure, axes = new_figure(width, height)
     axes.set_xlim(0, width * 10)
@@ -21,7 +21,7 @@ def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _box(
+def draw_box(
     axes: Axes, x: float, y: float, w: float, h: float, text: str, colour: str, **style: Any
 ) -> None:
     from matplotlib.patches import FancyBboxPatch
@@ -35,7 +35,9 @@ def _box(
     axes.text(x + w / 2, y + h / 2, text, ha="center", va="center", **style)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
+def draw_arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any
+) -> None:
     axes.annotate(
         "", xy=end, xytext=start,
         arrowprops={"arrowstyle": "-|>", "color": "#555555", "linewidth": 1.5, **style},
@@ -59,7 +61,7 @@ _TRADE_OFFS = (
 
 def three_ways() -> None:
     """Show prompting, retrieval and fine-tuning side by side, with what each asks of you."""
-    figure, axes = _canvas(9.6, 5.6)
+    figure, axes = draw_canvas(9.6, 5.6)
     levels = {0: "none", 1: "little", 2: "some", 3: "much"}
     for column, (name, colour, steps) in enumerate(_WAYS):
         left = 22 + column * 25
@@ -68,9 +70,9 @@ def three_ways() -> None:
             bottom = (42, 32.5, 25)[row]
             fill = "white" if row != 1 else PALE
             weight = "bold" if row == 1 else "normal"
-            _box(axes, left, bottom, 20, height, text, colour, fill=fill, fontweight=weight)
-        _arrow(axes, (left + 10, 42), (left + 10, 38.5))
-        _arrow(axes, (left + 10, 32.5), (left + 10, 29))
+            draw_box(axes, left, bottom, 20, height, text, colour, fill=fill, fontweight=weight)
+        draw_arrow(axes, (left + 10, 42), (left + 10, 38.5))
+        draw_arrow(axes, (left + 10, 32.5), (left + 10, 29))
     for row, (label, values) in enumerate(_TRADE_OFFS):
         height = 19 - row * 4.2
         axes.text(1, height, label, va="center", fontweight="bold")
@@ -121,19 +123,21 @@ def lesson_map(here: str) -> None:
     keys = [key for key, _, _ in LESSONS]
     if here not in keys:
         raise SettingError(f"There is no lesson {here!r:.60}. There are: {', '.join(keys)}.")
-    figure, axes = _canvas(9.6, 3.4)
+    figure, axes = draw_canvas(9.6, 3.4)
     for number, (key, name, about) in enumerate(LESSONS):
         row, column = divmod(number, 5)
         left, bottom = 1 + column * 19.2, 19 - row * 16
         now = key == here
         fill, colour = (SKY, INK) if now else (PALE, BLUE)
-        _box(axes, left, bottom, 16, 11, f"{key}\n{name}\n{about}", colour, fill=fill, fontsize=8.4)
+        draw_box(
+            axes, left, bottom, 16, 11, f"{key}\n{name}\n{about}", colour, fill=fill, fontsize=8.4
+        )
         if now:
             axes.text(left + 8, bottom + 12, "you are here", ha="center", fontsize=9)
         if column < 4 and number < len(LESSONS) - 1:
-            _arrow(axes, (left + 16, bottom + 5.5), (left + 19.2, bottom + 5.5))
+            draw_arrow(axes, (left + 16, bottom + 5.5), (left + 19.2, bottom + 5.5))
     axes.plot([85.8, 85.8, 9, 9], [19, 16.5, 16.5, 15], color="#555555", linewidth=1.5)
-    _arrow(axes, (9, 16), (9, 14))
+    draw_arrow(axes, (9, 16), (9, 14))
     names = ", ".join(f"{key} {name} ({about})" for key, name, about in LESSONS)
     show(
         figure,
@@ -145,7 +149,7 @@ def lesson_map(here: str) -> None:
 
 def three_heights() -> None:
     """Show the same job at the heights of torch, transformers and the one-line call."""
-    figure, axes = _canvas(8.4, 3.6)
+    figure, axes = draw_canvas(8.4, 3.6)
     floors = (
         ("One line", "generate(model, question)", "everything chosen for you", GREEN),
         ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
@@ -153,11 +157,13 @@ def three_heights() -> None:
     )
     for row, (name, code, about, colour) in enumerate(floors):
         bottom = 24.5 - row * 11.5
-        _box(axes, 1, bottom, 18, 9, name, colour, fontsize=12, fontweight="bold")
-        _box(axes, 21, bottom, 40, 9, code, colour, fill="white", family="monospace", fontsize=9)
+        draw_box(axes, 1, bottom, 18, 9, name, colour, fontsize=12, fontweight="bold")
+        draw_box(
+            axes, 21, bottom, 40, 9, code, colour, fill="white", family="monospace", fontsize=9
+        )
         axes.text(63, bottom + 4.5, about, va="center")
         if row < 2:
-            _arrow(axes, (10, bottom), (10, bottom - 2.5))
+            draw_arrow(axes, (10, bottom), (10, bottom - 2.5))
     show(
         figure,
         "Figure. One job at three heights. Each floor calls the one below it.",
@@ -171,7 +177,7 @@ def three_heights() -> None:
 
 def from_zero_to_chat() -> None:
     """Show where fine-tuning stands: after pretraining, before use, and again and again."""
-    figure, axes = _canvas(9.6, 3.2)
+    figure, axes = draw_canvas(9.6, 3.2)
     stages = (
         ("nothing", "random weights", PALE, INK),
         ("base model", "knows what text\nlooks like", PALE, ORANGE),
@@ -179,14 +185,14 @@ def from_zero_to_chat() -> None:
     )
     for column, (name, about, fill, colour) in enumerate(stages):
         left = 2 + column * 37
-        _box(axes, left, 9, 18, 12, f"{name}\n\n{about}", colour, fill=fill)
+        draw_box(axes, left, 9, 18, 12, f"{name}\n\n{about}", colour, fill=fill)
     steps = (
         ("pretraining", "the web, unlabelled\nmonths, a data centre"),
         ("fine-tuning", "your records\nminutes, this machine"),
     )
     for column, (name, about) in enumerate(steps):
         left = 20 + column * 37
-        _arrow(axes, (left, 15), (left + 19, 15))
+        draw_arrow(axes, (left, 15), (left + 19, 15))
         axes.text(left + 9.5, 19, name, ha="center", fontweight="bold")
         axes.text(left + 9.5, 9.5, about, ha="center", fontsize=9)
     axes.annotate(
@@ -208,7 +214,7 @@ def from_zero_to_chat() -> None:
 
 def the_loop() -> None:
     """Show that data, training and evaluation follow one another in a circle."""
-    figure, axes = _canvas(9.0, 3.0)
+    figure, axes = draw_canvas(9.0, 3.0)
     stages = (
         ("1  prepare data", "where kinds of\nfine-tuning differ most", BLUE),
         ("2  train", "much the same\nfor all kinds", ORANGE),
@@ -216,11 +222,11 @@ def the_loop() -> None:
     )
     for column, (name, about, colour) in enumerate(stages):
         left = 2 + column * 32
-        _box(axes, left, 13, 21, 11, f"{name}\n\n{about}", colour)
+        draw_box(axes, left, 13, 21, 11, f"{name}\n\n{about}", colour)
         if column < 2:
-            _arrow(axes, (left + 21, 18.5), (left + 32, 18.5))
+            draw_arrow(axes, (left + 21, 18.5), (left + 32, 18.5))
     axes.plot([76.5, 76.5, 12.5, 12.5], [13, 6, 6, 8], color="#555555", linewidth=1.5)
-    _arrow(axes, (12.5, 7), (12.5, 13))
+    draw_arrow(axes, (12.5, 7), (12.5, 13))
     axes.text(44, 3, "mend the data, then once more", ha="center")
     show(
         figure,
@@ -234,32 +240,32 @@ def the_loop() -> None:
 
 def low_rank() -> None:
     """Show a linear layer with an adapter beside it, and one base with an adapter a customer."""
-    figure, axes = _canvas(9.6, 4.2)
+    figure, axes = draw_canvas(9.6, 4.2)
     axes.text(22, 39.5, "one layer", ha="center", fontsize=12, fontweight="bold")
-    _box(axes, 15, 1, 14, 4.5, "input", INK, fill="white")
-    _box(axes, 2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fontsize=11)
-    _box(axes, 30, 11.5, 10, 4.5, "A   rank × in", ORANGE, fill="white", fontsize=8.5)
-    _box(axes, 30, 22, 10, 4.5, "B   out × rank", ORANGE, fill="white", fontsize=8.5)
+    draw_box(axes, 15, 1, 14, 4.5, "input", INK, fill="white")
+    draw_box(axes, 2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fontsize=11)
+    draw_box(axes, 30, 11.5, 10, 4.5, "A   rank × in", ORANGE, fill="white", fontsize=8.5)
+    draw_box(axes, 30, 22, 10, 4.5, "B   out × rank", ORANGE, fill="white", fontsize=8.5)
     axes.text(41, 19, "trained", va="center", color=ORANGE, fontweight="bold")
-    _arrow(axes, (19, 5.5), (12, 12))
-    _arrow(axes, (25, 5.5), (35, 11.5))
-    _arrow(axes, (35, 16), (35, 22))
+    draw_arrow(axes, (19, 5.5), (12, 12))
+    draw_arrow(axes, (25, 5.5), (35, 11.5))
+    draw_arrow(axes, (35, 16), (35, 22))
     axes.text(36, 19, "rank", fontsize=8.5, va="center", ha="left")
-    _arrow(axes, (12, 26), (20.5, 31.5))
-    _arrow(axes, (35, 26.5), (24, 31.3))
+    draw_arrow(axes, (12, 26), (20.5, 31.5))
+    draw_arrow(axes, (35, 26.5), (24, 31.3))
     axes.text(31, 29, "× scale", fontsize=8.5)
-    _box(axes, 20, 31, 4, 4, "+", INK, fill="white", fontsize=12)
-    _arrow(axes, (24, 33), (32, 33))
+    draw_box(axes, 20, 31, 4, 4, "+", INK, fill="white", fontsize=12)
+    draw_arrow(axes, (24, 33), (32, 33))
     axes.text(32.5, 33, "output", va="center", fontsize=9)
     axes.plot([52, 52], [2, 40], color="#CCCCCC", linewidth=1)
     axes.text(74, 39.5, "one base, an adapter a customer", ha="center", fontsize=12,
               fontweight="bold")  # fmt: skip
-    _box(axes, 56, 4, 36, 9, "base model, frozen, in memory once", BLUE)
+    draw_box(axes, 56, 4, 36, 9, "base model, frozen, in memory once", BLUE)
     for column, name in enumerate(("kettles", "law firm", "hospital")):
         left = 56 + column * 12.5
-        _box(axes, left, 19, 11, 7, f"{name}\nadapter", ORANGE, fill="white", fontsize=9)
-        _arrow(axes, (left + 5.5, 13), (left + 5.5, 19))
-        _arrow(axes, (left + 5.5, 26), (left + 5.5, 31))
+        draw_box(axes, left, 19, 11, 7, f"{name}\nadapter", ORANGE, fill="white", fontsize=9)
+        draw_arrow(axes, (left + 5.5, 13), (left + 5.5, 19))
+        draw_arrow(axes, (left + 5.5, 26), (left + 5.5, 31))
         axes.text(left + 5.5, 32, "answers", ha="center", fontsize=9)
     show(
         figure,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import claims
 from llmcourse.claims import Share
 from llmcourse.plots.base import INK, PALE, show
-from llmcourse.plots.diagrams import _arrow, _box, _canvas
+from llmcourse.plots.diagrams import draw_arrow, draw_box, draw_canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,21 +56,21 @@ class Measured:
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty drawing area (inches) whose units are a tenth of an inch."""
-    return _canvas(width, height)
+    return draw_canvas(width, height)
 
 
 def box(
     axes: Axes, x: float, y: float, w: float, h: float, text: str, colour: str, **style: Any
 ) -> None:
     """A rounded box from its lower left corner, with its text in the middle."""
-    _box(axes, x, y, w, h, text, colour, **{"fill": "white", "color": INK, **style})
+    draw_box(axes, x, y, w, h, text, colour, **{"fill": "white", "color": INK, **style})
 
 
 def card(
     axes: Axes, x: float, y: float, w: float, h: float, title: str, text: str, colour: str
 ) -> None:
     """A box with a bold title at its top and lines of text below it."""
-    _box(axes, x, y, w, h, "", colour, fill=PALE)
+    draw_box(axes, x, y, w, h, "", colour, fill=PALE)
     middle = x + w / 2
     label(axes, middle, y + h - 1.2, title, va="top", fontweight="bold", fontsize=11)
     label(axes, middle, y + h - 4.0, text, va="top", fontsize=SMALL, linespacing=1.35)
@@ -78,7 +78,7 @@ def card(
 
 def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
     """An arrow from `start` to `end`."""
-    _arrow(axes, start, end, **{"color": INK, **style})
+    draw_arrow(axes, start, end, **{"color": INK, **style})
 
 
 def label(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:

@@ -169,7 +169,7 @@ def _parts(
             role = "prompt"
         else:
             role = "end" if token == tokenizer.eos_token_id else "completion"
-        parts.append((role, token, _piece(token, tokenizer)))
+        parts.append((role, token, piece_of(token, tokenizer)))
     return parts
 
 
@@ -187,7 +187,7 @@ def _inside(row: Mapping[str, Sequence[int]], tokenizer: PreTrainedTokenizerBase
     return [1] * end + [0] * (len(ids) - end)
 
 
-def _piece(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
+def piece_of(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """A token's text, with the blank before it where it stands for one."""
     raw = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
@@ -196,7 +196,7 @@ def _piece(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
     return f" {text}" if raw.startswith("▁") and not text.startswith(" ") else text
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Escaped text in which blanks, tabs, line ends and control characters are to be seen."""
     marked = html.escape(text).replace(" ", "·").replace("\t", "⇥").replace("\n", "⏎")
     marked = re.sub("[\x00-\x1f]", lambda sign: chr(0x2400 + ord(sign[0])), marked)
@@ -208,7 +208,7 @@ def _visible(text: str) -> str:
 
 def _box(role: str, text: str, title: str) -> str:
     look, ends = ROLES[role], text.count("\n")
-    box = f'<{look.tag} style="{look.style}" title="{html.escape(title)}">{_visible(text)}'
+    box = f'<{look.tag} style="{look.style}" title="{html.escape(title)}">{visible(text)}'
     return f"{box}</{look.tag}>" + ("<br>" if ends else "<wbr>")
 
 
@@ -253,7 +253,7 @@ def _text(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         ids = tokenizer(text, add_special_tokens=False).input_ids
     except (TypeError, UnicodeEncodeError) as error:
         raise DataError("The text has characters that are no text.") from error
-    pieces = [_piece(token, tokenizer) for token in ids]
+    pieces = [piece_of(token, tokenizer) for token in ids]
     boxes = []
     for number, (token, piece) in enumerate(zip(ids, pieces, strict=True)):
         style = f"{BOX}display:inline-block;text-align:center;line-height:1.3;" + (
@@ -262,7 +262,7 @@ def _text(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
             else f"background:{PALE};border:1px dotted {INK}"
         )
         boxes.append(
-            f'<span style="{style}">{_visible(piece)}<br><small>{token}</small></span>'
+            f'<span style="{style}">{visible(piece)}<br><small>{token}</small></span>'
             + ("<br>" if "\n" in piece else "<wbr>")
         )
     count = f"{len(ids)} token{'s' * (len(ids) != 1)}, {len(text)} characters"

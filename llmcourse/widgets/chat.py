@@ -192,11 +192,10 @@ class Chat(Shown):
     def _show_plain(self) -> None:
         shown = [(prompt, name, answer) for prompt, name, answer in self.talk.answers[-6:]]
         if not shown and not is_live():
-            shown = [
-                (self.prompt, name, generate(model, self.prompt, max_new_tokens=STATIC,
-                                             progress=False)[0])
-                for name, model in [*self.talk.models.items()][:2]
-            ]  # fmt: skip
+            limit = min(STATIC, tiers.current().new_tokens)
+            for name, model in [*self.talk.models.items()][:2]:
+                [answer] = generate(model, self.prompt, max_new_tokens=limit, progress=False)
+                shown.append((self.prompt, name, answer))
         plots.table(
             [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in shown]
             or [["nothing asked yet", "", "", ""]],

@@ -12,7 +12,7 @@ from llmcourse import plots, templates
 from llmcourse.errors import CourseError, DataError
 from llmcourse.evaluation.agreement import is_writable
 from llmcourse.plots.base import INK, YELLOW
-from llmcourse.plots.tokens import _visible
+from llmcourse.plots.tokens import visible
 from llmcourse.widgets.shared import TEXT, Shown, cut, narrow, row, section, status, wide
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def page_of(found: Exact, *, signs: bool = False) -> str:
 def _page(text: str, special: bool, signs: bool) -> str:
     if special:
         return f'<mark style="{_SPECIAL}" title="special token">{html.escape(text)}</mark>'
-    return _visible(text).replace("⏎", "⏎\n") if signs else html.escape(text)
+    return visible(text).replace("⏎", "⏎\n") if signs else html.escape(text)
 
 
 class TemplatePlayground(Shown):

@@ -11,7 +11,7 @@ from llmcourse import plots, templates
 from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.evaluation.agreement import is_writable
 from llmcourse.plots.base import INK, PALE, SKY, YELLOW
-from llmcourse.plots.tokens import BOX, PAGE, _piece, _visible
+from llmcourse.plots.tokens import BOX, PAGE, piece_of, visible
 from llmcourse.widgets.shared import Shown, cut, narrow, row, section, status, wide
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def batch_of(
         texts, batch.input_ids, batch.attention_mask, whole_texts, strict=True
     ):
         tokens = [
-            Token(token, _piece(token, tokenizer),
+            Token(token, piece_of(token, tokenizer),
                   "padding" if not seen else "special" if token in known else "text", seen)
             for token, seen in zip(ids, mask, strict=True)
         ]  # fmt: skip
@@ -129,7 +129,7 @@ def page_of(rows: Iterable[Row]) -> str:
             look = LOOKS["text, every second" if second else token.kind]
             about = html.escape(f"{token.kind}, id {token.id}, mask {token.mask}", quote=True)
             boxes.append(
-                f'<span style="{look}" title="{about}">{_visible(token.text)}<br><small>{token.id}'
+                f'<span style="{look}" title="{about}">{visible(token.text)}<br><small>{token.id}'
                 f"<br>{token.mask}</small></span><wbr>"
             )
         used = sum(token.mask for token in line.tokens)
