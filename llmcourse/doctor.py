@@ -147,9 +147,9 @@ def _times() -> list[Check]:
 
 
 def _wrapped(text: str, begin: str) -> list[str]:
-    """`text` after `begin` in lines of at most 100 signs, cut between words only."""
+    """`text` after `begin` in lines of at most 88 signs, cut between words only."""
     return textwrap.wrap(
-        text, 100, initial_indent=begin, subsequent_indent=" " * len(begin),
+        text, 88, initial_indent=begin, subsequent_indent=" " * len(begin),
         break_long_words=False, break_on_hyphens=False,
     ) or [begin.rstrip()]  # fmt: skip
 

@@ -146,7 +146,7 @@ def test_each_claim_of_a_lesson_is_recorded_there_and_nowhere_else() -> None:
 
 
 def test_the_published_ledger_is_of_these_lessons() -> None:
-    ledger = claims.read(path=ROOT / "docs" / "ledger-cpu.json")
+    ledger = claims.read(path=ROOT / "llmcourse" / "ledger-cpu.json")
     there = {path.stem[:2] for path in LESSONS}
     assert set(ledger) == {c for c, claim in claims.CLAIMS.items() if claim.lesson in there}
     for entry in ledger.values():

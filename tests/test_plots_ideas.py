@@ -32,7 +32,7 @@ def ledger(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """A work folder with the published ledger of a laptop, and one with none."""
     monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
     if request.param == "measured":
-        text = (ROOT / "docs" / "ledger-cpu.json").read_text(encoding="utf-8")
+        text = (ROOT / "llmcourse" / "ledger-cpu.json").read_text(encoding="utf-8")
         claims.ledger_path().write_text(text, encoding="utf-8")
 
 
@@ -100,17 +100,19 @@ def test_numbers_are_those_of_the_learners_own_ledger(
 ) -> None:
     monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
     draw()
-    lessons = set(re.findall(r"run lesson (\d\d)", drawn[0][2]))
-    assert lessons and lessons <= {claim.lesson for claim in claims.CLAIMS.values()}
-    assert any("run lesson" in text.get_text() for text in texts(drawn[0][0]))
+    figure, caption, alt = drawn[0]
+    assert "until you have run its lesson" in caption and "run lesson" not in alt
+    assert re.search(r"\d\*|%.*\)\*", alt)  # a published number, marked
+    assert any("*" in text.get_text() for text in texts(figure))
     # Every number that the lessons record, each now another one than was published.
-    entries = json.loads((ROOT / "docs" / "ledger-cpu.json").read_text(encoding="utf-8"))
+    entries = json.loads((ROOT / "llmcourse" / "ledger-cpu.json").read_text(encoding="utf-8"))
     for entry in entries.values():
         entry["numbers"] = {name: {"count": 3, "of": 7} for name in entry["numbers"]}
     claims.ledger_path().write_text(json.dumps(entries), encoding="utf-8")
     draw()
-    figure, _, alt = drawn[1]
+    figure, caption, alt = drawn[1]
     assert "run lesson" not in alt, "a name that no lesson records"
+    assert "*" not in alt and "until" not in caption
     assert "43 % (3 of 7)" in alt
     assert any("43 % (3 of 7)" in text.get_text() for text in texts(figure))
 
@@ -124,6 +126,8 @@ def test_one_missing_number_is_told_alone(
     pair = ("chat: agreement of five answers", "tuned: agreement of five answers")
     assert found.change("consistency", *pair) == "0.25 → run lesson 06"
     assert found.change("tone", "a", "b") == "run lesson 07"
+    assert not found.borrowed
+    assert found.said("private", "connections to other machines") == "0*" and found.borrowed
     assert found.value("consistency", pair[0]) == 0.25
     assert found.value("consistency", pair[1]) is None
     plots.what_it_does()

@@ -138,7 +138,7 @@ def test_outputs_and_ledger_are_those_saved(pages: dict[Path, BeautifulSoup], si
                 for line in output.get("text", "").splitlines()[:1]:
                     assert line.strip() in text, f"{name}: {line}"
     text = pages[site / "ledger.html"].get_text()
-    for claim in claims.read(path=ROOT / "docs" / "ledger-cpu.json"):
+    for claim in claims.read(path=ROOT / "llmcourse" / "ledger-cpu.json"):
         assert claims.CLAIMS[claim].text in text
 
 

@@ -4,7 +4,7 @@
 
 - badges, links and Colab cells, from the repository's address in `pyproject.toml`;
 - how long each lesson takes, from `llmcourse/times.json`;
-- the README's ledger, from `docs/ledger-cpu.json`.
+- the README's ledger, from `llmcourse/ledger-cpu.json`.
 
 `--collect` first copies this machine's measured times and ledger to those two files.
 `--check` changes nothing and fails where something is out of date.
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 TIMES = ROOT / "llmcourse" / "times.json"
 KINDS = ("bfloat16", "float32")  # see `notebooks.published_times`
-LEDGER = ROOT / "docs" / "ledger-cpu.json"
+LEDGER = ROOT / "llmcourse" / "ledger-cpu.json"
 
 
 def address() -> str:

@@ -11,7 +11,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -327,6 +327,12 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
     if not whole_file:
         raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
     return {claim_id: entries[claim_id] for claim_id in CLAIMS if claim_id in entries}
+
+
+def published() -> dict[str, dict[str, Any]]:
+    """The ledger that comes with the course: the cpu tier's, of the saved notebooks."""
+    with resources.as_file(resources.files("llmcourse").joinpath("ledger-cpu.json")) as path:
+        return read(path=path)
 
 
 def shown(value: Any) -> str:

@@ -41,7 +41,7 @@ def instruction_tuning() -> None:
         + "; ".join(f"{request} {answer}" for request, answer in _PAIRS)
         + " Each answer has an end token. Proper, finished answers to new instructions: base "
         f"{told[0]}, tuned {told[1]}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -84,7 +84,7 @@ def instruction_data() -> None:
         + "; ".join(f"{s}, {how}: {' '.join(what.split())}" for s, how, what in _MADE)
         + ". What was made goes through filters; all of it becomes pairs to read, then to train "
         f"on. The last way here: written {written}, passed the filters {passed}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -119,7 +119,7 @@ def carries_over() -> None:
         "read the request, answer it, stop. From it arrows lead to kinds that were held out: "
         f"{' and '.join(_HELD_OUT)}. Proper, finished answers to those: base {told[0]}, tuned "
         f"{told[1]}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -155,5 +155,5 @@ def meets_pretraining() -> None:
         "A manner that was tuned meets knowledge that was there before.",
         "A table of four boxes: rows are read in pretraining and never read, columns are in the "
         "tuning pairs and not in them. " + ". ".join(said) + ".",
-        measured=True,
+        measured=measured,
     )

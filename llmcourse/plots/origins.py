@@ -108,7 +108,7 @@ def limits() -> None:
         "on a page with answers, Mexico City; on a homework sheet, the next question, What is the "
         "capital of Kenya?; on a page that repeats, the same question again. Asked a question, "
         f"answered with a question: base model {told[0]}, chat model {told[1]}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -149,7 +149,7 @@ def what_can_change() -> None:
         f"the company's facts right: {facts}. Where they overlap: most trainings change the two "
         "together. And it may cost what was known before: perplexity on general text, of which "
         f"less is better: {lost}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -190,7 +190,7 @@ def two_kinds_of_task() -> None:
         figure,
         "Tasks are text in, text out. Overlap: words shared with a good answer; 1 is all of them.",
         "Two halves. " + ". ".join(said) + ".",
-        measured=True,
+        measured=measured,
     )
 
 

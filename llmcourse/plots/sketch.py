@@ -17,7 +17,14 @@ SMALL = 9  # points; the smallest type in a picture
 
 
 class Measured:
-    """This tier's ledger for pictures; a number that is not there is the lesson to run."""
+    """This tier's ledger for pictures.
+
+    A claim that was not measured here yet has its published numbers, marked with "*"; a number
+    that is in neither is the lesson to run.
+
+    Attributes:
+        borrowed: True once a published number was asked for.
+    """
 
     def __init__(self) -> None:
         """Read the ledger.
@@ -25,7 +32,8 @@ class Measured:
         Raises:
             ClaimError: it can't be read.
         """
-        self._entries = claims.read()
+        self._entries, self._published = claims.read(), claims.published()
+        self.borrowed = False
 
     def value(self, claim: str, name: str) -> float | None:
         """A number, a share as a part of 1; None where it was not measured yet."""
@@ -37,10 +45,11 @@ class Measured:
         found = self._raw(claim, name)
         if found is None:
             return f"run lesson {claims.CLAIMS[claim].lesson}"
+        mark = "" if claim in self._entries else "*"
         if not isinstance(found, dict):
-            return claims.shown(found)
+            return claims.shown(found) + mark
         rate = Share(found["count"], found["of"])
-        return f"{100 * rate.value:.0f} % ({rate.count} of {rate.of})"
+        return f"{100 * rate.value:.0f} % ({rate.count} of {rate.of}){mark}"
 
     def change(self, claim: str, before: str, after: str) -> str:
         """Two numbers of a claim with an arrow between; the lesson once where there are none."""
@@ -51,7 +60,11 @@ class Measured:
         return f"run lesson {claims.CLAIMS[claim].lesson}"
 
     def _raw(self, claim: str, name: str) -> Any:
-        return self._entries.get(claim, {}).get("numbers", {}).get(name)
+        if claim in self._entries:
+            return self._entries[claim]["numbers"].get(name)
+        found = self._published.get(claim, {}).get("numbers", {}).get(name)
+        self.borrowed = self.borrowed or found is not None
+        return found
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -103,14 +116,19 @@ def bar(
     label(axes, x + length + 1, y, text, ha="left", fontsize=SMALL)
 
 
-def finish(figure: Figure, caption: str, alt: str, *, measured: bool = False) -> None:
+def finish(figure: Figure, caption: str, alt: str, *, measured: Measured | None = None) -> None:
     """Show a picture; where it has measured numbers the caption says whose they are.
 
     Args:
         figure: The picture.
         caption: What it says, without the word "Figure".
         alt: What is to be seen, numbers included.
-        measured: True where numbers of the ledger are in it.
+        measured: What the numbers in it were taken from, where there are any.
     """
     source = " The numbers are from your own ledger." if measured else ""
+    if measured and measured.borrowed:
+        source = (
+            ' The numbers are from your own ledger; one with "*" is the published one, until you '
+            "have run its lesson."
+        )
     show(figure, f"Figure. {caption}{source}", f"Diagram. {alt}", vector=True)

@@ -37,7 +37,7 @@ def general_to_special() -> None:
         "Four arrows from general to special. "
         + "; ".join(f"{before}, {how}: {after}" for before, how, after in _TRAININGS)
         + f". The company's facts right, before and after: {facts}.",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -76,7 +76,7 @@ def what_it_does() -> None:
         figure,
         "What fine-tuning does for a model. A bar across the whole track would be 1, or 100 %.",
         "Two bars each for four gains. " + ". ".join(said) + ".",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -116,7 +116,7 @@ def tuned_or_not() -> None:
         "The same words go to a base model, which takes them for the beginning of a page and "
         "writes on, and to a tuned chat model, which takes them for a request and answers. Base "
         "and tuned: " + "; ".join(said) + ".",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -162,7 +162,7 @@ def prompt_or_tune() -> None:
         figure,
         "Two ways to change what a model does, and what they came to on the same questions.",
         ". ".join(said) + ".",
-        measured=True,
+        measured=measured,
     )
 
 
@@ -198,5 +198,5 @@ def benefits() -> None:
             for title, about, what, told in cards
         )
         + ".",
-        measured=True,
+        measured=measured,
     )
