@@ -65,15 +65,14 @@ def colab_cell() -> str:
 
 def time_line(name: str) -> str:
     """How long a lesson takes on each tier, measured where it was, its limit elsewhere."""
-    parts = []
-    for tier in tiers.TIERS.values():
-        fast, slow = _durations(tier.name, name)
-        told = fast or f"at most {tier.minutes:g} min (not timed)"
-        parts.append(f"{told} on `{tier.name}`" + (f" ({slow} in float32)" if slow else ""))
+    cpu, slow = _durations("cpu", name)
+    smoke = _durations("smoke", name)[0]
+    limit = f"at most {tiers.TIERS['gpu'].minutes:g} min on `gpu` (not timed)"
     return (
-        f"**Time:** {', '.join(parts)}. Measured with `python -m llmcourse run` on two CPU cores "
-        "that are fast in bfloat16, and on two that are not and so use float32 (`python -m "
-        "llmcourse doctor` tells which yours are)."
+        f"**Time:** {cpu or 'not timed'} on a laptop (tier `cpu`)"
+        + (f", {slow} where its processor computes in float32" if slow else "")
+        + f"; {smoke or 'not timed'} on `smoke`; {limit}. Measured on two CPU cores with "
+        "`python -m llmcourse run`; yours may differ."
     )
 
 

@@ -107,7 +107,7 @@ class Exercise:
             raise ExerciseError(
                 f"There are {len(self.hints)} hints; {shown(number)} is none of them. Try hint(1)."
             )
-        more = f" (hint {number + 1} says more)" if number < len(self.hints) else ""
+        more = f" (hint({number + 1}) says more)" if number < len(self.hints) else ""
         print(self.hints[number - 1] + more)
 
     def solution(self) -> None:

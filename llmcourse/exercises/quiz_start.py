@@ -10,10 +10,10 @@ QUESTIONS = {
             "A prompt tells a model how to answer. What does fine-tuning do instead?",
             wrong("It adds your documents to each prompt.",
                   "That is retrieval. The model itself stays as it was."),
-            right("It changes the model's weights.",
+            right("It trains numbers: the model's own weights, or a few added to them.",
                   "So the new manner is there without being said again each time."),
             wrong("It makes the model larger, so that more fits in.",
-                  "The number of weights stays the same, or grows by a small adapter."),
+                  "The number of weights stays the same, or grows by a few per cent."),
         ),
         question(
             "Your prices change every morning. What brings them into the answers?",
@@ -63,12 +63,12 @@ QUESTIONS = {
                   "They may, as long as one says what else differs."),
         ),
         question(
-            "0 of 8 answers end by themselves. What do you know about the true rate?",
-            wrong("It is zero.", "Eight tries can't tell 0 % from, say, 10 %."),
-            right("It is probably below about a third.",
+            "0 of 24 answers end by themselves. What do you know about the true rate?",
+            wrong("It is zero.", "So few tries can't tell 0 % from, say, 5 %."),
+            right("It is probably below about 15 %.",
                   "That is how far the 95 % interval reaches. More prompts make it shorter."),
-            wrong("Nothing at all, for eight prompts are too few.",
-                  "They do tell something: a rate of one half would hardly ever give 0 of 8."),
+            wrong("Nothing at all, for 24 prompts are too few.",
+                  "They do tell something: a rate of one half would hardly ever give 0 of 24."),
         ),
     ),
     "02": (
@@ -101,7 +101,8 @@ QUESTIONS = {
             wrong("A large model to start with.",
                   "It helps, but it can't know what you want if you do not."),
             wrong("A task that no large model, however prompted, can do at all.",
-                  "Better is a task that a large one does passably when prompted."),
+                  "Better is a task that a large one does passably when prompted, but for what "
+                  "it can't know."),
             right("You can say what a bad, a good and a better answer is.",
                   "Then you can write the pairs, and you can measure."),
         ),
@@ -110,7 +111,7 @@ QUESTIONS = {
         question(
             "What does instruction fine-tuning teach above all?",
             wrong("The facts in its answers.",
-                  "Some stay, but the same happens with answers on anything else."),
+                  "Some stay. But answers about anything else teach the same manners."),
             right("To answer a request, and to stop.",
                   "It is a behaviour, so it carries over to requests that were not in the data."),
             wrong("To write the words of the template.",
@@ -122,7 +123,7 @@ QUESTIONS = {
                   "It was held out on purpose, and the answers were still proper."),
             wrong("The template says how to compare.", "It only says where the request stands."),
             right("The behaviour carries over; what it knows comes from pretraining.",
-                  "The tuning brought out what was there already."),
+                  "The form was tuned. What stands in it was mostly read before."),
         ),
         question(
             "A model wrote your question and answer pairs. What comes next?",

@@ -32,11 +32,10 @@ QUESTIONS = {
             wrong("It answers with nothing.", "It has learned answers, only not their end."),
         ),
         question(
-            "Wordings of the same question stand in the training and in the test. When is that "
-            "fair?",
+            "Another wording of a test question stands in the training. When is that fair?",
             wrong("Never: the test then has been seen.",
-                  "Not if it is the fact you test. But no wording may stand in both."),
-            right("When the facts are what you test.",
+                  "The fact has been seen, the question has not. It depends on what you ask."),
+            right("When you ask whether a fact was learned that you taught.",
                   "The fact must be in training, then, and the test's wording must not."),
             wrong("Always: a fact has one answer.",
                   "It says nothing about facts that it was never taught."),
@@ -46,7 +45,7 @@ QUESTIONS = {
         question(
             "After three steps the loss is nearly as before. What have you shown?",
             wrong("That the learning rate is wrong.",
-                  "Three steps move little at any usual rate."),
+                  "Three steps are too few to tell."),
             wrong("That the model can't learn this.", "It has not had the time to."),
             right("That the code runs.", "Whether it learns shows after some dozens of steps."),
         ),
@@ -61,9 +60,9 @@ QUESTIONS = {
         ),
         question(
             "A batch is computed in parts, and the gradients are added up. What keeps it the same?",
-            wrong("Dividing each part by its own tokens.",
+            wrong("Dividing each part's summed loss by its own tokens.",
                   "Then tokens of short answers count too much."),
-            right("Dividing each part by the tokens of the whole batch.",
+            right("Dividing each part's summed loss by the tokens of the whole batch.",
                   "So every token counts the same, in whichever part it is."),
             wrong("A smaller learning rate.", "It does not mend a wrong gradient."),
         ),
@@ -87,11 +86,12 @@ QUESTIONS = {
                   "It can match those too, letter for letter."),
         ),
         question(
-            "A judge picks answer A of each pair, in both orders. What is it worth?",
-            wrong("It agrees with itself, so it can be trusted.",
+            "A judge picks answer A of each pair, in both orders. What are its picks worth?",
+            wrong("Much: it agrees with itself, so it can be trusted.",
                   "It agrees on the place, not on the answer."),
             right("Nothing.",
-                  "It looks at the place, not at the answer. Showing both orders finds that out."),
+                  "It looks at the place, not at the answer. How sure it was, averaged over both "
+                  "orders, may still tell a little."),
             wrong("Half of its votes can be used.", "Nobody can tell which half."),
         ),
         question(
@@ -121,7 +121,8 @@ QUESTIONS = {
     ),
     "07": (
         question(
-            "Retrieval found the wrong passages. What can the model do about it?",
+            "Retrieval found the wrong passages. What can a model do that was not tuned on the "
+            "facts?",
             wrong("Answer from what it has read in pretraining.",
                   "Of private documents it has read nothing."),
             right("Say that it does not know.",
@@ -175,7 +176,8 @@ QUESTIONS = {
                   "nothing."),
         ),
         question(
-            "A hundred customers want a manner of their own each. What takes least memory?",
+            "A hundred customers want a manner of their own each, kept apart. Which way of doing "
+            "that takes least memory?",
             wrong("A hundred tuned models.", "Each is as large as the base."),
             wrong("One model, trained on the pairs of all of them.",
                   "It mixes the manners, and the data of all customers."),

@@ -88,7 +88,7 @@ def instruction_data() -> None:
     )
 
 
-_KINDS = ("explaining", "rewriting", "listing", "summarising", "advising")
+_KINDS = ("asking for facts", "explaining", "listing", "how-to", "advising")
 _HELD_OUT = ("comparing", "coding")
 
 
@@ -96,7 +96,7 @@ def carries_over() -> None:
     """Show that tuning on some kinds of tasks helps with kinds that were held out."""
     measured = Measured()
     figure, axes = canvas(9.6, 3.8)
-    label(axes, 13, 35.5, "kinds in the training", fontweight="bold", color=BLUE)
+    label(axes, 13, 35.5, "kinds of the seed tasks", fontweight="bold", color=BLUE)
     for row, kind in enumerate(_KINDS):
         box(axes, 3, 29 - row * 6, 20, 4.6, kind, BLUE)
         arrow(axes, (23, 31.3 - row * 6), (33, 19.3))
@@ -114,8 +114,9 @@ def carries_over() -> None:
     label(axes, 79, 4, f"tuned: {told[1]}")
     finish(
         figure,
-        "What is learned is not only the pairs: it carries over to kinds that were not among them.",
-        f"Kinds of tasks in the training, such as {', '.join(_KINDS)}, lead to a new behaviour: "
+        "The form of an answer carries over to kinds that were not in the pairs. Whether it is "
+        "right is another matter.",
+        f"Kinds of seed tasks, such as {', '.join(_KINDS)}, lead to a new behaviour: "
         "read the request, answer it, stop. From it arrows lead to kinds that were held out: "
         f"{' and '.join(_HELD_OUT)}. Proper, finished answers to those: base {told[0]}, tuned "
         f"{told[1]}.",
@@ -133,8 +134,8 @@ def meets_pretraining() -> None:
     cells = (
         ("known, and in the pairs", "the safest ground:\nknowledge and form agree", "", GREEN),
         ("known, not in the pairs",
-         "comparing things and writing code, though\nno pair did: the manner carries over",
-         f"proper, finished: {other}", BLUE),
+         "asked to compare things: the form\ncarries over, and knowledge may come out",
+         f"proper in form: {other}", BLUE),
         ("not known, in the pairs", "a new fact: learned, if it is seen\noften and in several "
          "wordings", f"facts right: {learned}", BLUE),
         ("not known, nowhere", "the form of an answer without\na fact: it is made up",

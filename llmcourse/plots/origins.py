@@ -17,8 +17,8 @@ def pretraining() -> None:
         box(axes, 24 + place * 11.5, 34.5, 10, 5, word, ORANGE if asked else BLUE,
             fill=YELLOW if asked else "white", fontsize=11)  # fmt: skip
     steps = (
-        ("guess", "a probability for each token\nof the vocabulary", BLUE),
-        ("compare", "loss: how surprising is\nwhat really came next?", ORANGE),
+        ("guess", "a probability for each\npiece of text that it knows", BLUE),
+        ("compare", "how surprising is what\nreally came next? (the loss)", ORANGE),
         ("change", "move each weight a little,\nso that it surprises less", GREEN),
     )
     for column, (name, about, colour) in enumerate(steps):
@@ -29,17 +29,17 @@ def pretraining() -> None:
     arrow(axes, (15, 34), (15, 26.5))
     axes.plot([81, 81, 15], [16, 9, 9], color=INK, linewidth=1.5)
     arrow(axes, (15, 9), (15, 16))
-    label(axes, 48, 11, "the next place in the text, billions of times")
+    label(axes, 48, 11, "the next place in the text, trillions of times")
     label(axes, 48, 3.5, "Nobody labels anything: the text itself is the right answer.",
           fontweight="bold")  # fmt: skip
     finish(
         figure,
         "Pretraining: from random numbers to a base model, by guessing what comes next.",
         f'A text from the web, "{" ".join(_WORDS)}", with a question mark in the place of its next '
-        "word. Three boxes in a row: guess (a probability for each token of the vocabulary), "
+        "word. Three boxes in a row: guess (a probability for each piece of text it knows), "
         "compare (the loss says how surprising is what really came next), change (move each weight "
         "a little, so that it surprises less). An arrow leads back to the first: the next place in "
-        "the text, billions of times. Nobody labels anything: the text itself is the right answer.",
+        "the text, trillions of times. Nobody labels anything: the text is the right answer.",
     )
 
 
@@ -161,7 +161,7 @@ def two_kinds_of_task() -> None:
         ("Extraction", "reading: much in, little out", "extraction",
          "keywords · topic · mood · department\norder number · which tool to call", (20, 10), BLUE),
         ("Expansion", "writing: little in, much out", "expansion",
-         "chat · e-mail · a story\na summary made a letter · code", (10, 20), GREEN),
+         "chat · e-mail · a story\na letter from key words · code", (10, 20), GREEN),
     )  # fmt: skip
     said = []
     for column, (name, about, key, tasks, (first, second), colour) in enumerate(kinds):

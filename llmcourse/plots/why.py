@@ -98,7 +98,7 @@ def tuned_or_not() -> None:
     box(axes, 46, 38, 28, 5.5, "your words", INK, fontsize=11)
     for left, name, about, colour in (
         (26, "base model", "takes them for the beginning\nof a page, and writes on", ORANGE),
-        (62, "chat model, tuned", "takes them for a request,\nand answers", BLUE),
+        (62, "chat model", "takes them for a request,\nand answers", BLUE),
     ):
         card(axes, left, 21.5, 32, 10.5, name, about, colour)
         arrow(axes, (60, 38), (left + 16, 32))
@@ -111,11 +111,11 @@ def tuned_or_not() -> None:
         said.append(f"{name}: {measured.said(claim, base)} and {measured.said(claim, chat)}")
     finish(
         figure,
-        "The same words, two behaviours. Circles are the mean share of repeated runs of four "
-        "words.",
+        "The same words, two behaviours, of two models that may differ in more than tuning "
+        "(section 3). Circles are the mean share of repeated runs of four words.",
         "The same words go to a base model, which takes them for the beginning of a page and "
-        "writes on, and to a tuned chat model, which takes them for a request and answers. Base "
-        "and tuned: " + "; ".join(said) + ".",
+        "writes on, and to a chat model, which takes them for a request and answers. Base and "
+        "chat: " + "; ".join(said) + ".",
         measured=measured,
     )
 

@@ -140,23 +140,31 @@ class Training:
     def result(self) -> TunedModel:
         """The tuned model, once the training has ended. Interrupt stops the training and saves.
 
+        A training that was stopped before gives what it had learned, and says so.
+
         Raises:
             TrainingStopped, CourseError: how it ended before its last update; see `finetune`.
         """
+        before = self.state == "stopped"
         try:
             while not self.wait(0.2):
-                pass
+                before = before or self.state == "stopping"
         except KeyboardInterrupt:
+            before = False
             self.stop()
             self.wait()
         if self.error is not None:
-            raise self.error
+            if not (before and self.state == "stopped"):
+                raise self.error
+            print(f"Stopped after update {self.step}: this is the model as it was then.")
         if self.model is None:
             raise SettingError("This training has not begun. Call start() first.")
         return self.model
 
     def _begin(self) -> None:
         self._stop.clear()
+        if self._state == "stopped":
+            self._settings["fresh"] = False  # what was learned is not thrown away
         self._state, self.error = "running", None
 
     def _take(self, tuned: TunedModel) -> None:
