@@ -2,6 +2,7 @@
 ## make lab      open the lessons in JupyterLab
 ## make test     ruff, unit tests, and every notebook on the smoke tier
 ## make site     the lessons as a site, in build/site
+## make test-browser  every lesson and widget in a real browser (needs chromium and npm)
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
@@ -32,12 +33,13 @@ site: setup
 	.venv/bin/python -m pip install -q -r requirements-site.txt
 	.venv/bin/python tools/build_site.py
 
-# The lessons in JupyterLab in a real browser (needs Debian's chromium, and npm), one after the
-# other; screenshots go to build/browser.
+# The lessons, the widgets and the site in a real browser (needs Debian's chromium, and npm), one
+# after the other; screenshots go to build/browser.
+BROWSER ?= tests/browser
 test-browser: setup
 	.venv/bin/python -m pip install -q -r requirements-site.txt -r requirements-browser.txt
 	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix build/axe axe-core@4.14.1
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -p no:cacheprovider tests/browser
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -p no:cacheprovider $(BROWSER)
 
 results: setup
 	@$(RUN) results

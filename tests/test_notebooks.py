@@ -86,7 +86,7 @@ class TestEveryLesson:
         assert head.startswith(f"# {number} · ")
         assert "[![Open in Colab](" in head
         assert "**After this lesson you can**" in head and "**Time:**" in head
-        assert "Recap" in "".join(c.source for c in cells[-4:] if c.cell_type == "markdown")
+        assert "Recap" in "".join(c.source for c in cells[-5:] if c.cell_type == "markdown")
         assert "**Things to try**" in cells[-1].source
         sections = [
             int(m[1]) for c in cells if c.cell_type == "markdown"
