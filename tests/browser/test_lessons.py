@@ -23,7 +23,7 @@ NOT_OURS = [".jp-InternalAnchorLink"]
 def test_a_lesson_runs_and_looks_right(lab: Lab, page: Page, name: str) -> None:
     shutil.rmtree(SHOTS / name, ignore_errors=True)
     driving.open_notebook(page, lab.link(f"{name}.ipynb"))
-    driving.run_all(page, seconds=420)
+    driving.run_all(page, seconds=600)
     saved = driving.save(page, lab.folder / f"{name}.ipynb")
     code = [cell for cell in saved.cells if cell.cell_type == "code" and cell.source.strip()]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
