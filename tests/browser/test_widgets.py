@@ -107,14 +107,16 @@ def test_chat(lab: Lab, page: Page) -> None:
     looked_at(page, "chat")
     # Stop ends a long answer; until then the kernel does other things too.
     box(page, "Longest answer, tokens").fill("2000")
-    box(page, "Template").select_option("plain")
+    box(page, "Prompt").fill("Count from 1 to 1000.")
     press(page, "Ask both")
     status(page, "Answering.")
-    page.locator(".jp-CodeCell .cm-content").nth(1).click()
+    second = page.locator(".jp-CodeCell").nth(1)
+    second.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
-    driving.wait(page, "another cell", lambda state: state["left"] == 0, 30)
+    expect(second.locator(OUTPUT)).to_have_text("2", timeout=30_000)  # the two answers before
     press(page, "Stop")
-    status(page, "stop", 60)
+    status(page, "stopped by you", 60)
+    status(page, "Done.")
     # With the keyboard alone.
     tab_from_the_cell(page)
     tab_to(page, box(page, "Prompt"))
@@ -189,19 +191,19 @@ def test_training_monitor(lab: Lab, page: Page) -> None:
         "from llmcourse import company, models\nfrom llmcourse.finetuning import Config\n"
         "from llmcourse.widgets import TrainingMonitor\n\n"
         "records = company.records('questions', 'train')[:4]\n"
-        "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=12, batch_size=1),"
-        " held_out=records[:1], watch=records[0]['question'], every=4, out='monitor-run')\nmonitor",
+        "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=24, batch_size=1),"
+        " held_out=records[:1], watch=records[0]['question'], every=8, out='monitor-run')\nmonitor",
     )  # fmt: skip
     status(page, "Not begun.")
     press(page, "Train")
-    expect(page.locator(OUTPUT).get_by_text("of 12 updates")).to_be_visible(timeout=90_000)
+    expect(page.locator(OUTPUT).get_by_text("of 24 updates")).to_be_visible(timeout=90_000)
     press(page, "Stop and save")
     status(page, "Stopped.", 60)
     assert page.locator(f"{OUTPUT} img[alt]").count() == 1
     tab_from_the_cell(page)
     tab_to(page, page.get_by_role("button", name="Train", exact=True))
     page.keyboard.press("Enter")
-    status(page, "Finished. 12 of 12 updates.", 120)
+    status(page, "Finished. 24 of 24 updates.", 120)
     expect(page.locator(OUTPUT).get_by_text("Held-out loss")).to_be_visible()
     looked_at(page, "monitor")
 
