@@ -17,7 +17,6 @@ from llmcourse.models import hub
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate",
           "huggingface-hub", "numpy", "pandas", "datasets", "matplotlib", "ipython")  # fmt: skip
-MEMORY = 3e9  # what the lessons need at most so far, in bytes
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,10 @@ def _memory() -> Check:
 
     memory = psutil.virtual_memory()
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    short = memory.available < MEMORY
-    advice = f"Close other programs: a lesson needs up to {MEMORY / 1e9:.0f} GB." if short else ""
+    lessons = notebooks.published_times("cpu", notebooks.number_type()).values()
+    needed = max((lesson["peak_gb"] for lesson in lessons), default=3.0)
+    short = memory.available < needed * 1e9
+    advice = f"Close other programs: a lesson needs up to {needed:g} GB." if short else ""
     return Check("Memory", found, advice)
 
 
