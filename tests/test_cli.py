@@ -134,6 +134,10 @@ def test_doctor_is_content_here_and_says_what_is_missing(
     report = doctor.report()
     assert "!!  Base model" in report and models.INSTALL in report
     assert "thing(s) to mend" in report
+    monkeypatch.setenv("LLMCOURSE_DTYPE", "float8")
+    report = doctor.report()  # a wrong setting is one line of it, and the others are there
+    assert "LLMCOURSE_DTYPE='float8' is not known" in " ".join(report.split())
+    assert "Memory" in report and "Lessons" not in report
 
 
 def test_a_python_without_the_packages_is_told_which_one_to_use() -> None:
