@@ -142,9 +142,10 @@ def _times() -> list[Check]:
     try:
         tier = tiers.current().name
         names = [path.stem for path in notebooks.find(notebooks.folder())]
-        seconds = notebooks.expected_seconds(names, tier)
+        notebooks.number_type()  # the line on the device tells what is wrong with it
     except CourseError:
         return []
+    seconds = notebooks.expected_seconds(names, tier)
     total = notebooks.duration(sum(seconds.values()))
     each = ", ".join(f"{name[:2]} {notebooks.duration(s)}" for name, s in seconds.items())
     return [Check("Lessons", f"about {total} in all ({each})"),

@@ -113,7 +113,7 @@ def test_prefetch_knows_roles(cli: Run) -> None:
 
 
 def test_ask_prints_only_the_answer(cli: Run) -> None:
-    done = cli("ask", "What is the opposite of cold?", "--tokens", "24")
+    done = cli("ask", "What is the opposite of cold?", "--tokens", "64")
     assert done.returncode == 0, done.stderr
     assert "opposite" in done.stdout and "im_start" not in done.stdout
     assert done.stderr == ""
