@@ -66,7 +66,7 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
 
-def check(model: Any, batch: dict[str, torch.Tensor]) -> None:
+def check(model: Any, batch: dict[str, torch.Tensor], within: float = 1e-4) -> None:
     count = int((batch["labels"][:, 1:] != -100).sum())
     plain = plain_loss(model, batch)
     wanted = gradients(model, plain)
@@ -76,7 +76,7 @@ def check(model: Any, batch: dict[str, torch.Tensor]) -> None:
     assert found.keys() == wanted.keys()
     largest = max(float(value.abs().max()) for value in wanted.values())
     for name, value in wanted.items():
-        assert float((found[name] - value).abs().max()) <= 1e-4 * max(1.0, largest), name
+        assert float((found[name] - value).abs().max()) <= within * max(1.0, largest), name
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -142,8 +142,9 @@ def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
     adapted = finetuning.with_adapter(model, Config(rank=4))
     for layer in adapter_layers(adapted)[::7]:
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.01)
+    # Float32 sums over 18 and 30 layers: how far they differ depends on the processor's order.
     with in_fewer_steps(adapted):
-        check(adapted, batch)
+        check(adapted, batch, within=3e-4)
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 4, 1000])
