@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from llmcourse import claims, plots
-from llmcourse.plots import base, sketch
+from llmcourse.plots import base, diagrams, sketch
 from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
 
@@ -66,7 +66,7 @@ def test_colours_are_those_of_the_palette(draw: Any, drawn: Drawn) -> None:
 
 
 def test_the_checks_find_what_is_wrong() -> None:
-    figure, axes = sketch.canvas(4, 2)
+    figure, axes = diagrams.canvas(4, 2)
     sketch.box(axes, 2, 2, 6, 4, "far too long for its box", base.BLUE)
     sketch.label(axes, 39, 18, "cut off at the edge")
     axes.texts[-1].set_in_layout(False)  # else the layout would make room for it

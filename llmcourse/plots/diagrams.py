@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw_canvas(width: float, height: float) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
     """An empty drawing area whose units are a tenth of an inch."""
     figure, axes = new_figure(width, height)
     axes.set_xlim(0, width * 10)
@@ -61,7 +61,7 @@ _TRADE_OFFS = (
 
 def three_ways() -> None:
     """Show prompting, retrieval and fine-tuning side by side, with what each asks of you."""
-    figure, axes = draw_canvas(9.6, 5.6)
+    figure, axes = canvas(9.6, 5.6)
     levels = {0: "none", 1: "little", 2: "some", 3: "much"}
     for column, (name, colour, steps) in enumerate(_WAYS):
         left = 22 + column * 25
@@ -123,7 +123,7 @@ def lesson_map(here: str) -> None:
     keys = [key for key, _, _ in LESSONS]
     if here not in keys:
         raise SettingError(f"There is no lesson {here!r:.60}. There are: {', '.join(keys)}.")
-    figure, axes = draw_canvas(9.6, 3.4)
+    figure, axes = canvas(9.6, 3.4)
     for number, (key, name, about) in enumerate(LESSONS):
         row, column = divmod(number, 5)
         left, bottom = 1 + column * 19.2, 19 - row * 16
@@ -149,7 +149,7 @@ def lesson_map(here: str) -> None:
 
 def three_heights() -> None:
     """Show the same job at the heights of torch, transformers and the one-line call."""
-    figure, axes = draw_canvas(8.4, 3.6)
+    figure, axes = canvas(8.4, 3.6)
     floors = (
         ("One line", "generate(model, question)", "everything chosen for you", GREEN),
         ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
@@ -177,7 +177,7 @@ def three_heights() -> None:
 
 def from_zero_to_chat() -> None:
     """Show where fine-tuning stands: after pretraining, before use, and again and again."""
-    figure, axes = draw_canvas(9.6, 3.2)
+    figure, axes = canvas(9.6, 3.2)
     stages = (
         ("nothing", "random weights", PALE, INK),
         ("base model", "knows what text\nlooks like", PALE, ORANGE),
@@ -214,7 +214,7 @@ def from_zero_to_chat() -> None:
 
 def the_loop() -> None:
     """Show that data, training and evaluation follow one another in a circle."""
-    figure, axes = draw_canvas(9.0, 3.0)
+    figure, axes = canvas(9.0, 3.0)
     stages = (
         ("1  prepare data", "where kinds of\nfine-tuning differ most", BLUE),
         ("2  train", "much the same\nfor all kinds", ORANGE),
@@ -240,7 +240,7 @@ def the_loop() -> None:
 
 def low_rank() -> None:
     """Show a linear layer with an adapter beside it, and one base with an adapter a customer."""
-    figure, axes = draw_canvas(9.6, 4.2)
+    figure, axes = canvas(9.6, 4.2)
     axes.text(22, 39.5, "one layer", ha="center", fontsize=12, fontweight="bold")
     draw_box(axes, 15, 1, 14, 4.5, "input", INK, fill="white")
     draw_box(axes, 2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fontsize=11)

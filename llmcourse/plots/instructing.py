@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE
-from llmcourse.plots.sketch import SMALL, Measured, arrow, box, canvas, card, finish, label
+from llmcourse.plots.diagrams import canvas
+from llmcourse.plots.sketch import SMALL, Measured, arrow, box, card, finish, label
 
 _PAIRS = (
     ("Name three fruits.", "Apple, pear, plum."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import claims
 from llmcourse.claims import Share
 from llmcourse.plots.base import INK, PALE, show
-from llmcourse.plots.diagrams import draw_arrow, draw_box, draw_canvas
+from llmcourse.plots.diagrams import draw_arrow, draw_box
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,11 +65,6 @@ class Measured:
         found = self._published.get(claim, {}).get("numbers", {}).get(name)
         self.borrowed = self.borrowed or found is not None
         return found
-
-
-def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty drawing area (inches) whose units are a tenth of an inch."""
-    return draw_canvas(width, height)
 
 
 def box(

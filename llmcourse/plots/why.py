@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE
-from llmcourse.plots.sketch import SMALL, Measured, arrow, bar, box, canvas, card, finish, label
+from llmcourse.plots.diagrams import canvas
+from llmcourse.plots.sketch import SMALL, Measured, arrow, bar, box, card, finish, label
 
 _TRAININGS = (
     ("general practitioner", "years with hearts alone", "heart surgeon"),
