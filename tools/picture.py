@@ -29,7 +29,8 @@ from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
 from llmcourse.notebooks import duration
 from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, drawn
-from llmcourse.plots.sketch import SMALL, arrow, box, canvas, label
+from llmcourse.plots.diagrams import canvas
+from llmcourse.plots.sketch import SMALL, arrow, box, label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
