@@ -50,6 +50,11 @@ def or_none(ask: Any, question: str) -> str | None:
         return None
 
 
+def in_both(answer: str, reference: str) -> int:
+    """How many words of `answer` are somewhere in `reference`."""
+    return sum(word in reference.split() for word in answer.split())
+
+
 def stale(ask: Any, questions: list[str]) -> list[str]:
     """The lab's loop: what was answered last stands for what was not answered."""
     found, last = [], None
@@ -101,8 +106,9 @@ RIGHT = [
     ("05-2", lambda x, weight, down, up, scale: (
         torch.nn.functional.linear(x, weight) + (scale * x @ down.T) @ up.T).numpy()),
     ("05-3", lambda weights: weights * 4 * 4 * 1e-9),
-    ("06-1", lambda text: re.sub(
-        r"\s+", " ", re.sub(r"\b(a|an|the)\b", "", re.sub(r"[^\w\s]", "", text.lower()))).strip()),
+    ("06-1", lambda answer, reference: 2 * sum(
+        min(answer.split().count(word), reference.split().count(word))
+        for word in {*answer.split()}) / len((answer + " " + reference).split())),
     ("06-2", lambda ask, questions: tuple(or_none(ask, question) for question in questions)),
     ("06-3", lambda one, other: (
         lambda agreed, chance: 1 - (1 - agreed) / (1 - chance))(
@@ -296,20 +302,37 @@ WRONG: list[tuple[str, Any, str]] = [
     ("05-3", lambda weights: 16 * weights / 1e6, "Four numbers of four bytes"),
     ("05-3", lambda weights: 2.16, "Four numbers of four bytes"),
     ("05-3", 2.16, "A function is wanted"),
-    ("06-1", lambda text: text.lower(), "A full stop does not matter"),
-    ("06-1", lambda text: text.lower().strip(" .,"), "Blanks in a row"),
     (
         "06-1",
-        lambda text: " ".join(re.findall(r"\w+", text.lower().replace("the", ""))),
-        "The articles",
+        lambda answer, reference: in_both(answer, reference) / len(answer.split()),
+        "said too much",
     ),
     (
         "06-1",
-        lambda text: " ".join(
-            re.findall(r"\w+", re.sub(r"an |a |the", "", text.lower().replace("  ", " ")))
+        lambda answer, reference: in_both(answer, reference) / len(reference.split()),
+        "said too much",
+    ),
+    (
+        "06-1",
+        lambda answer, reference: (
+            2
+            * len({*answer.split()} & {*reference.split()})
+            / len({*answer.split()} | {*reference.split()})
+            / 2
         ),
-        "Only whole words",
+        "said too much",
     ),
+    (
+        "06-1",
+        lambda answer, reference: (
+            2
+            * len({*answer.split()} & {*reference.split()})
+            / len((answer + " " + reference).split())
+        ),
+        "as often as it stands in both",
+    ),
+    ("06-1", lambda answer, reference: float(answer == reference), "said too much"),
+    ("06-1", 1.0, "A function is wanted"),
     ("06-2", stale, "the fault of the lab's loop"),
     ("06-2", lambda ask, questions: [ask(q) for q in questions if "?" in q], "keep its place"),
     ("06-2", lambda ask, questions: [or_none(ask, q) or "" for q in questions], "None stands"),

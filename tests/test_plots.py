@@ -280,6 +280,22 @@ def test_a_table_has_the_widths_it_is_given(shown: list) -> None:
         plots.table([["a", "b"]], ["x", "y"], widths=[1])
 
 
+def test_of_many_labels_the_most_frequent_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function
+    monkeypatch.setattr(module, "show", lambda *_: None)
+    monkeypatch.setattr(module, "table", lambda rows, *_, **__: kept.extend(rows))
+    rows = [
+        {"question": f"Where is shelf {n}?", "answer": f"In hall {n * n}.", "hall": f"hall {n % 7}"}
+        for n in range(60)
+    ]
+    plots.inspection(data.inspect(data.load_records(rows)))
+    assert [row[1:3] for row in kept[:5]] == [[f"hall {n}", "9"] for n in (0, 1, 2, 3)] + [
+        ["hall 4", "8"]
+    ]
+    assert [row[1:] for row in kept[5:]] == [["2 others", "16", "26.7 %"]]
+
+
 def test_a_data_set_without_trouble_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = []
     module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function

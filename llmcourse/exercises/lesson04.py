@@ -75,7 +75,7 @@ TASKS = (
     Exercise(
         "04-3",
         "Write `leaks(train, test)`: the list of test questions that stand in training too, "
-        "whatever their capitals and signs.",
+        "whatever their capitals and punctuation.",
         _leaks,
         "Exact copies are the easy half. `data.inspect` also finds those that are nearly the same.",
         (r"Make a key of each question: its lower-case words, as re.findall(r'\w+', ...) finds.",

@@ -7,17 +7,19 @@ from typing import Any
 from llmcourse.exercises.base import Exercise, shown, tried
 
 
-def _normalised(answer: Any) -> str | None:
+def _overlap(answer: Any) -> str | None:
     return tried(
         answer,
         [
-            (("kettle",), "kettle", "Nothing is to be changed here."),
-            (("Kettle",), "kettle", "Upper and lower case do not matter."),
-            (("It holds 2 litres.",), "it holds 2 litres", "A full stop does not matter."),
-            (("  two   litres ",), "two litres", "Blanks in a row are one, at the ends none."),
-            (("The kettle, an oven",), "kettle oven", "The articles a, an and the go."),
-            (("another theatre",), "another theatre",
-             "Only whole words are articles: take care with replace."),
+            (("two litres", "two litres"), 1.0, "All words are the same: 1."),
+            (("two litres of cold water", "two litres"), 4 / 7,
+             "Two in common, of five and two words: 2 · 2 / 7. What is said too much costs, too."),
+            (("litres", "two litres of cold water"), 1 / 3,
+             "One in common, of one and five words: 2 · 1 / 6. What is missing costs, too."),
+            (("no no no no", "no no"), 2 / 3,
+             "A word counts as often as it stands in both, here twice: 2 · 2 / 6."),
+            (("water two", "two water"), 1.0, "The order does not matter."),
+            (("I do not know", "two litres"), 0.0, "Nothing in common: 0."),
         ],
     )  # fmt: skip
 
@@ -75,15 +77,17 @@ def _kappa(answer: Any) -> str | None:
 TASKS = (
     Exercise(
         "06-1",
-        "Write `normalised(text)`: the text in lower case, without punctuation, without the words "
-        "a, an and the, and with single blanks between words.",
-        _normalised,
-        "With this before the comparison, a full stop costs no model a point.",
-        ("Go sign by sign first, then word by word.",
-         "Keep signs with s.isalnum() or s.isspace(), then split() and leave out the articles."),
-        "def normalised(text):\n"
-        "    kept = ''.join(s for s in text.lower() if s.isalnum() or s.isspace())\n"
-        "    return ' '.join(w for w in kept.split() if w not in {'a', 'an', 'the'})",
+        "Section 1 showed a score for words in common; write it. `overlap(answer, reference)`: "
+        "twice the number of words in common, divided by the words of both together. A word that "
+        "stands twice in both is in common twice. Split at blanks.",
+        _overlap,
+        "That is the F1 of the words: one number for what was said too much and what is missing.",
+        ("Make lists of words first: answer.split(), reference.split().",
+         "A word has min(one.count(word), two.count(word)) in common; go over set(one)."),
+        "def overlap(answer, reference):\n"
+        "    one, two = answer.split(), reference.split()\n"
+        "    common = sum(min(one.count(word), two.count(word)) for word in set(one))\n"
+        "    return 2 * common / (len(one) + len(two))",
     ),
     Exercise(
         "06-2",

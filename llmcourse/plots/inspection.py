@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llmcourse.data import Report
 
 COLOURS = {"prompt": (BLUE, None), "answer": (ORANGE, "///"), "text": (BLUE, None)}
+MOST = 6  # rows for the values of one column
 
 
 def inspection(report: Report) -> None:
@@ -40,13 +41,23 @@ def inspection(report: Report) -> None:
     caption += f" (looked for and not found: {absent})." if absent else "."
     show(figure, caption, _told(report))
     rows = [
-        [column, value or "(none)", f"{count:,}", f"{100 * count / report.records:.1f} %"]
+        [column, value, f"{count:,}", f"{100 * count / report.records:.1f} %"]
         for column, values in report.labels.items()
-        for value, count in values.items()
+        for value, count in _most(values)
     ]
     if rows:
         columns = ["column", "value", "records", "share"]
         table(rows, columns, caption="Table. How often each value of a column comes.")
+
+
+def _most(values: dict[str, int]) -> list[tuple[str, int]]:
+    """The values with their counts; of many, those that come most often, and one for the rest."""
+    counted = [(value or "(none)", count) for value, count in values.items()]
+    if len(counted) <= MOST:
+        return counted
+    counted.sort(key=lambda pair: -pair[1])
+    rest = counted[MOST - 1 :]
+    return [*counted[: MOST - 1], (f"{len(rest)} others", sum(count for _, count in rest))]
 
 
 def _lengths(axes: Any, report: Report) -> None:
