@@ -373,13 +373,15 @@ def _tokenizer(name: str | None) -> Any:
 def _lab(options: argparse.Namespace) -> int:
     from llmcourse import notebooks
 
-    folder = notebooks.folder(options.notebooks)
-    first = notebooks.find(folder)[0]
+    folder = notebooks.folder(options.notebooks).resolve()
+    # The lessons link to docs, beside their folder: JupyterLab opens nothing above its root.
+    root = folder.parent if (folder.parent / "docs").is_dir() else folder
+    first = notebooks.find(folder)[0].relative_to(root).as_posix()
     if importlib.util.find_spec("jupyterlab") is None:
         raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
     command = [
-        sys.executable, "-m", "jupyterlab", f"--notebook-dir={folder}",
-        f"--LabApp.default_url=/lab/tree/{first.name}",
+        sys.executable, "-m", "jupyterlab", f"--notebook-dir={root}",
+        f"--LabApp.default_url=/lab/tree/{first}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
     ]  # fmt: skip

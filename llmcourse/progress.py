@@ -29,6 +29,7 @@ class _NotebookLine(tqdm):
         from IPython.display import display
 
         self._handle = display({"text/plain": ""}, raw=True, display_id=True)
+        self._broken = False
         super().__init__(*args, gui=True, **kwargs)  # gui: tqdm then prints nothing itself
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
@@ -38,11 +39,21 @@ class _NotebookLine(tqdm):
     def clear(self, *args: Any, **kwargs: Any) -> None:
         """Nothing to clear: the next line replaces this one."""
 
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._broken = kind is not None
+        if isinstance(error, KeyboardInterrupt):
+            # IPython shows these lines instead of all the frames below the learner's cell
+            # (documented under "Custom Tracebacks").
+            told = ["KeyboardInterrupt: stopped by you. Run the cell again to begin it anew."]
+            error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
+        super().__exit__(kind, error, trace)
+
     def close(self) -> None:
         if not self.disable:
             self.disable = True
-            done = self.format_interval(self.format_dict["elapsed"])
-            self.display(f"{self.desc}: done in {done}{_postfix(self.postfix)}")
+            ended = "stopped after" if self._broken else "done in"
+            spent = self.format_interval(self.format_dict["elapsed"])
+            self.display(f"{self.desc}: {ended} {spent}{_postfix(self.postfix)}")
 
 
 class _Unseen(tqdm):

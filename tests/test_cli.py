@@ -376,7 +376,8 @@ def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch
     assert cli_module.main(["lab", "--no-browser", "--", "--allow-root"]) == 0
     command = called[0]
     assert command[1:3] == ["-m", "jupyterlab"] and command[-2:] == ["--no-browser", "--allow-root"]
-    assert "--LabApp.default_url=/lab/tree/00_start_here.ipynb" in command
+    assert f"--notebook-dir={ROOT}" in command  # the lessons link to docs, beside their folder
+    assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in command
     assert "--LabApp.news_url=None" in command
 
 

@@ -274,3 +274,25 @@ def test_a_prompt_that_the_tokenizer_closes_is_opened(chat32: LoadedModel) -> No
     ask = ("Mars is a", "plain")
     closed, plain = (generate(m, *ask, max_new_tokens=5)[0] for m in (closing, chat32))
     assert (closed.text, closed.prompt_tokens) == (plain.text, plain.prompt_tokens)
+
+
+CELL = """
+from llmcourse.progress import bar
+with bar(9, "Nine", enabled=True) as line:
+    line.update(2)
+    raise KeyboardInterrupt
+"""
+
+
+def test_an_interrupt_in_a_notebook_is_told_in_one_line() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    NotebookClient(notebook, kernel_name="python3", timeout=120, allow_errors=True).execute()
+    line, error = notebook.cells[0].outputs
+    assert line["data"]["text/plain"].startswith("Nine: stopped after 00:0")
+    assert error["ename"] == "KeyboardInterrupt"
+    assert error["traceback"] == [
+        "KeyboardInterrupt: stopped by you. Run the cell again to begin it anew."
+    ]

@@ -231,6 +231,14 @@ def test_only_what_is_kept_comes_back_also_from_semicolons(tmp_path: Path) -> No
     assert [record["question"] for record in own.load_reviewed(path)] == ["One, or two?", "Three?"]
 
 
+def test_a_line_that_was_added_without_keep_is_kept(tmp_path: Path) -> None:
+    path = own.save_for_review(rows(1), tmp_path / "pairs.csv")
+    columns = path.read_text("utf-8-sig").splitlines()[0].count(",")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("Who rows?,All of us." + "," * (columns - 1) + "\n")
+    assert own.load_reviewed(path)[-1]["question"] == "Who rows?"
+
+
 def test_a_review_is_never_overwritten(tmp_path: Path) -> None:
     path = own.save_for_review(rows(), tmp_path / "pairs.csv")
     before = path.read_bytes()

@@ -269,6 +269,29 @@ def test_buttons_vote_and_the_page_never_tells_the_names(path: Path) -> None:
     assert repr(vote) == "BlindVote: 6 of 6 pairs voted on"
 
 
+def test_a_double_click_is_one_vote(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    vote = BlindVote(QUESTIONS, ANSWERS, path)
+    for later, voted in ((0, 1), (0.2, 1), (0.5, 2)):
+        now[0] = 100 + later
+        vote.buttons()["left"].click()
+        assert vote.ballot.voted == voted
+    vote.buttons()["right"].click()  # another button is meant
+    assert vote.ballot.voted == 3
+
+
+def test_what_is_right_stands_under_the_question(path: Path) -> None:
+    known = [f"right <{number}>" for number in range(len(QUESTIONS))]
+    vote = BlindVote(QUESTIONS, ANSWERS, path, references=known)
+    place = QUESTIONS.index(vote.ballot.current.question)
+    assert "What is right" in texts(vote) and f"right &lt;{place}&gt;" in texts(vote)
+    assert "What is right" not in texts(BlindVote(QUESTIONS, ANSWERS, path))
+    for wrong in (known[:-1], "right", [None] * len(QUESTIONS)):
+        with pytest.raises(DataError, match="references must be"):
+            BlindVote(QUESTIONS, ANSWERS, path, references=wrong)
+
+
 def test_a_restart_shows_the_pair_that_is_next(path: Path) -> None:
     vote = BlindVote(QUESTIONS, ANSWERS, path)
     vote.buttons()["left"].click()

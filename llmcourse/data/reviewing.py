@@ -203,22 +203,22 @@ def _records(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
 
 
 def _is_kept(cell: str, here: str) -> bool:
-    """What a cell of `keep` says.
+    """What a cell of `keep` says; blank, as in a line that a person added, is yes.
 
     Raises:
         DataError: neither yes nor no.
     """
     answer = cell.strip().casefold()
-    if answer not in YES + NO:
+    if answer and answer not in YES + NO:
         raise DataError(f"{here}: keep is {answer!r:.40}. Write yes or no.")
-    return answer in YES
+    return answer not in NO
 
 
 def _require_texts(record: Mapping[str, str], here: str) -> None:
     """Raise a DataError where the question or the answer of a kept row is blank."""
     for name in ("question", "answer"):
         if not record[name].strip():
-            raise DataError(f"{here}: the {name} is blank. Fill it in, or set keep to no.")
+            raise DataError(f"{here}: the {name} is blank. Fill it in, or write no under keep.")
 
 
 def _write(

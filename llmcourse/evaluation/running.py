@@ -117,13 +117,15 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """The scores, for a notebook."""
         rows = "".join(
-            f"<tr><th scope='row'>{name}</th><td>{score}</td><td>{metrics.METRICS[name].text}</td>"
-            f"</tr>" for name, score in self.scores.items()
+            f"<tr><th scope='row'>{name}</th><td>{score}</td>"
+            f"<td style='text-align:left'>{metrics.METRICS[name].text}</td></tr>"
+            for name, score in self.scores.items()
         )  # fmt: skip
         return (
             f"<table><caption>{html.escape(self.name)}: {self._told()}</caption><thead><tr>"
             f"<th scope='col'>metric</th><th scope='col'>mean, 95 % interval</th>"
-            f"<th scope='col'>what it says</th></tr></thead><tbody>{rows}</tbody></table>"
+            f"<th scope='col' style='text-align:left'>what it says</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>"
         )
 
 

@@ -33,8 +33,9 @@ class Score:
 
     def __str__(self) -> str:
         if math.isnan(self.low) and self.of == 1:
-            return f"{self.mean:.3g} (1 record, too few for an interval)"
-        return f"{self.mean:.3g} ({self.low:.3g}–{self.high:.3g}; {self.of} records)"
+            return f"{rounded(self.mean)} (1 record, too few for an interval)"
+        ends = f"{rounded(self.low)}–{rounded(self.high)}"
+        return f"{rounded(self.mean)} ({ends}; {self.of} records)"
 
     @classmethod
     def of_values(cls, values: Sequence[float]) -> Score:
@@ -80,6 +81,11 @@ def _bent(bent: Callable[[float], float], value: float) -> float:
         return float(bent(value))
     except OverflowError:
         return math.inf
+
+
+def rounded(value: float) -> str:
+    """A measured number for people: two digits below 1, three above."""
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)

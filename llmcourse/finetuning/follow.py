@@ -115,7 +115,8 @@ class Follow:
     def _told_loss(self, told: list[str]) -> None:
         recent = self.tuned.history[-self.watch.every :]
         if told:
-            told.insert(0, f"loss {sum(row['loss'] for row in recent) / len(recent):.3f}")
+            mean = sum(row["loss"] for row in recent) / len(recent)
+            told.insert(0, f"loss {mean:.3f} (mean of {len(recent)} updates)")
 
     def _measure(self, number: int) -> float:
         loss = mean_loss(self.tuned, self.watch.held_out)

@@ -229,7 +229,7 @@ def _trained(
                 with _one_interrupt(job):
                     _run(engine, job)
             follow.close()
-        job.end()
+            job.end()
     finally:
         checkpoints.restore_chance(chance)
     if config.method == "full":
@@ -382,8 +382,8 @@ class _Job:
             kept = f" All up to update {step} is kept in {where}: the same call goes on from there."
         elif not self.run:
             kept = (
-                " Nothing was saved, as no folder was named (out=); what it has learned is in the "
-                "error's .model."
+                " Nothing was saved, as no folder was named: with out=FOLDER the same call goes on "
+                "next time. (Python code finds what was learned in the error's .model.)"
             )
         return TrainingStopped(
             f"{why} after update {self.done} of {self.follow.total}.{hint}{kept}", self.tuned,

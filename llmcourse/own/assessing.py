@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import retrieval, templates
+from llmcourse.claims import Share
 from llmcourse.errors import DataError
 from llmcourse.own.sizes import Sizes, sizes
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BRIEF = "Answer in one short sentence."  # what an untuned model is told with each question
 PROMPT, SEARCH, TUNED, BOTH = "prompt", "prompt + retrieval", "tuned", "tuned + retrieval"
 METRICS = ("f1", "chrf", "finished")  # and "facts", where the records have keys
+COUNTED = ("facts", "finished")  # 0 or 1 for each answer
 TESTED = ((TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED))  # compared in pairs
 
 
@@ -55,12 +57,23 @@ class Assessment:
         known = next(iter(self.scores.values()))
         return "facts" if "facts" in known else next(iter(known))
 
+    @property
+    def caution(self) -> str:
+        """What the scores can't tell, in a sentence or two; "" where facts were checked."""
+        if self.main == "facts":
+            return ""
+        return (
+            "The test pairs have no keys, so wrong facts were not looked for: words in common "
+            "also like a wrong answer in the right words. A column keys in the file of test pairs "
+            "(what a right answer must contain, such as 1,050) has the facts checked."
+        )
+
     def table(self) -> pandas.DataFrame:
         """A row a way: each metric with its interval, and what a question costs."""
         import pandas
 
         rows = {
-            way: {name: score_text(score) for name, score in self.scores[way].items()}
+            way: {name: score_text(score, name) for name, score in self.scores[way].items()}
             | {"tokens read": f"{cost['prompt_tokens']:.0f}",
                "tokens written": f"{cost['new_tokens']:.0f}",
                "seconds": f"{cost['seconds']:.2f}"}
@@ -87,9 +100,14 @@ def _number(value: float | None) -> float:
     return -1.0 if value is None or value != value else value
 
 
-def score_text(score: Mapping[str, float]) -> str:
-    """A mean with its interval, for people."""
-    return f"{score['mean']:.3g} ({score['low']:.3g}–{score['high']:.3g})"
+def score_text(score: Mapping[str, float], metric: str) -> str:
+    """A score with its interval, for people: of what is 0 or 1, how many."""
+    if metric in COUNTED:
+        return str(Share(round(score["mean"] * score["of"]), int(score["of"])))
+    from llmcourse.evaluation.scores import rounded
+
+    low, mean, high = (rounded(score[name]) for name in ("low", "mean", "high"))
+    return f"{mean} ({low}–{high})"
 
 
 def ways(

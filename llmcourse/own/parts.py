@@ -81,8 +81,8 @@ def split(
     if len(rows) < LEAST:
         raise DataError(
             f"There {'is 1 pair' if len(rows) == 1 else f'are {len(rows)} pairs'}, and at least "
-            f"{LEAST} are needed to train on some and test with others. Write more pairs, or add "
-            f"documents."
+            f"{LEAST} are needed to train on some and test with others. Add documents, or write "
+            f"pairs: a CSV file with the columns question and answer is read too."
         )
     if {"train", "test"} <= {_mark(row) for row in rows}:
         return _marked(rows)

@@ -17,7 +17,7 @@ from llmcourse import data, files, tiers
 from llmcourse.errors import SettingError, first_line
 from llmcourse.own import learning
 from llmcourse.own.assessing import TUNED, Assessment, assess
-from llmcourse.own.parts import Parts, developed, split, trimmed
+from llmcourse.own.parts import LEAST, Parts, developed, split, trimmed
 from llmcourse.own.reporting import report
 from llmcourse.own.results import Result, peak_memory
 from llmcourse.own.reviewing import load_reviewed, save_for_review
@@ -122,7 +122,12 @@ def write_pairs(
     with _opened(found, out) as state:
         there = (state.folder / PAIRS).exists()
         chat = None if there or found.kind == "pairs" else _models(base, state)[0]
-        _pairs(found, chat, size, state, progress, say)
+        records, _ = _pairs(found, chat, size, state, progress, say)
+        if len(records) < LEAST:
+            say(
+                f"That is too few: at least {LEAST} are needed to train and test. Add documents "
+                f"and name a new folder, or add lines to {PAIRS} yourself while you read it."
+            )
         return state.folder / PAIRS
 
 

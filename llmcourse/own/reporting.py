@@ -58,7 +58,7 @@ def report(result: Result, path: Path | str) -> Path:
 
 def _short(result: Result) -> str:
     found, main = result.assessment, result.assessment.main
-    shown = {way: score_text(scores[main]) for way, scores in found.scores.items()}
+    shown = {way: score_text(scores[main], main) for way, scores in found.scores.items()}
     lines = [f"{way}: {text}" for way, text in shown.items()]
     return (
         page.paragraph(

@@ -10,7 +10,7 @@ from typing import Any
 
 from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
 from llmcourse.own.parts import HELD_OUT
-from llmcourse.own.writing import BY_MODEL
+from llmcourse.own.writing import BY_HAND, BY_MODEL
 
 FEW, MANY_REJECTED = 200, 0.5  # pairs; share of what the model wrote
 
@@ -78,6 +78,8 @@ def advice(result: Result) -> list[str]:
             "So few test questions can't tell the tuned model from the prompt. Write more of them "
             "before you decide."
         )
+    if found.caution:
+        told.append(found.caution)
     if parts["held_out"] == "facts":
         told.append(
             "The test asks for facts that no training pair has. If the model shall know them by "
@@ -113,10 +115,10 @@ def advice(result: Result) -> list[str]:
             f"{rejected} pairs were rejected and {written} written by the model passed. A larger "
             f"chat model writes better ones; so do you."
         )
-    if not result.writing["reviewed"]:
+    if not result.writing["reviewed"] and set(result.writing["counts"]) != {BY_HAND}:
         told.append(
-            "Nobody has read the pairs yet. Open pairs.csv, mend answers, set keep to no where a "
-            "pair is bad, and run the same again."
+            "Nobody has read the pairs yet. Open pairs.csv, mend answers, write no under keep "
+            "where a pair is bad, and run the same again."
         )
     return told
 

@@ -20,6 +20,7 @@ from llmcourse.plots.base import (
     SKY,
     STYLE,
     drawn,
+    escaped,
     new_figure,
     show,
     table,
@@ -360,13 +361,21 @@ def side_by_side(
 
 def ledger(lesson: str | None = None) -> None:
     """Show this tier's ledger, or one lesson's rows of it, as a table."""
+    from IPython.display import Markdown, display
+
     rows = claims.rows(lesson=lesson)
-    notes = "; ".join(claims.notes(lesson=lesson))
+    for row in rows:
+        if row["claim"]:
+            row["claim"] = f"{claims.CLAIMS[row['claim']].text} ({row['claim']})"
     table(
         [row.values() for row in rows],
         ["claim", "measured", "value", "holds here"],
-        caption=f"Notes. {notes}" if notes else "",
+        caption="Table. The claims, and what was measured for them on this machine.",
+        widths=[5, 4, 4, 2],
     )
+    if notes := claims.notes(lesson=lesson):
+        display(Markdown("How the numbers came about:\n\n" + "\n".join(
+            f"- {escaped(note)}" for note in notes)))  # fmt: skip
 
 
 def _shortened(answer: Answer, characters: int) -> str:

@@ -60,6 +60,7 @@ class Ballot:
         pairs: Every two answers to every question, in an order and on sides drawn with the seed.
         place: The number of the pair at hand, from 0; `len(pairs)` when all have a vote.
         path: The file with the votes.
+        references: A question to what is right, where that is told.
     """
 
     def __init__(
@@ -68,12 +69,15 @@ class Ballot:
         answers: Mapping[str, Iterable[Any]],
         path: str | Path,
         *,
+        references: Iterable[str] | None = None,
         seed: int = 0,
     ) -> None:
         """Draw the pairs and read the votes so far; see `BlindVote`."""
         dice = random.Random(whole("seed", seed, 0))
         self.path = jsonl(path)
-        self.pairs = _pairs(questions, answers, dice)
+        asked = _asked(questions)
+        self.references = _references(asked, references)
+        self.pairs = _pairs(asked, answers, dice)
         self._keys = [pair.key for pair in self.pairs]
         self._rows = self._read()
         self.place = self._next(0)
@@ -180,12 +184,11 @@ class Ballot:
         return found
 
 
-def _pairs(questions: Any, answers: Any, dice: random.Random) -> list[Pair]:
-    """Every two answers to every question, shuffled.
+def _asked(questions: Any) -> list[str]:
+    """The questions as texts.
 
     Raises:
-        DataError: there are no questions, or not two names with an answer to each, or the same
-            question comes twice.
+        DataError: there are none, or the same one comes twice.
         PromptError, TemplateError: see `templates.render`.
     """
     if isinstance(questions, str | Mapping) or not isinstance(questions, Iterable):
@@ -199,6 +202,31 @@ def _pairs(questions: Any, answers: Any, dice: random.Random) -> list[Pair]:
             raise DataError(f"Question {number} (counted from 0) is the same as question {before}.")
     if not asked:
         raise DataError("There are no questions to vote on.")
+    return asked
+
+
+def _references(asked: list[str], references: Any) -> dict[str, str]:
+    """Each question's right answer, by question; {} where none are given.
+
+    Raises:
+        DataError: they are no texts, or not one for each question.
+    """
+    if references is None:
+        return {}
+    if isinstance(references, str | Mapping) or not isinstance(references, Iterable):
+        raise DataError(f"references must be a list, not {type(references).__name__}.")
+    texts = list(references)
+    if len(texts) != len(asked) or not all(isinstance(text, str) for text in texts):
+        raise DataError(f"references must be {len(asked)} texts, one for each question.")
+    return dict(zip(asked, texts, strict=True))
+
+
+def _pairs(asked: list[str], answers: Any, dice: random.Random) -> list[Pair]:
+    """Every two answers to every question, shuffled.
+
+    Raises:
+        DataError: there are not two names with an answer to each.
+    """
     if not isinstance(answers, Mapping) or len(answers) < 2:
         raise DataError("answers must map at least two names to their lists of answers.")
     texts = {}

@@ -232,6 +232,8 @@ class _Page:
         self.kinds = {
             kind: w.Checkbox(description=kind, indent=False, **narrow()) for kind in KINDS
         }
+        for box in self.kinds.values():  # nearer to its own label than to the one before
+            box.layout.margin = "2px 1.5em 2px 2px"
         self.buttons = buttons(
             {"right": "Labels are right", "next": "Next", "back": "Back one"}, self._pressed
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import ipywidgets
 
 _SHOWN = 3  # pairs in the plain table
+_DOUBLE = 0.4  # seconds within which a second press of the same button is a double click
 
 
 class BlindVote(Shown):
@@ -35,6 +37,7 @@ class BlindVote(Shown):
         answers: Mapping[str, Iterable[Any]],
         path: str | Path,
         *,
+        references: Iterable[str] | None = None,
         seed: int = 0,
     ) -> None:
         """Draw the order and the sides, and read the votes so far.
@@ -44,6 +47,7 @@ class BlindVote(Shown):
             answers: A name to its answers, as text or as `generate` gives them. Of more than two
                 names every two are compared.
             path: A .jsonl file for the votes, there already or not.
+            references: What is right, one text a question, for voters who can't know it.
             seed: Of the order and the sides. Votes count whatever the seed.
 
         Raises:
@@ -52,7 +56,7 @@ class BlindVote(Shown):
             SettingError: `seed` is no whole number.
             PromptError, TemplateError: a question is empty or no question.
         """
-        self.ballot = Ballot(questions, answers, path, seed=seed)
+        self.ballot = Ballot(questions, answers, path, references=references, seed=seed)
 
     def __repr__(self) -> str:
         return f"BlindVote: {self.ballot.voted} of {len(self.ballot.pairs)} pairs voted on"
@@ -95,6 +99,7 @@ class _Buttons:
         import ipywidgets as w
 
         self._ballot = ballot
+        self._last = ("", -_DOUBLE)  # the choice of the last vote, and when
         self._progress, self._question, self._note = w.HTML(), w.HTML(), w.HTML()
         self._sides = halves()
         self.buttons = buttons(CHOICES | {"back": "Back one"}, self._pressed)
@@ -106,8 +111,14 @@ class _Buttons:
 
     def _pressed(self, choice: str) -> None:
         """Vote or go back; what goes wrong is told on the page, where it would be lost else."""
+        now = time.monotonic()
+        if choice == self._last[0] and now - self._last[1] < _DOUBLE:
+            return  # a double click: the second one would go to a pair that nobody has read
         act = self._ballot.back if choice == "back" else lambda: self._ballot.vote(choice)
-        self._fill(told(act, "Not saved."))
+        trouble = told(act, "Not saved.")
+        if choice != "back" and not trouble:
+            self._last = (choice, now)
+        self._fill(trouble)
 
     def _fill(self, trouble: str) -> None:
         """Put the pair at hand on the page."""
@@ -123,7 +134,10 @@ class _Buttons:
             texts = [("", "")] * 2
         else:
             self._progress.value = status(f"{ballot.place + 1} of {count}")
-            self._question.value = part("Question", pair.question)
+            right = ballot.references.get(pair.question)
+            self._question.value = part("Question", pair.question) + (
+                part("What is right", right) if right else ""
+            )
             texts = [("Answer on the left", pair.left_text),
                      ("Answer on the right", pair.right_text)]  # fmt: skip
         for side, (label, text) in zip(self._sides, texts, strict=True):
