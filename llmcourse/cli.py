@@ -386,4 +386,9 @@ def _lab(options: argparse.Namespace) -> int:
         "--LabApp.news_url=None",
     ]  # fmt: skip
     command += ["--no-browser"] if options.no_browser else []
-    return subprocess.call([*command, *options.options])
+    # Terminals and `!python` in a lesson find this Python, activated or not.
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    here = {"PATH": os.pathsep.join(filter(None, paths))}
+    if sys.prefix != sys.base_prefix:
+        here["VIRTUAL_ENV"] = sys.prefix
+    return subprocess.call([*command, *options.options], env=os.environ | here)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from llmcourse import templates
@@ -103,7 +104,10 @@ def prompt_with(
 
 
 def _shown(passage: Passage) -> str:
-    return f"[{passage.heading}]\n{passage.text}" if passage.heading.strip() else passage.text
+    """A passage under its document's name and its heading: "it" means nothing without them."""
+    name = PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
+    above = ": ".join(part for part in (name.strip(), passage.heading.strip()) if part)
+    return f"[{above}]\n{passage.text}" if above else passage.text
 
 
 def _counter(

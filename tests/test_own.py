@@ -142,6 +142,9 @@ def test_a_change_of_the_data_changes_the_digest(tmp_path: Path) -> None:
 def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such folder or file"):
         own.read(tmp_path / "nothing")
+    (tmp_path / "one.md").write_text("# One\n\nText.\n")
+    with pytest.raises(DataError, match="is one document. Name the folder"):
+        own.read(tmp_path / "one.md")
     with pytest.raises(SettingError, match="must be the path"):
         own.read("  ")
     with pytest.raises(SettingError, match="must be the path"):

@@ -172,7 +172,7 @@ def test_a_button_answers_and_explains() -> None:
     assert asked.answer.because in notes(quiz)[1] and 'aria-live="polite"' in notes(quiz)[1]
     assert row["ABC"[place]].description == f"{'ABC'[place]} ✓"
     assert [note for number, note in enumerate(notes(quiz)) if number != 1] == [""] * 3
-    assert "1 of 4 answered rightly." in quiz._buttons()._status.value
+    assert "1 of 4 solved so far." in quiz._buttons()._status.value
     row["ABC"[(place + 1) % 3]].click()
     assert "✗ Not this one." in notes(quiz)[1]
     assert [button.description[-1] for button in row.values()].count("✗") == 1

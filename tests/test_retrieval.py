@@ -114,8 +114,23 @@ def test_wrong_settings_are_told(index: Index) -> None:
             data.from_documents(DOCUMENTS, words=words)
 
 
+@pytest.mark.parametrize(
+    ("document", "heading", "above"),
+    [
+        ("products/toller-mill.md", "How it is built", "[toller mill: How it is built]"),
+        ("a.md", "", "[a]"),
+        ("", "Care", "[Care]"),
+    ],
+)
+def test_a_passage_stands_under_its_document_and_heading(
+    document: str, heading: str, above: str
+) -> None:
+    hits = [Hit(data.Passage("It is loud.", heading, document, 1), 1.0)]
+    assert prompt_with("Why?", hits).startswith(f"{above}\nIt is loud.\n\nAnswer from")
+
+
 def test_blank_questions_and_headings_leave_no_trace() -> None:
-    hits = [Hit(data.Passage("Text.", "", "a.md", 1), 1.0)]
+    hits = [Hit(data.Passage("Text.", "", "", 1), 1.0)]
     assert prompt_with("Why?", hits) == "Text.\n\nAnswer from the text above. Why?"
     with pytest.raises(PromptError, match="The question is empty"):
         prompt_with(" \n", hits)

@@ -60,17 +60,17 @@ def lay_out(folder: Path) -> None:
 def lesson(path: Path, pictures: Path) -> str:
     """A notebook for the site: its pictures as files in `pictures`, nothing from elsewhere.
 
-    The badge is a picture of another machine, so the site has words in its place.
+    The site has words in place of the badge.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
     up = "../" * len(path.relative_to(ROOT).parent.parts)
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
-            cell.source = cell.source.replace(f"![Open in Colab]({BADGE})", "Open in Colab")
+            cell.source = cell.source.replace(f"![Open in Colab](../{BADGE})", "Open in Colab")
         for place, output in enumerate(cell.get("outputs", [])):
             kinds = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
-            for mime in kinds[:1]:
+            for mime in sorted(kinds, reverse=True)[:1]:  # an SVG before the PNG beside it
                 alt = output.metadata.get(mime, {}).get("alt", "")
                 name = f"{path.stem}-{number}-{place}"
                 file, size = save_picture(mime, output.data[mime], pictures, name)

@@ -25,7 +25,7 @@ from llmcourse import claims, notebooks, tiers
 from llmcourse.files import work_dir, write_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+BADGE = "docs/colab.svg"  # our own: opening a lesson asks no other machine for a picture
 TIMES = ROOT / "llmcourse" / "times.json"
 KINDS = ("bfloat16", "float32")  # see `notebooks.published_times`
 LEDGER = ROOT / "llmcourse" / "ledger-cpu.json"
@@ -44,9 +44,14 @@ def colab_link(path: Path) -> str:
     return f"https://colab.research.google.com/github/{place}/blob/main/{name}"
 
 
-def badge(path: Path) -> str:
-    """The badge that opens a notebook in Colab, as Markdown."""
-    return f"[![Open in Colab]({BADGE})]({colab_link(path)})"
+def badge(path: Path, up: str = "") -> str:
+    """The badge that opens a notebook in Colab, as Markdown.
+
+    Args:
+        path: Of the notebook.
+        up: The way from whoever shows the badge to the repository's folder: "../", or nothing.
+    """
+    return f"[![Open in Colab]({up}{BADGE})]({colab_link(path)})"
 
 
 def colab_cell() -> str:
@@ -87,7 +92,7 @@ def updated_notebook(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)
     header = notebook.cells[0]
     header.source = re.sub(
-        r"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)", lambda _: badge(path), header.source
+        r"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)", lambda _: badge(path, "../"), header.source
     )
     header.source = re.sub(
         r"^(\*\*Time:\*\*.*|TIME)$", lambda _: time_line(path.stem), header.source, flags=re.M

@@ -19,6 +19,7 @@ from llmcourse import __version__, tiers
 from llmcourse.claims.shares import Share, finite, larger, more_often, share, short
 from llmcourse.errors import ClaimError, first_line, whole
 from llmcourse.files import lock, put_aside, work_dir, write_json
+from llmcourse.progress import in_notebook
 
 if TYPE_CHECKING:
     import pandas
@@ -213,6 +214,9 @@ def record(
             f"The ledger {path} can't be written ({first_line(error)}). Set LLMCOURSE_WORK to a "
             f"folder of your own."
         ) from error
+    if in_notebook():
+        print(f"Noted in your ledger: {CLAIMS[claim_id].text} ({claim_id}). "
+              f"Holds here: {HOLDS[entry['holds']]}.")  # fmt: skip
 
 
 def _as_json(claim_id: str, name: Any, value: Any) -> Any:

@@ -170,7 +170,7 @@ def tried(function: Any, cases: Sequence[tuple[tuple, Any, str]]) -> str | None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise _Stopped(f"{_named(error)} (tried with {given}; {remark})") from error
+            raise _Stopped(f"{_named(error)} (tried with {given}; {remark.rstrip('.')})") from error
         if found is None:
             return f"For {given} it gives None. Is the line with `return` missing?"
         if not same(found, wanted):

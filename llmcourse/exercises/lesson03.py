@@ -36,7 +36,7 @@ def _invented(answer: Any) -> str | None:
             (("The Ambra costs 94.", passage), [],
              "The point at the end closes the sentence; it is no part of the number."),
             (("It holds 1.35 litres, or 2.", passage), ["2"],
-             "1.35 is one number: keep the point and what follows it together."),
+             "1.35 is one number and stands in the passage; 2 is another, without its full stop."),
             (("It holds 1.53 litres.", passage), ["1.53"],
              "1.53 is one number: keep the point and what follows it together."),
             (("It holds 35 litres.", passage), ["35"],
@@ -101,10 +101,10 @@ TASKS = (
         "that do not stand in the passage, in their order.",
         _invented,
         "The cheapest test for truth there is, and it catches most of what small models make up.",
-        (r"re.findall(r'\d+(?:\.\d+)?', text) finds the numbers of a text.",
+        (r"re.findall(r'\d[\d.,]*\d|\d', text) finds the numbers of a text, 1.35 and 1,640 too.",
          "[n for n in numbers of the answer if n not in numbers of the passage]"),
         "import re\n\n\ndef invented_numbers(answer, passage):\n"
-        '    found = re.compile(r"\\d+(?:\\.\\d+)?").findall\n'
+        '    found = re.compile(r"\\d[\\d.,]*\\d|\\d").findall\n'
         "    return [n for n in found(answer) if n not in found(passage)]",
     ),
     Exercise(

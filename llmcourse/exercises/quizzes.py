@@ -244,7 +244,7 @@ class _Buttons:
         """How many are right so far."""
         names = [question_name(self._quiz.lesson, n + 1) for n in range(len(self._notes))]
         right = sum(self._before.get(name, {}).get("right", False) for name in names)
-        self._status.value = _said(f"{right} of {len(names)} answered rightly. {trouble}".strip())
+        self._status.value = _said(f"{right} of {len(names)} solved so far. {trouble}".strip())
 
 
 def _kept_answers() -> tuple[dict[str, dict[str, Any]], str]:

@@ -22,7 +22,7 @@ def considerations(
     """What answering and training need by model size, and what fits this machine.
 
     By formula, from `sizing`: one prompt of 1,024 tokens with its answer; training with records of
-    at most 512 tokens, one at a time, checkpointing where that is what makes it fit.
+    at most 512 tokens, one at a time. With checkpointing it takes less memory and more time.
 
     Args:
         models: What `sizing.Size.of` takes.
@@ -30,7 +30,8 @@ def considerations(
 
     Returns:
         A row a model: weights in millions; GB to answer, to train an adapter, and to train every
-        weight; and for each of these "yes" or "no": whether the machine has that memory.
+        weight, all without checkpointing; and for each of these whether it fits into the
+        machine's memory when nothing else runs: "yes", "with checkpointing" or "no".
     """
     import pandas
 
@@ -42,16 +43,15 @@ def considerations(
         answer = size.generation_bytes(here.dtype, length=LENGTH).total
         row: dict[str, Any] = {"model": size.name, "weights, millions": size.parameters / 1e6,
                                "GB to answer": answer / 1e9}  # fmt: skip
-        fits = {"answers here": answer <= room}
+        fits = {"answers here": "yes" if answer <= room else "no"}
         for method, told in (("lora", "an adapter"), ("full", "every weight")):
             how = {"batch_tokens": BATCH, "length": BATCH}
+            row[f"GB to train {told}"] = size.training_bytes(method, here.dtype, **how).total / 1e9
             fitting = sizing.fit(size, here, method, **how)
-            memory = fitting[0] if fitting else size.training_bytes(
-                method, here.dtype, checkpointing=True, **how
-            )  # fmt: skip
-            row[f"GB to train {told}"] = memory.total / 1e9
-            fits[f"trains {told} here"] = fitting is not None
-        rows.append(row | {key: "yes" if value else "no" for key, value in fits.items()})
+            fits[f"trains {told} here"] = (
+                "no" if fitting is None else "with checkpointing" if fitting[1] else "yes"
+            )
+        rows.append(row | fits)
     return pandas.DataFrame(rows)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import data
+from llmcourse.data.documents import KINDS
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.own.reviewing import NO
 
@@ -106,6 +107,8 @@ def read(source: str | os.PathLike[str]) -> Source:
             f"{name}: there is no such folder or file. Name a folder of documents "
             f"(.md, .txt, .html) or a file of pairs (.csv, .jsonl)."
         )
+    if path.suffix.lower() in KINDS:
+        raise DataError(f"{name} is one document. Name the folder that it is in.")
     return pairs_of(path)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, INK, PALE = "#56B4E9", "#F0E442", "#222222", "#F3F5F7"
+SHADE = "#cfcfcf"  # beside PALE, where two kinds of box take turns and mean the same
 ROLE_COLOURS = {"base": ORANGE, "chat": BLUE, "tuned": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -93,16 +94,22 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
         when = {"Date": None} if vector else {}
         figure.savefig(buffer, format=kind, dpi=110, metadata=when)
     data = encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    more: dict[str, str] = {}
     if vector:
+        # JupyterLab shows no SVG of a notebook that its reader has not run: dots stand in for it.
+        dots = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            figure.savefig(dots, format="png", dpi=110)
+        more["image/png"] = base64.b64encode(dots.getvalue()).decode("ascii")
         label = f'role="img" aria-label="{html.escape(alt, quote=True)}"'
         label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
         data = buffer.getvalue().decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
-    shown = {mime: data, "text/plain": alt}
+    shown = {mime: data, "text/plain": alt} | more
     if is_live():  # JupyterLab's own element for a picture has no alternative text
         shown["text/html"] = (
             f'<img src="data:{mime};base64,{encoded}" alt="{html.escape(alt, quote=True)}">'
         )
-    display(shown, metadata={mime: {"alt": alt}}, raw=True)
+    display(shown, metadata={one: {"alt": alt} for one in (mime, *more)}, raw=True)
     show_caption(caption)
 
 

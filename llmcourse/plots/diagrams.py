@@ -133,7 +133,8 @@ def lesson_map(here: str) -> None:
             axes, left, bottom, 16, 11, f"{key}\n{name}\n{about}", colour, fill=fill, fontsize=8.4
         )
         if now:
-            axes.text(left + 8, bottom + 12, "you are here", ha="center", fontsize=9)
+            beside = bottom + 12 if row == 0 else bottom - 2.4  # an arrow comes in from above
+            axes.text(left + 8, beside, "you are here", ha="center", fontsize=9)
         if column < 4 and number < len(LESSONS) - 1:
             draw_arrow(axes, (left + 16, bottom + 5.5), (left + 19.2, bottom + 5.5))
     axes.plot([85.8, 85.8, 9, 9], [19, 16.5, 16.5, 15], color="#555555", linewidth=1.5)

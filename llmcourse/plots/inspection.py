@@ -61,6 +61,8 @@ def _most(values: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _lengths(axes: Any, report: Report) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for part, of in report.lengths.items():
         colour, hatch = COLOURS[part]
         axes.stairs(
@@ -70,11 +72,14 @@ def _lengths(axes: Any, report: Report) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel(drawn(f"length in {report.unit}"))
     axes.set_ylabel("records")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("Lengths", loc="left", fontweight="bold")
     axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def _findings(axes: Any, report: Report) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_title("Trouble", loc="left", fontweight="bold")
     found = [one for one in report.findings if one.count]
     if not found:  # an empty frame would look like a picture that failed
@@ -90,6 +95,7 @@ def _findings(axes: Any, report: Report) -> None:
     axes.set_yticks(range(len(counts)), [one.kind for one in found])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.2 * most)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("records")
 
 

@@ -146,6 +146,7 @@ def curve(
         DataError: a series has no points, or something that is no pair of numbers.
     """
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     lines = {
         name: [_point(name, point) for point in _some("curve", name, points)]
@@ -169,6 +170,8 @@ def curve(
             legend = axes.legend(frameon=False)
             for text, name in zip(legend.get_texts(), lines, strict=True):
                 text.set_text(drawn(name))  # a label that begins with "_" would be left out
+        if all(float(x).is_integer() for points in lines.values() for x, _ in points):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(axes, title, *labels)
     show(figure, caption, f"Line chart. {title}. " + "; ".join(said) + ".")
 
@@ -307,11 +310,22 @@ def _finish(axes: Any, title: str, across: str, up: str = "") -> None:
 
 
 def _colour(name: str, series: Sequence[str]) -> str:
-    """A role's own colour where `name` has one, else the next of the palette."""
-    for role, colour in ROLE_COLOURS.items():
-        if role in name.lower():
-            return colour
-    return (BLUE, ORANGE, GREEN, PURPLE, SKY)[series.index(name) % 5]
+    """A role's own colour where `name` has one, else the next that no role here has.
+
+    What stands before a colon decides, so that "told: reading" and "told: writing" look alike.
+    """
+    heads = list(dict.fromkeys(one.split(":")[0].lower() for one in series))
+    roles = {head: _role_colour(head) for head in heads}
+    taken = set(roles.values())
+    free = [one for one in (BLUE, ORANGE, GREEN, PURPLE, SKY) if one not in taken]
+    others = [head for head in heads if roles[head] is None]
+    head = name.split(":")[0].lower()
+    return roles[head] or free[others.index(head) % len(free)]
+
+
+def _role_colour(head: str) -> str | None:
+    """The colour of the role that is named in `head`; None where none is."""
+    return next((colour for role, colour in ROLE_COLOURS.items() if role in head), None)
 
 
 def _hatch(name: str, series: Sequence[str]) -> str | None:
@@ -356,7 +370,7 @@ def side_by_side(
         for answers in zip(*columns.values(), strict=True)
     ]
     # Columns of one width: otherwise the longest text squeezes the others.
-    table(rows, ["prompt", *columns], caption=caption, widths=[1] + [2] * len(columns))
+    table(rows, ["prompt", *columns], caption=caption, widths=[3] + [4] * len(columns))
 
 
 def ledger(lesson: str | None = None) -> None:

@@ -13,7 +13,7 @@ from llmcourse import templates
 from llmcourse.encoding import UNTRAINED
 from llmcourse.encoding.checks import outside, whole_numbers
 from llmcourse.errors import DataError
-from llmcourse.plots.base import INK, PALE, SKY, YELLOW, show_caption, without_formulas
+from llmcourse.plots.base import INK, PALE, SHADE, SKY, YELLOW, show_caption, without_formulas
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -257,7 +257,7 @@ def _text(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     boxes = []
     for number, (token, piece) in enumerate(zip(ids, pieces, strict=True)):
         style = f"{BOX}display:inline-block;text-align:center;line-height:1.3;" + (
-            f"background:{SKY};border:1px solid {INK}"
+            f"background:{SHADE};border:1px solid {INK}"
             if number % 2
             else f"background:{PALE};border:1px dotted {INK}"
         )

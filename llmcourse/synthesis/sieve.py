@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Synthesis:
     """Records that a model wrote, and what became of the rest.
 
@@ -42,6 +42,10 @@ class Synthesis:
             rows.append({"stage": stage, "reason": reason, "count": len(found),
                          "example": _example(found)})  # fmt: skip
         return pandas.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        """One line, not all that was written."""
+        return f"Synthesis: {self}"
 
     def __str__(self) -> str:
         return (

@@ -243,12 +243,17 @@ class _Page:
 
     def _pressed(self, name: str) -> None:
         if name == "stop":
+            if self._talk.running:
+                self._note.value = status("Stopping after the token at hand …")
             self._talk.stop()
             return
         value = {key: control.value for key, control in self.controls.items()}
         template = None if value["template"] == OWN else value["template"]
         settings = {key: value[key] for key in ("max_new_tokens", "temperature", "seed")}
         before, self._note.value = self._note.value, status("Answering. Stop ends it.")
+        if not self._talk.running:
+            for side in self._sides:  # what stood there was the answer to something else
+                side.value = ""
         try:
             self._talk.ask([value["left"], value["right"]], value["prompt"], template,
                            changed=self._changed, **settings)  # fmt: skip
@@ -272,4 +277,5 @@ class _Page:
                 page = section(side.name, "" if side.why else "<div>…</div>")
             pane.value = page + status(f"{side.name}: {side.why.rstrip('.')}." if side.why else "")
         if all(side.why for side in self._talk.sides):
-            self._note.value = status("Done.")
+            halted = any(side.why.startswith("stopped by you") for side in self._talk.sides)
+            self._note.value = status("Stopped." if halted else "Done.")

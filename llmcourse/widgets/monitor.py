@@ -247,6 +247,10 @@ class TrainingMonitor(Shown):
         training = self.training
         if training.state == "waiting":
             self.start() if is_live() else training.here()
+        if training.state == "running":
+            print(
+                "Waiting for the training above. Jupyter's ■ stops it and keeps what was learned."
+            )
         return training.result()
 
     def _make(self) -> _Page:

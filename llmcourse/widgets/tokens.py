@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import plots, templates
 from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.evaluation.agreement import is_writable
-from llmcourse.plots.base import INK, PALE, SKY, YELLOW
+from llmcourse.plots.base import INK, PALE, SHADE, YELLOW
 from llmcourse.plots.tokens import BOX, PAGE, piece_of, visible
 from llmcourse.widgets.shared import Shown, cut, narrow, row, section, status, wide
 
@@ -23,7 +23,7 @@ MOST, LONGEST_TEXT = 16, 4000  # texts that are shown at once, and signs of each
 _INLINE = f"{BOX}display:inline-block;text-align:center;line-height:1.3;"
 LOOKS = {
     "text": f"{_INLINE}background:{PALE};border:1px dotted {INK}",
-    "text, every second": f"{_INLINE}background:{SKY};border:1px solid {INK}",
+    "text, every second": f"{_INLINE}background:{SHADE};border:1px solid {INK}",
     "special": f"{_INLINE}background:{YELLOW};border:3px double {INK};font-weight:bold",
     "padding": f"{_INLINE}background:white;border:1px dashed {INK};font-style:italic",
 }

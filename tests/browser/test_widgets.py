@@ -269,7 +269,7 @@ def test_pair_review(lab: Lab, page: Page) -> None:
 
 def test_quiz(lab: Lab, page: Page) -> None:
     opened(lab, page, "quiz", "from llmcourse import exercises\n\nexercises.quiz('01')")
-    total = page.locator(f"{OUTPUT} [role=status]", has_text="answered rightly")
+    total = page.locator(f"{OUTPUT} [role=status]", has_text="solved so far")
     expect(total).to_contain_text("0 of")
     tab_from_the_cell(page)
     letters = page.locator('button[title^="Question 1, answer"]')
