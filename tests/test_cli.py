@@ -371,10 +371,14 @@ def test_inspect_counts_words_where_the_model_is_missing(
 
 
 def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    called: list[list[str]] = []
-    monkeypatch.setattr(cli_module.subprocess, "call", lambda command: called.append(command) or 0)
+    called: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(
+        cli_module.subprocess, "call", lambda command, env: called.append((command, env)) or 0
+    )
     assert cli_module.main(["lab", "--no-browser", "--", "--allow-root"]) == 0
-    command = called[0]
+    command, environment = called[0]
+    # A terminal in JupyterLab runs this very Python.
+    assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     assert command[1:3] == ["-m", "jupyterlab"] and command[-2:] == ["--no-browser", "--allow-root"]
     assert f"--notebook-dir={ROOT}" in command  # the lessons link to docs, beside their folder
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in command

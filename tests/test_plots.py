@@ -305,3 +305,16 @@ def test_a_data_set_without_trouble_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     plots.inspection(dataclasses.replace(report, findings=[]))
     words = [text.get_text() for text in kept[0].axes[1].texts]
     assert words == ["none found"]
+
+
+def test_a_diagram_has_dots_for_those_who_show_no_svg(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[Any, dict]] = []
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda it, metadata=None, raw=False: shown.append((it, metadata or {})),
+    )
+    plots.three_ways()
+    bundle, metadata = shown[0]
+    assert bundle["image/svg+xml"].startswith("<?xml")
+    assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+    assert metadata["image/png"] == metadata["image/svg+xml"] != {}

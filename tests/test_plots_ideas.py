@@ -117,6 +117,20 @@ def test_numbers_are_those_of_the_learners_own_ledger(
     assert any("43 % (3 of 7)" in text.get_text() for text in texts(figure))
 
 
+def test_a_gain_that_chance_may_have_made_says_so(
+    drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
+    names = "chat alone: confident and wrong", "tuned: confident and wrong"
+    for counts, close in (((17, 14), True), ((17, 2), False)):
+        shares = [claims.Share(count, 20) for count in counts]
+        claims.record("hallucination", dict(zip(names, shares, strict=True)), holds=None)
+        plots.what_it_does()
+        figure = drawn[-1][0]
+        titles = [text.get_text() for text in texts(figure)]
+        assert ("Less invention (too close to tell)" in titles) == close
+
+
 def test_one_missing_number_is_told_alone(
     drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

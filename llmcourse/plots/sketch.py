@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import claims
-from llmcourse.claims import Share
+from llmcourse.claims import Share, more_often
 from llmcourse.plots.base import INK, PALE, show
 from llmcourse.plots.diagrams import draw_arrow, draw_box
 
@@ -55,6 +55,13 @@ class Measured:
         """Two numbers of a claim with an arrow between; the lesson once where there are none."""
         first, second = self.said(claim, before), self.said(claim, after)
         return first if first == second == self._absent(claim) else f"{first} → {second}"
+
+    def too_close(self, claim: str, before: str, after: str) -> bool:
+        """Whether two shares of a claim lie so near that chance may have made the difference."""
+        pair = [self._raw(claim, name) for name in (before, after)]
+        if not all(isinstance(one, dict) for one in pair):
+            return False
+        return more_often(*(Share(one["count"], one["of"]) for one in pair)) is None
 
     def _absent(self, claim: str) -> str:
         return f"run lesson {claims.CLAIMS[claim].lesson}"

@@ -65,6 +65,8 @@ def what_it_does() -> None:
     label(axes, 45, 46.3, "and after tuning", ha="left", color=GREEN, fontweight="bold")
     for row, (title, about, claim, before, after) in enumerate(_GAINS):
         middle = 39.5 - row * 11
+        if measured.too_close(claim, before, after):
+            title += " (too close to tell)"
         label(axes, 1, middle + 3, title, ha="left", fontsize=11, fontweight="bold")
         label(axes, 1, middle - 1.4, about, ha="left", fontsize=SMALL)
         for shift, name, colour, hatch in ((1.6, before, BLUE, None), (-1.6, after, GREEN, "///")):
