@@ -304,12 +304,14 @@ def html_page(notebook: NotebookNode) -> str:
     page, _ = exporter.from_notebook_node(notebook)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            for kind in {"image/svg+xml", "image/png"} & set(output.get("data", {})):
+            kinds = [kind for kind in _PICTURES if kind in output.get("data", {})]
+            for kind in kinds[:1]:  # an SVG may have a PNG beside it
                 words = html.escape(output.metadata.get(kind, {}).get("alt", ""))
                 page = page.replace(f'alt="{_UNDESCRIBED}"', f'alt="{words}"', 1)
     return page
 
 
+_PICTURES = ("image/svg+xml", "image/png")
 _UNDESCRIBED = "No description has been provided for this image"  # nbconvert's words
 
 

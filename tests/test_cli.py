@@ -75,12 +75,26 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
     ],
 )
 def test_mistakes_exit_1_with_one_clear_line(
-    cli: Run, arguments: tuple[str, ...], environment: dict[str, str], message: str
+    arguments: tuple[str, ...],
+    environment: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
-    done = cli(*arguments, **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ") and message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    monkeypatch.chdir(ROOT)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cli_module.main([*arguments]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and message in told
+    assert len(told.strip().splitlines()) == 1, told
+
+
+@pytest.mark.parametrize("setting", ["LLMCOURSE_TIER", "LLMCOURSE_MODELS"])
+def test_a_mistake_in_a_process_of_its_own_is_one_line_too(cli: Run, setting: str) -> None:
+    done = cli("ask", "Hi", **{setting: "both"})
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert done.stderr.startswith(f"error: {setting}='both' is not known")
 
 
 def test_the_unforeseen_is_one_line_and_debug_shows_where(

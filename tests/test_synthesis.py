@@ -259,8 +259,8 @@ def test_questions_from_documents_with_a_model(chat32: models.LoadedModel) -> No
                      and p.heading == record["heading"])  # fmt: skip
         assert synthesis.numbers(record["answer"]) <= synthesis.numbers(text[record["document"]])
         assert synthesis.groundedness(record["answer"], text[record["document"]]) > 0.5, there
-    again = synthesis.questions_from_documents(passages, chat32, limit=16, progress=False)
-    assert again.records == made.records
+    again = [synthesis.questions_from_documents(passages, limit=16) for _ in range(2)]
+    assert again[0].records == again[1].records  # the same sentences are chosen
     with pytest.raises(DataError, match="no sentence of 6 to 40 words"):
         synthesis.questions_from_documents([Passage("Too short.", "", "a", 1)], chat32)
 

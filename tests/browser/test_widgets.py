@@ -116,9 +116,14 @@ def test_chat(lab: Lab, page: Page) -> None:
     expect(second.locator(OUTPUT)).to_have_text("2", timeout=30_000)  # the two answers before
     press(page, "Stop")
     status(page, "stopped by you", 60)
-    status(page, "Done.")
-    # With the keyboard alone.
+    status(page, "Stopped.")
+    # With the keyboard alone. A list is opened first: its arrows are the notebook's otherwise.
     tab_from_the_cell(page)
+    for arrow, name in (("ArrowDown", "two"), ("ArrowUp", "one")):
+        tab_to(page, box(page, "Left"))
+        for key in ("Space", arrow, "Enter"):
+            page.keyboard.press(key)
+        expect(box(page, "Left")).to_have_value(name)
     tab_to(page, box(page, "Prompt"))
     page.keyboard.press("Control+a")
     page.keyboard.type("<b>Bold</b>?")
