@@ -72,7 +72,7 @@ class Lab:
 
     def link(self, name: str) -> str:
         """The page on which JupyterLab shows the notebook `name`, alone in a new workspace."""
-        return f"{self.address}/lab/workspaces/t/tree/{name}?token={self.token}&reset"
+        return f"{self.address}/lab/workspaces/t/tree/notebooks/{name}?token={self.token}&reset"
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +111,15 @@ def lab(server: Lab) -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """JupyterLab on a free port, with a home of its own and copies of the lessons, no outputs."""
+    """JupyterLab on a free port, with a home of its own and copies of the lessons, no outputs.
+
+    Its root is the folder above them, with docs, as `python -m llmcourse lab` has it.
+    """
     base = tmp_path_factory.mktemp("lab")
     folder, home, work = base / "course" / "notebooks", base / "home", base / "work"
     home.mkdir()
     folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "docs", folder.parent / "docs")
     for path in notebooks.find(ROOT / "notebooks"):
         without_outputs(path, folder / path.name)
     for name, settings in SETTINGS.items():
@@ -134,7 +138,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     environment.pop("LLMCOURSE_STATIC", None)
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0",
-        f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
+        f"--ServerApp.root_dir={folder.parent}", "--LabApp.expose_app_in_browser=True",
         "--ServerApp.allow_root=True",
     ]  # fmt: skip
     with (base / "log").open("w", encoding="utf-8") as log:
