@@ -647,6 +647,21 @@ def test_the_worst_answers_come_first() -> None:
     assert [one["question"] for one in found.worst(count=1)] == ["c"]
 
 
+def test_without_keys_it_is_said_that_facts_were_not_checked() -> None:
+    score = {"mean": 0.5, "low": 0.1, "high": 0.9, "of": 4}
+    bare = Assessment({TUNED: {"f1": score}}, {}, {}, [], [], 1.0)
+    assert "wrong facts were not looked for" in bare.caution
+    assert Assessment({TUNED: {"facts": score, "f1": score}}, {}, {}, [], [], 1.0).caution == ""
+
+
+def test_too_few_pairs_are_told_before_they_are_reviewed(tmp_path: Path) -> None:
+    source = tmp_path / "few.csv"
+    source.write_text("question,answer\nWho rows?,All of us.\nWhen?,At six.\n", encoding="utf-8")
+    told: list[str] = []
+    own.write_pairs(source, tmp_path / "out", say=told.append)
+    assert "too few: at least 10" in told[-1]
+
+
 def test_considerations_are_the_formulas_and_grow_with_the_model() -> None:
     machine = sizing.HARDWARE["laptop 8 GB"]
     table = own.considerations(machine=machine)
