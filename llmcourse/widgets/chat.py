@@ -223,7 +223,8 @@ class _Page:
         self.controls: dict[str, ipywidgets.Widget] = {
             "left": w.Dropdown(description="Left", options=names, value=names[0], **narrow()),
             "right": w.Dropdown(description="Right", options=names, value=other, **narrow()),
-            "prompt": w.Textarea(description="Prompt", value=prompt, rows=3, **wide()),
+            "prompt": w.Textarea(description="Prompt", value=prompt, rows=3,
+                                 continuous_update=False, **wide()),  # whole before Ask is heard
             "template": w.Dropdown(description="Template", options=[OWN, *templates.NAMES],
                                    value=OWN, **narrow()),
             "max_new_tokens": w.BoundedIntText(description="Longest answer, tokens", value=limit,

@@ -75,8 +75,12 @@ class _Page:
 
         self._reviewing = reviewing
         self._progress, self._source, self._note = w.HTML(), w.HTML(), w.HTML()
+        # Sent as a whole when the box is left. Letter by letter, what waits for a busy kernel would
+        # come after the press of Accept, and the words be lost.
         self.texts: dict[str, ipywidgets.Textarea] = {
-            name: w.Textarea(description=name.capitalize(), rows=rows, **wide())
+            name: w.Textarea(
+                description=name.capitalize(), rows=rows, continuous_update=False, **wide()
+            )
             for name, rows in (("question", 2), ("answer", 4))
         }
         self.buttons = buttons(ACTIONS, self.act)

@@ -196,19 +196,19 @@ def test_training_monitor(lab: Lab, page: Page) -> None:
         "from llmcourse import company, models\nfrom llmcourse.finetuning import Config\n"
         "from llmcourse.widgets import TrainingMonitor\n\n"
         "records = company.records('questions', 'train')[:4]\n"
-        "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=24, batch_size=1),"
-        " held_out=records[:1], watch=records[0]['question'], every=8, out='monitor-run')\nmonitor",
+        "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=48, batch_size=1),"
+        " held_out=records[:1], watch=records[0]['question'], every=9, out='monitor-run')\nmonitor",
     )  # fmt: skip
     status(page, "Not begun.")
     press(page, "Train")
-    expect(page.locator(OUTPUT).get_by_text("of 24 updates")).to_be_visible(timeout=90_000)
+    expect(page.locator(OUTPUT).get_by_text("of 48 updates")).to_be_visible(timeout=90_000)
     press(page, "Stop and save")
     status(page, "Stopped.", 60)
-    assert page.locator(f"{OUTPUT} img[alt]").count() == 1
+    expect(page.locator(f"{OUTPUT} img[alt]")).to_have_count(1)  # the picture comes after the line
     tab_from_the_cell(page)
     tab_to(page, page.get_by_role("button", name="Train", exact=True))
     page.keyboard.press("Enter")
-    status(page, "Finished. 24 of 24 updates.", 120)
+    status(page, "Finished. 48 of 48 updates.", 120)
     expect(page.locator(OUTPUT).get_by_text("Held-out loss")).to_be_visible()
     looked_at(page, "monitor")
 
@@ -240,17 +240,18 @@ def test_error_browser(lab: Lab, page: Page) -> None:
     status(page, "1 of 1")
 
 
+def kept(file: Path) -> list[tuple[str, str]]:
+    """What was decided on each pair, and its answer."""
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        return [(row["keep"], row["answer"]) for row in csv.DictReader(stream)]
+
+
 def test_pair_review(lab: Lab, page: Page) -> None:
     file = save_for_review(PAIRS, lab.folder / "pairs.csv")
     opened(
         lab, page, "review",
         f"from llmcourse.widgets import PairReview\n\nPairReview({str(file)!r})",
     )  # fmt: skip
-
-    def kept() -> list[tuple[str, str]]:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            return [(row["keep"], row["answer"]) for row in csv.DictReader(stream)]
-
     status(page, "Pair 1 of 3, open.")
     looked_at(page, "review")
     # With the keyboard alone: accept, mend and accept, reject.
@@ -267,9 +268,28 @@ def test_pair_review(lab: Lab, page: Page) -> None:
     status(page, "Pair 3 of 3")
     press(page, "Reject")
     status(page, "All 3 pairs are decided on")
-    assert kept() == [("yes", "It is 23 cm tall."), ("yes", "A kettle."), ("no", "In Quillon.")]
+    decided = [("yes", "It is 23 cm tall."), ("yes", "A kettle."), ("no", "In Quillon.")]
+    assert kept(file) == decided
     press(page, "Back one")
     status(page, "Pair 3 of 3, rejected.")
+
+
+def test_pair_review_while_the_kernel_is_busy(lab: Lab, page: Page) -> None:
+    file = save_for_review(PAIRS, lab.folder / "busy.csv")
+    opened(
+        lab, page, "busy",
+        f"from llmcourse.widgets import PairReview\n\nPairReview({str(file)!r})",
+        "import time\n\ntime.sleep(4)",
+    )  # fmt: skip
+    status(page, "Pair 1 of 3, open.")
+    page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+    box(page, "Answer").click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("No word of this is lost.")
+    press(page, "Accept")
+    status(page, "Pair 2 of 3")
+    assert kept(file)[0] == ("yes", "No word of this is lost.")
 
 
 def test_quiz(lab: Lab, page: Page) -> None:
