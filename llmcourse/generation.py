@@ -403,8 +403,15 @@ def is_question(text: str) -> bool:
 
 
 def refuses(text: str) -> bool:
-    """True where an answer begins by saying that it can't or won't answer."""
-    start = r"(i'm |i am )?(really |very )?sorry|as an ai|i (can't|cannot|don't know|do not know)"
+    """True where an answer begins by saying that it can't or won't answer, or isn't sure.
+
+    A coarse rule, for English: doubts that come later in the answer are not seen.
+    """
+    start = (
+        r"(unfortunately, )?(i'm |i am )?((really|very|so) )?(sorry|not sure|unsure|unable to)\b"
+        r"|(unfortunately, )?i (can't|cannot|(don't|do not) (know|have))\b"
+        r"|as (an ai|a (large )?language model)\b"
+    )
     return bool(re.match(start, text.strip().lower().replace("’", "'")))
 
 

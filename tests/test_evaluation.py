@@ -119,7 +119,10 @@ def test_paired_tests() -> None:
     test = paired(right, wrong)
     assert (test.wins, test.losses, test.ties) == (9, 1, 0)
     assert test.p == pytest.approx(2 * (1 + 10) / 2**10)  # McNemar by hand
+    assert test.larger is True and paired(wrong, right).larger is False
     assert paired([1.0, 0.0], [1.0, 0.0]).p == 1.0
+    assert paired([1.0] * 5, [0.0] * 5).larger is None, "five records can't reach 0.05"
+    assert paired([1.0] * 6, [0.0] * 6).larger is True
     dice = numpy.random.default_rng(0)
     first = dice.normal(0, 1, 80)
     assert paired(first + 0.5, first + dice.normal(0, 0.1, 80)).p < 0.01
@@ -313,6 +316,10 @@ RECORD = {
         ("The kettle by Tornet holds 1.35 litres.", []),
         ("I'm sorry, but I can't help with that.", ["refused"]),
         ("I don’t know.", ["refused"]),
+        ("I'm not sure how to answer that.", ["refused"]),
+        ("Unfortunately, I cannot say.", ["refused"]),
+        ("As a language model I have no kettle.", ["refused"]),
+        ("I am unable to tell.", ["refused"]),
         ("Paris is a lovely city.", ["off-topic"]),
         ("The kettle holds 1.7 litres.", ["wrong fact"]),
         ("The kettle hollds 1.35 litres of watter.", ["misspelling"]),

@@ -56,7 +56,7 @@ def in_both(answer: str, reference: str) -> int:
 
 
 def stale(ask: Any, questions: list[str]) -> list[str]:
-    """The lab's loop: what was answered last stands for what was not answered."""
+    """The loop of section 2: what was answered last stands for what was not answered."""
     found, last = [], None
     for question in questions:
         last = or_none(ask, question) or last
@@ -333,7 +333,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ("06-1", lambda answer, reference: float(answer == reference), "said too much"),
     ("06-1", 1.0, "A function is wanted"),
-    ("06-2", stale, "the fault of the lab's loop"),
+    ("06-2", stale, "the loop's fault in section 2"),
     ("06-2", lambda ask, questions: [ask(q) for q in questions if "?" in q], "keep its place"),
     ("06-2", lambda ask, questions: [or_none(ask, q) or "" for q in questions], "None stands"),
     (

@@ -111,6 +111,11 @@ class Paired:
     losses: int
     ties: int
 
+    @property
+    def larger(self) -> bool | None:
+        """Whether the first has the larger numbers; None where p is 0.05 or more."""
+        return None if self.p >= 0.05 else self.difference > 0
+
     def __str__(self) -> str:
         return (
             f"{self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g}), p {self.p:.3g}; "

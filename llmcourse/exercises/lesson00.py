@@ -57,8 +57,9 @@ TASKS = (
         "How many gigabytes do the 135 million weights of the chat model take in bfloat16?",
         _weight_gigabytes,
         "135 million weights at 2 bytes each are 0.27 GB. Running a model needs somewhat more "
-        "than its weights; ordinary full training about four times as much (weights, "
-        "gradients, and two averages that the optimiser keeps). Lesson 5 gets by with less.",
+        "than its weights; ordinary full training in float32 eight times as much (weights, "
+        "gradients and two averages that the optimiser keeps, 4 bytes each). Lesson 5 gets by "
+        "with less.",
         ("How many bits has bfloat16, and how many bytes are that?",
          "135e6 weights times 2 bytes, divided by 1e9."),
         "135e6 * 2 / 1e9",

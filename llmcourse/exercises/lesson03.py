@@ -100,7 +100,8 @@ TASKS = (
         "Write `invented_numbers(answer, passage)`: the list of numbers (as text) in the answer "
         "that do not stand in the passage, in their order.",
         _invented,
-        "The cheapest test for truth there is, and it catches most of what small models make up.",
+        "The cheapest test for truth there is, and it catches a good part of what small models "
+        "make up.",
         (r"re.findall(r'\d[\d.,]*\d|\d', text) finds the numbers of a text, 1.35 and 1,640 too.",
          "[n for n in numbers of the answer if n not in numbers of the passage]"),
         "import re\n\n\ndef invented_numbers(answer, passage):\n"

@@ -49,7 +49,7 @@ def _ask_all(answer: Any) -> str | None:
         if list(found) != wanted:
             if list(found) == [wanted[max(0, n - 1)] if w is None else w
                                for n, w in enumerate(wanted)]:  # fmt: skip
-                remark = "An old answer stands where there was none: the fault of the lab's loop."
+                remark = "An old answer stands where there was none: the loop's fault in section 2."
             elif len(found) < len(wanted):
                 remark = "A question that fails must keep its place, or all later ones shift."
             return f"For {questions} it gives {shown(found)} instead of {wanted}. {remark}"

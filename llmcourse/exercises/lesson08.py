@@ -58,7 +58,8 @@ TASKS = (
         "Write `gigabytes(customers, base, adapter)`: the memory for the weights when each "
         "customer has an adapter (of so many gigabytes) on one base (of so many).",
         _gigabytes,
-        "A hundred customers cost little more than one. That is how many tuned models are served.",
+        "The base is in memory once, so a hundred customers cost far less than a hundred models. "
+        "That is how many tuned models are served.",
         ("How often is the base in memory?", "base + customers * adapter"),
         "def gigabytes(customers, base, adapter):\n    return base + customers * adapter",
     ),

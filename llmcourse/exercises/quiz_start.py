@@ -140,7 +140,7 @@ QUESTIONS = {
             right("Any, if training and use have the same.",
                   "A plain one will do. The model learns: after this mark, I answer."),
             wrong("A different one for each pair, for variety.",
-                  "Then no mark tells the model that it is its turn."),
+                  "Then each mark is seen less often, and in use you need only one."),
         ),
     ),
 }  # fmt: skip

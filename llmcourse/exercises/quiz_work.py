@@ -86,7 +86,8 @@ QUESTIONS = {
                   "It can match those too, letter for letter."),
         ),
         question(
-            "A judge picks answer A of each pair, in both orders. What are its picks worth?",
+            "A judge picks whichever answer stands first, in both orders. What are its picks "
+            "worth?",
             wrong("Much: it agrees with itself, so it can be trusted.",
                   "It agrees on the place, not on the answer."),
             right("Nothing.",
@@ -121,8 +122,8 @@ QUESTIONS = {
     ),
     "07": (
         question(
-            "Retrieval found the wrong passages. What can a model do that was not tuned on the "
-            "facts?",
+            "A customer asks about your private documents, and retrieval found the wrong "
+            "passages. What is the best that an untuned model can do?",
             wrong("Answer from what it has read in pretraining.",
                   "Of private documents it has read nothing."),
             right("Say that it does not know.",
