@@ -276,14 +276,20 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _print_json(value: Any) -> None:
+    """Print JSON that loses no sign, in whatever stdout is encoded."""
+    import json
+
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
+    print(json.dumps(value, indent=2, ensure_ascii=encoding != "utf8"))
+
+
 def _results(options: argparse.Namespace) -> int:
     from llmcourse import claims
 
     tier = tiers.current().name
     if options.json:
-        import json
-
-        print(json.dumps(claims.read(tier), indent=2, ensure_ascii=False))
+        _print_json(claims.read(tier))
     else:
         print(claims.as_text(tier))
     return 0
@@ -323,10 +329,7 @@ def _inspect(options: argparse.Namespace) -> int:
     )
     tables = [table.to_dict("records") for table in (problems, skipped, *more)]
     if options.json or not (options.text or sys.stdout.isatty()):
-        import json
-
-        every = report.as_dict() | {"problems": [row for rows in tables for row in rows]}
-        print(json.dumps(every, indent=2, ensure_ascii=False))
+        _print_json(report.as_dict() | {"problems": [row for rows in tables for row in rows]})
         return 0
     for rows in tables:
         for row in rows[:10]:

@@ -153,6 +153,25 @@ def lock(path: Path, waiting: str = "") -> Iterator[None]:
         held.release()
 
 
+def _put(draft: Path, target: Path) -> None:
+    """Put `draft` in the place of `target`, which stays whole if that fails."""
+    try:
+        if target.exists():
+            target.replace(target.with_name(f".{target.name}.old-{uuid.uuid4().hex[:8]}"))
+        draft.replace(target)
+    finally:
+        _clear(target)
+
+
+def _clear(target: Path) -> None:
+    """Remove what was replaced; it gets its place back where a failure or a kill left none."""
+    for old in target.parent.glob(f".{target.name}.old-*"):
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.replace(target)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside `target` that becomes `target` once the block succeeds.
@@ -167,6 +186,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         for stale in target.parent.glob(prefix + "*"):
             shutil.rmtree(stale, ignore_errors=True)
+        _clear(target)
         draft = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     except OSError as error:
         if is_disk_full(error):
@@ -177,9 +197,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         draft.chmod(0o755)  # mkdtemp's folder is private; a shared cache is meant to be read
         for path in draft.iterdir():
             path.chmod(0o644)
-        if target.exists():
-            shutil.rmtree(target)
-        draft.replace(target)
+        _put(draft, target)
     except Exception as error:
         if is_disk_full(error) and not isinstance(error, NoSpace):
             shutil.rmtree(draft, ignore_errors=True)

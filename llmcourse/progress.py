@@ -10,9 +10,10 @@ import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
 from tqdm import tqdm
@@ -22,7 +23,18 @@ from llmcourse.errors import SettingError
 _FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} left{postfix}"
 
 
-class _NotebookLine(tqdm):
+class _Line(tqdm):
+    """A tqdm whose `write` puts "?" for signs that stdout, sent into a file perhaps, can't take."""
+
+    @classmethod
+    def write(cls, s: str, file: Any = None, end: str = "\n", nolock: bool = False) -> None:
+        """Print without disturbing the bar."""
+        file = sys.stdout if file is None else file
+        kind = getattr(file, "encoding", None) or "utf-8"
+        super().write(s.encode(kind, "replace").decode(kind), file, end, nolock)
+
+
+class _NotebookLine(_Line):
     """A tqdm that writes its line into one updatable plain-text output."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,7 +119,7 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
     """
     if not enabled:
         return _Unseen(total=total, disable=True)
-    kind = _NotebookLine if in_notebook() else tqdm
+    kind = _NotebookLine if in_notebook() else _Line
     quiet = False if in_notebook() else None
     return kind(
         total=total, desc=description, bar_format=_FORMAT, disable=quiet, leave=False, ascii=False
@@ -116,7 +128,32 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' bars and advice off the page: our own line says what goes on."""
+    """Keep the libraries' bars and advice off the page: our own line says what goes on.
+
+    It changes what the whole program has one of. So where threads are in it together, the first
+    one in makes it quiet, and the last one out puts everything back.
+    """
+    with _Quiet.lock:
+        if not _Quiet.users:
+            _Quiet.held.enter_context(_silenced())
+        _Quiet.users += 1
+    try:
+        yield
+    finally:
+        with _Quiet.lock:
+            _Quiet.users -= 1
+            if not _Quiet.users:
+                _Quiet.held.close()
+
+
+class _Quiet:
+    """How many are in `quiet`, and what puts everything back."""
+
+    lock, held, users = threading.Lock(), ExitStack(), 0
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
     with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         from transformers.utils import logging as hf

@@ -454,3 +454,14 @@ def test_a_tuning_that_can_not_be(
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said
     assert not (tmp_path / "o").exists()
+
+
+def test_json_loses_no_sign_where_stdout_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    record = {"question": "\u540d\u524d\u306f\uff1f", "answer": "caf\u00e9 \u592a\u90ce"}
+    path.write_text("\n".join([json.dumps(record)] * 2), encoding="utf-8")
+    command = [sys.executable, "-m", "llmcourse", "inspect", str(path), "--json", "--model", "none"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=True
+    )
+    assert record["question"] in json.dumps(json.loads(done.stdout), ensure_ascii=False)

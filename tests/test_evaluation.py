@@ -67,9 +67,11 @@ def test_keys_of_records() -> None:
     assert keys_of({"keys": ["a"], "fact": "of somebody else"}) == ["a"]
     assert keys_of({"keys": '["3", "a|b"]'}) == ["3", "a|b"], "as load_records writes a list"
     assert keys_of({"keys": "14;"}) == ["14"]
-    for none in ({"question": "?"}, {"keys": ""}, {"keys": math.nan}, {"fact": math.nan}):
+    assert keys_of({"keys": numpy.array(["5", "blue"])}) == ["5", "blue"], "as in a parquet file"
+    for none in ({"question": "?"}, {"keys": ""}, {"keys": math.nan}, {"fact": math.nan},
+                 {"fact": "opening hours"}):  # fmt: skip
         assert keys_of(none) is None
-    for wrong in ({"keys": [1]}, {"keys": 5}, {"keys": [" "]}, {"fact": "none-such"}):
+    for wrong in ({"keys": [1]}, {"keys": 5}, {"keys": [" "]}):
         with pytest.raises(DataError):
             keys_of(wrong)
 

@@ -179,6 +179,18 @@ def test_a_model_that_is_sure_and_right() -> None:
     assert torch.allclose(states.grad.float(), exact.grad, rtol=0.05)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_loss_of_unlikely_words_in_every_number_type(kind: torch.dtype) -> None:
+    """float16 has no number for a chance of e**-20."""
+    weight = torch.tensor([[10.0], [-7.5], [-10.0], [-15.0]], dtype=kind)
+    states = torch.ones(3, 1, dtype=kind, requires_grad=True)
+    loss = finetuning.loss._HeadLoss.apply(states, weight, torch.tensor([1, 2, 3]), None)
+    loss.backward()
+    assert loss.item() == pytest.approx(17.5 + 20 + 25, rel=0.01)
+    assert states.grad.dtype == kind
+    assert torch.allclose(states.grad.float(), torch.tensor([[17.5], [20.0], [25.0]]), rtol=0.01)
+
+
 def test_a_score_out_of_reach_is_a_large_loss_and_no_infinity() -> None:
     states = torch.tensor([[100.0]], requires_grad=True)
     weight = torch.tensor([[2.0], [-2.0]])

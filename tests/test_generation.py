@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from llmcourse import generation
+from llmcourse import generation, progress
 from llmcourse.errors import PromptError, SettingError, TemplateError
 from llmcourse.generation import (
     continues_the_sentence,
@@ -296,3 +299,35 @@ def test_an_interrupt_in_a_notebook_is_told_in_one_line() -> None:
     assert error["traceback"] == [
         "KeyboardInterrupt: stopped by you. Run the cell again to begin it anew."
     ]
+
+
+def test_two_threads_that_are_quiet_put_everything_back() -> None:
+    import warnings
+
+    from transformers.utils import logging as hf
+
+    before = sys.stderr, hf.get_verbosity(), list(warnings.filters)
+    inside, over = threading.Event(), threading.Event()
+
+    def longer() -> None:
+        with progress.quiet():
+            inside.set()
+            over.wait(10)
+
+    thread = threading.Thread(target=longer)
+    with progress.quiet():
+        thread.start()
+        assert inside.wait(10)
+    assert sys.stderr is not before[0], "the other one still wants it quiet"
+    over.set()
+    thread.join()
+    assert (sys.stderr, hf.get_verbosity(), list(warnings.filters)) == before
+
+
+def test_a_line_beside_the_bar_goes_into_any_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", file)
+    with progress.bar(2, "works") as line:
+        line.write("caf\u00e9 \u25a0")
+    file.flush()
+    assert file.buffer.getvalue() == "caf\u00e9 ?\n".encode("cp1252")

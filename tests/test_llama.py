@@ -19,7 +19,7 @@ import torch
 from llmcourse import finetuning, generation, hosted, llama, models
 from llmcourse.errors import CourseError, PromptError
 from llmcourse.generation import Answer
-from llmcourse.llama import jobs, names
+from llmcourse.llama import jobs, names, records
 from llmcourse.llama.settings import Settings, settings, taken
 from llmcourse.llama.training import SMOKE_STEPS
 from tests import faulty_proxy as faulty
@@ -515,6 +515,9 @@ def test_own_fields_are_named_and_texts_stay_texts(
     assert runner.data == HELD * 5
     runner.clear_data()
     runner.load_data([{"text": "all of it"}])
+    alpaca = {"instruction": "Add.", "input": "1 and 1", "output": "2", "text": "Below is … 2"}
+    assert records.pairs([alpaca]) == records.pairs([alpaca], "instruction", "output")
+    assert records.pairs([alpaca]) == [{"question": "Add.", "input": "1 and 1", "answer": "2"}]
     runner.load_data({"question": "a", "answer": "b", "input": "with this"}, verbose=True)
     assert runner.data == [{"text": "all of it"},
                            {"question": "a", "input": "with this", "answer": "b"}]  # fmt: skip

@@ -329,6 +329,34 @@ def test_other_users_may_read_what_was_converted(cache: Path) -> None:
     assert (cache / "made" / "weights").stat().st_mode & 0o044 or os.name == "nt"
 
 
+@pytest.mark.parametrize("broken", ["target", "draft"])
+def test_an_old_folder_stays_where_a_new_one_cannot_be_put(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "made"
+    target.mkdir()
+    (target / "old").write_text("kept")
+    usual = Path.replace
+
+    def refused(self: Path, to: Path) -> Path:
+        if (self == target) if broken == "target" else ".new-" in self.name:
+            raise PermissionError("in use")
+        return usual(self, to)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(PermissionError), files.new_folder(target) as draft:
+        (draft / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "old"]
+    monkeypatch.undo()
+    target.rename(tmp_path / ".made.old-killed")  # a kill between the two renames
+    with pytest.raises(ValueError), files.new_folder(target):
+        raise ValueError
+    assert (target / "old").read_text() == "kept"
+    with files.new_folder(target) as draft:
+        (draft / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["made", "new"]
+
+
 def test_too_small_a_disk_is_told_before_the_work(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -350,7 +350,7 @@ def test_too_few_pairs_and_too_few_facts_say_so() -> None:
         own.split([record | {"fact": "one"} for record in rows(6)])
     with pytest.raises(DataError, match="Only 0 facts have a second wording"):
         own.split(rows(12, 1), hold_out="wordings")
-    with pytest.raises(SettingError, match="must be 'wordings' or 'facts'"):
+    with pytest.raises(SettingError, match="must be 'wordings', 'facts' or 'questions'"):
         own.split(rows(), hold_out="all")
 
 
@@ -757,3 +757,64 @@ def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> Non
     parts = own.split(rows, hold_out="facts")
     assert len(parts.test) >= 4
     assert not {row["question"] for row in parts.train} & {row["question"] for row in parts.test}
+
+
+def test_answers_that_are_labels_are_in_both_parts() -> None:
+    for count, names in ((100, ("positive", "negative")), (20, ("yes", "no")), (96, "abcdef")):
+        rows = [{"question": f"Review {n}: it was {['good', 'bad', 'so-so'][n % 3]}",
+                 "answer": names[n % len(names)]} for n in range(count)]  # fmt: skip
+        parts = own.split(rows)
+        assert parts.held_out == "questions"
+        for part in (parts.train, parts.test):
+            assert {row["answer"] for row in part} == set(names)
+        assert len(parts.test) >= count // 5 and len(parts.train) + len(parts.test) == count
+        assert not {row["question"] for row in parts.train} & {r["question"] for r in parts.test}
+        assert "the right one is chosen" in str(parts)
+
+
+def test_facts_with_many_wordings_are_no_labels() -> None:
+    rows = [{"question": f"Wording {w} of fact {fact}?", "answer": f"Fact {fact}."}
+            for fact in range(20) for w in range(10)]  # fmt: skip
+    assert own.split(rows).held_out == "wordings"
+    with pytest.raises(SettingError, match="'questions'"):
+        own.split(rows, hold_out="labels")
+    with pytest.raises(DataError, match="too few different questions"):
+        own.split([{"question": "Why?", "answer": "So."}] * 20, hold_out="questions")
+
+
+def test_an_instruction_with_many_inputs_is_many_questions() -> None:
+    rows = [{"question": "List the keywords.", "input": f"Text number {n}.", "answer": f"word {n}"}
+            for n in range(60)]  # fmt: skip
+    others = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(140)]
+    for given in (rows, rows + others):
+        parts = own.split(given)
+        assert len(parts.train) + len(parts.test) == len(given) and not parts.notes
+    parts = own.split(rows[10:], test=rows[:15])
+    assert len(parts.train) == 45 and parts.notes == [
+        "5 pairs with a question of the test were not trained on."
+    ]
+
+
+def test_notes_and_test_keys_do_not_throw_a_model_away(
+    go: Callable[..., own.Result], tmp_path: Path
+) -> None:
+    file, test = tmp_path / "pairs.csv", tmp_path / "test.csv"
+    lines = [f"Question {n} about it?,Answer {n} is this." for n in range(12)]
+    file.write_text("question,answer\n" + "\n".join(lines), encoding="utf-8")
+    asked = [f"Number {n} was what?,Answer {n} is this." for n in range(5)]
+    test.write_text("question,answer\n" + "\n".join(asked), encoding="utf-8")
+    first = go(file, tmp_path / "out", test=test)
+    made = (tmp_path / "out" / "model" / "adapter_model.safetensors").stat().st_mtime_ns
+    test.write_text("question,answer,keys\n" + "\n".join(f"{row},is this" for row in asked),
+                    encoding="utf-8")  # fmt: skip
+    second = go(file, tmp_path / "out", test=test)
+    assert made == (tmp_path / "out" / "model" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert not any("trained anew" in line for line in go.said)
+    assert first.assessment.main != second.assessment.main == "facts"
+
+
+def test_old_line_ends_do_not_make_pairs(tmp_path: Path) -> None:
+    pairs = [{"question": "Q1?", "answer": "one\rtwo"}, {"question": "Q2?", "answer": "a\r\nb"}]
+    file = own.save_for_review(pairs, tmp_path / "pairs.csv")
+    kept = own.load_reviewed(file)
+    assert {row["question"]: row["answer"] for row in kept} == {"Q1?": "one\ntwo", "Q2?": "a\nb"}

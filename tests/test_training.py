@@ -233,10 +233,46 @@ def test_a_finished_training_is_loaded_and_not_repeated(
     again = finetune(tiny, RECORDS, FEW, out=tmp_path / "a")
     assert "holds this training, finished; it is loaded." in capsys.readouterr().out
     assert again.history == first.history
+    finetune(tiny, RECORDS, FEW, out=tmp_path / "a", held_out=RECORDS[:1])
+    assert "Its losses and samples are those of then" in capsys.readouterr().out
+    again.save(tmp_path / "a", {"accuracy": 0.5})  # onto the card; it stays this training's folder
+    assert "accuracy: 0.5" in (tmp_path / "a" / "README.md").read_text(encoding="utf-8")
+    finetune(tiny, RECORDS, FEW, out=tmp_path / "a")
+    assert "holds this training, finished; it is loaded." in capsys.readouterr().out
     assert [str(row["answer"]) for row in again.samples] == [
         str(r["answer"]) for r in first.samples
     ]
     assert all(torch.equal(value, weights(again)[name]) for name, value in weights(first).items())
+
+
+def test_with_patience_other_held_out_records_are_another_training(
+    tiny: models.LoadedModel, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(FEW, patience=1)
+    finetune(tiny, RECORDS, config, out=tmp_path / "a", held_out=RECORDS[:1], progress=False)
+    with pytest.raises(SettingError, match="held_out"):
+        finetune(tiny, RECORDS, config, out=tmp_path / "a", held_out=RECORDS[1:2], progress=False)
+
+
+def test_what_is_too_long_to_be_held_out_is_told(
+    tiny: models.LoadedModel, capsys: pytest.CaptureFixture
+) -> None:
+    long = {"question": "Why? " * 400, "answer": "So."}
+    tuned = finetune(tiny, RECORDS, dataclasses.replace(FEW, max_length=64),
+                     held_out=[RECORDS[0], long])  # fmt: skip
+    assert "1 held-out records have over 64 tokens" in capsys.readouterr().out
+    assert tuned.held_out
+
+
+def test_packing_needs_a_model_that_keeps_records_apart(
+    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def seen(model: Any) -> None:
+        raise SettingError("one record sees the other")
+
+    monkeypatch.setattr("llmcourse.encoding.check_packing", seen)
+    with pytest.raises(SettingError, match="sees the other"):
+        finetune(tiny, RECORDS, dataclasses.replace(FEW, packing=True), progress=False)
 
 
 def test_a_whole_model_is_saved_as_a_plain_folder(tiny: models.LoadedModel, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from llmcourse import own, templates
 from llmcourse.data.reviewing import Reviewing
-from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
+from llmcourse.errors import DataError, NoSpace, PromptError, SettingError, TemplateError
 from llmcourse.evaluation import KINDS, evaluate, load_labels
 from llmcourse.finetuning import Config, TrainingStopped, finetune
 from llmcourse.generation import generate
@@ -411,6 +411,30 @@ def test_stop_saves_and_train_goes_on_with_the_same_result(
     assert again.result().history == tuned.history and again.training.step == 4
 
 
+def test_train_after_a_failure_goes_on_where_it_was_saved(
+    tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = finetune(tiny, RECORDS, FEW, progress=False)
+    monitor = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out", save_every=1, fresh=True)
+    training = monitor.training
+
+    def full_after_two() -> None:
+        if training.step == 2 and training.state == "running":
+            raise NoSpace("the disk is full")
+
+    training.start(full_after_two)
+    with pytest.raises(NoSpace):
+        training.result()
+    assert training.state == "failed"
+    assert sorted(path.name for path in (tmp_path / "out" / "checkpoints").glob("step-*"))
+    steps = []
+    training.start(lambda: steps.append(training.step))
+    assert [row["loss"] for row in training.result().history] == [
+        row["loss"] for row in usual.history
+    ]
+    assert steps[0] == 1, "it went on from the checkpoint"
+
+
 def test_without_a_folder_what_was_learned_is_still_there(tiny: LoadedModel) -> None:
     monitor = TrainingMonitor(tiny, RECORDS, FEW)
     monitor.training.start(monitor.stop)  # as soon as it has begun
@@ -521,7 +545,11 @@ def test_labels_are_kept_at_once_and_belong_to_the_answer(
         ada.relabel(5, [])
 
 
-def test_the_browser_reads_filters_and_labels(evaluation: Any, tmp_path: Path) -> None:
+def test_the_browser_reads_filters_and_labels(
+    evaluation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     path = tmp_path / "labels.jsonl"
     browser = ErrorBrowser(evaluation, path, "Ada")
     page, mistakes = browser.page, browser.mistakes
@@ -533,6 +561,11 @@ def test_the_browser_reads_filters_and_labels(evaluation: Any, tmp_path: Path) -
     assert "refused" not in load_labels(path)["Ada"].popitem()[1]
     page.buttons["right"].click()
     assert page.record == 1 and len(mistakes.mine) == 1
+    page.buttons["right"].click()
+    page.kinds["refused"].value = not page.kinds["refused"].value
+    assert page.record == 1 and len(mistakes.mine) == 1, "a double click, a tick that came late"
+    assert page.kinds["refused"].value == ("refused" in evaluation.labels[1])
+    now[0] += 1
     page.buttons["right"].click()
     assert page.record == 2 and mistakes.mine[1] == evaluation.labels[1]
     page.buttons["back"].click()
@@ -683,7 +716,7 @@ def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(review: Path) -> N
     page.buttons["accept"].click()
     assert "Not saved. This pair: the answer is blank" in texts(shown)
     assert page.texts["answer"].value == " " and shown.reviewing.place == 0
-    page.texts["answer"].value = "\ud800"
+    page.texts["answer"].value = "\ud800"  # a press that did nothing can be repeated at once
     page.buttons["accept"].click()
     assert "characters that are no text" in texts(shown)
     with review.open(encoding="utf-8-sig", newline="") as file:
@@ -693,6 +726,19 @@ def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(review: Path) -> N
     page.buttons["back"].click()
     assert "Pair 2 of 4, rejected." in texts(shown)
     assert repr(shown) == "PairReview of review.csv: 0 accepted, 1 rejected, 3 open"
+
+
+def test_a_double_click_accepts_one_pair(review: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    shown = PairReview(review)
+    for name, later, place in (("accept", 0, 1), ("accept", 0.2, 1), ("accept", 0.5, 2),
+                               ("reject", 0, 3), ("back", 0, 2), ("back", 0, 1)):  # fmt: skip
+        now[0] += later
+        shown.page.buttons[name].click()
+        assert shown.reviewing.place == place
+    shown.page.keys.value = "bll"  # typed letters are as many as they are
+    assert shown.reviewing.place == 2
 
 
 def test_of_a_pair_nothing_becomes_markup(tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ def _separator(path: Path) -> str:
 
 def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # one way of ending lines, for csv's sake
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

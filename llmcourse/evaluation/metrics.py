@@ -76,19 +76,20 @@ def keys_of(record: Mapping[str, Any]) -> list[str] | None:
     They stand in `keys` (a list, its JSON, or texts separated by ";"), or the record names a fact
     of Ferrowick's in `fact`. "a|b" is a key with two forms.
 
+    A fact that is none of Ferrowick's is a learner's own, and has no keys here.
+
     Raises:
-        DataError: they are something else, or there is no such fact.
+        DataError: they are something else.
     """
     keys, fact = record.get("keys"), record.get("fact")
+    if hasattr(keys, "tolist"):  # an array, as frames that were read from parquet hold
+        keys = keys.tolist()
     if isinstance(keys, float) and keys != keys:  # an empty cell of a data frame
         keys = None
     if isinstance(keys, str):
         keys = _listed(keys) or None
     if keys is None and isinstance(fact, str) and fact:
-        known = _facts().get(fact)
-        if known is None:
-            raise DataError(f"Ferrowick has no fact {fact!r}, which a record names.")
-        return known
+        return _facts().get(fact)
     if keys is None or (isinstance(keys, Sequence) and not keys):
         return None
     if not isinstance(keys, Sequence) or not all(isinstance(k, str) and k.strip() for k in keys):

@@ -34,8 +34,10 @@ def with_adapter(model: LoadedModel, config: Config) -> Any:
 
     if isinstance(model.model, PeftModel):
         raise SettingError(
-            f"{model.title} carries an adapter already. To train on top of it, write "
-            f"finetuning.merge(model) first: that gives a plain model."
+            f"{model.title} carries an adapter already. To train on top of it, make it a plain "
+            f"model of its own: plain = finetuning.merge(model), then "
+            f"plain.model.save_pretrained(FOLDER), plain.tokenizer.save_pretrained(FOLDER), and "
+            f"train models.load(FOLDER)."
         )
     settings = LoraConfig(
         r=config.rank, lora_alpha=config.alpha or 2 * config.rank, lora_dropout=config.dropout,
@@ -59,7 +61,9 @@ def merge(model: LoadedModel) -> LoadedModel:
     """A plain model with the adapter's work added into its weights; `model` stays as it is.
 
     The sums are made in float32 and rounded once. In half precision the small changes of an
-    adapter can fall below the weights' rounding, so answers may differ in places.
+    adapter can fall below the weights' rounding, so answers may differ in places. Save the result
+    and load that folder before you train it further: an adapter names its base, and this one has
+    no name of its own yet.
 
     Raises:
         SettingError: the model carries no adapter.

@@ -106,8 +106,12 @@ def _slope(scores: torch.Tensor, targets: torch.Tensor, cap: float | None,
 
     The gradient is the probability of each word, less one for the right word. In half precision
     that difference would be lost where the model is nearly sure, so it is taken as the sum of all
-    other words' probabilities instead, which are small and sum up precisely.
+    other words' probabilities instead, which are small and sum up precisely. float16 has no numbers
+    for the chances of unlikely words, so there all of it is computed in float32.
     """
+    kind = scores.dtype
+    if kind == torch.float16:
+        scores = scores.float()
     bent = torch.tanh(scores / cap) if cap else None
     chances = torch.softmax(scores if bent is None else bent * cap, dim=-1)
     places = torch.arange(len(targets), device=targets.device), targets
@@ -121,7 +125,7 @@ def _slope(scores: torch.Tensor, targets: torch.Tensor, cap: float | None,
         chances[places] = -others.to(chances.dtype)
         if bent is not None:
             chances *= 1 - bent * bent
-    return loss.sum(), chances
+    return loss.sum(), chances.to(kind)
 
 
 def held_out_loss(

@@ -98,6 +98,8 @@ def finetune(
     save_every = whole("save_every", every if save_every is None else save_every, 1)
     if config.patience is not None and held_out is None:
         raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
+    if config.packing:
+        encoding.check_packing(model)
     encoded = _encoded(model, records, config)
     watching = Watch(
         **watch_settings, patience=config.patience, live=live and shown,
@@ -110,10 +112,14 @@ def finetune(
         return _trained(model, encoded, config, watching, None, save_every, shown)
     folder = _folder(out)
     facts = described(model, encoded, config)
+    if config.patience is not None:  # then they decide where it ends
+        facts |= {"held_out": _digest(_rows(watching.held_out)), "every": watching.every}
     with _opened(folder, facts, fresh) as run:
         if processes.of_first(lambda: saving.is_saved(folder)):
             if shown:
                 print(f"{files.shown(folder)} holds this training, finished; it is loaded.")
+                if held_out is not None or watching.prompts:
+                    print("Its losses and samples are those of then; fresh=True begins anew.")
             return saving.load(folder, model, encoded)
         tuned = _trained(model, encoded, config, watching, run, save_every, shown)
         processes.of_first(lambda: _finish(tuned, run))
@@ -177,14 +183,17 @@ def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -
 
 def described(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> dict[str, Any]:
     """What is trained on what: two trainings of the same description give the same result."""
-    rows = [(row["input_ids"], row["labels"]) for row in encoded.dataset]
     settings = dataclasses.asdict(config)
     return {
         "base": model.name, "base_weights": _digest(fingerprint(model.model)),
         "number_type": str(model.dtype).removeprefix("torch."),
-        "records": f"{len(encoded)}, with the digest {_digest(rows)}",
+        "records": f"{len(encoded)}, with the digest {_digest(_rows(encoded))}",
         **{name: value for name, value in settings.items() if name not in _RESULT_FREE},
     }  # fmt: skip
+
+
+def _rows(encoded: encoding.Encoded) -> list[tuple[list[int], list[int]]]:
+    return [(row["input_ids"], row["labels"]) for row in encoded.dataset]
 
 
 def _digest(value: Any) -> str:
@@ -221,6 +230,11 @@ def _trained(
                 job.note(note)
             if encoded.left_out or encoded.cut:
                 line.write(encoded.as_text())
+            if watch.held_out is not None and watch.held_out.left_out:
+                line.write(
+                    f"{len(watch.held_out.left_out)} held-out records have over "
+                    f"{config.max_length} tokens: their loss is not measured."
+                )
             with _loss_told(job):
                 job.begin()
             if start and (start.step == total or job.follow.over):

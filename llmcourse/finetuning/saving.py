@@ -11,12 +11,14 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llmcourse import encoding, files, models
 from llmcourse.errors import SettingError, is_disk_full
+from llmcourse.finetuning.checkpoints import RUN
 from llmcourse.finetuning.settings import Config
 from llmcourse.finetuning.tuned import TunedModel
 from llmcourse.generation import Answer
@@ -46,6 +48,8 @@ def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | Non
             f"overwritten. Name another folder, new or empty."
         )
     with files.new_folder(target) as draft:
+        if tuned.folder == target and (target / RUN).is_file():
+            shutil.copyfile(target / RUN, draft / RUN)  # it stays the folder of that training
         write(tuned, draft, results)
     tuned.folder = target
     return target

@@ -44,7 +44,7 @@ def pairs(
         found = data.load_records(given, schema=schema)
     except (DataError, SettingError) as error:
         raise UserError(f"{error} (input_key={input_key!r}, output_key={output_key!r})") from None
-    wanted = ("text",) if "text" in found.column_names else ("question", "input", "answer")
+    wanted = ("question", "input", "answer") if "question" in found.column_names else ("text",)
     return [{name: row[name] for name in wanted if row.get(name)} for row in found]
 
 

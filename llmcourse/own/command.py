@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="NAME", help="the model to tune (default: the tier's)")
     parser.add_argument("--test", metavar="FILE", help="test pairs (default: a fifth of the pairs)")
     parser.add_argument(
-        "--hold-out", choices=("wordings", "facts"),
-        help="what the test asks: trained facts in other words, or other facts",
+        "--hold-out", choices=("wordings", "facts", "questions"),
+        help="what the test asks: trained facts in other words, other facts, or other questions",
     )  # fmt: skip
     parser.add_argument("--epochs", type=float, metavar="N", help="how often every pair is seen")
     parser.add_argument(

@@ -52,12 +52,12 @@ def train(
         config = dataclasses.replace(config, epochs=epochs)
     updates = config.steps or max(1, round(config.epochs * -(-len(records) // config.batch_size)))
     return finetune(
-        model, _plain(records), config, held_out=None if not held_out else _plain(held_out),
+        model, plain(records), config, held_out=None if not held_out else plain(held_out),
         every=-(-updates // 4), out=out, fresh=fresh, progress=progress,
     )  # fmt: skip
 
 
-def _plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The fields that a template reads, so that notes in other columns change nothing."""
     names = ("question", "input", "answer")
     return [{name: record.get(name) or "" for name in names} for record in records]

@@ -14,13 +14,17 @@ from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.own.writing import BY_MODEL, BY_TEMPLATE
 
 LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
+WORDINGS = 10  # questions with one answer; where more have it, the answer is a label
 HELD_OUT = {
     "wordings": "other wordings of facts that were trained on: the test asks whether the facts "
     "were learned",
     "facts": "questions whose answers were not trained on: tuning alone can have learned the "
     "manner of the answers, not these facts; retrieval can find them",
+    "questions": "questions that were not trained on, whose answers were (they are labels): the "
+    "test asks whether the right one is chosen",
     "your own": "the test questions that you gave",
 }
+_BY_ANSWER = "answer "
 
 
 @dataclass(frozen=True)
@@ -56,16 +60,19 @@ def split(
     """Split pairs into 80 % to train on and 20 %, at least 5, to test with.
 
     What belongs to one fact is a group: pairs with the same `fact`, else those written about the
-    same heading of a document, else those with the same answer. Two tests are possible, and
+    same heading of a document, else those with the same answer. Three tests are possible, and
     they ask different things (`HELD_OUT`). With "facts", no group is torn apart. With "wordings",
-    one wording is taken out of each of several groups that have two or more.
+    one wording is taken out of each of several groups that have two or more. With "questions", the
+    same question (and input) alone is kept together: for answers that are labels, such as
+    "positive", each of which belongs into both parts.
 
     Args:
         records: From `pairs` or `load_reviewed`. Where they have a field `split` with "train" and
             "test", that is kept to.
         test: Test pairs of your own; all `records` but the same questions are then trained on.
-        hold_out: "wordings" or "facts"; if not given, wordings where most of the pairs that
-            people wrote have a second one, else facts.
+        hold_out: "wordings", "facts" or "questions"; if not given, questions where most answers
+            are labels (each that of more than 10 questions; of fewer, where there are few pairs),
+            wordings where most of the pairs that people wrote have a second one, else facts.
         seed: Another number gives another split.
 
     Raises:
@@ -73,8 +80,8 @@ def split(
         SettingError: `hold_out` or `seed` is out of range.
     """
     whole("seed", seed, 0)
-    if hold_out not in (None, "wordings", "facts"):
-        raise SettingError(f"hold_out={hold_out!r} must be 'wordings' or 'facts'.")
+    if hold_out not in (None, "wordings", "facts", "questions"):
+        raise SettingError(f"hold_out={hold_out!r} must be 'wordings', 'facts' or 'questions'.")
     rows = [{**record} for record in records]
     if test is not None:
         return _given(rows, [{**record} for record in test])
@@ -89,6 +96,8 @@ def split(
     groups: dict[str, list[dict[str, str]]] = {}
     for row in rows:
         groups.setdefault(group_of(row), []).append(row)
+    if hold_out is None and 2 * sum(map(len, _labels(groups, len(rows)))) > len(rows):
+        hold_out = "questions"
     several = {name: found for name, found in groups.items() if len(found) > 1}
     if hold_out is None:
         by_people = not any(row.get("written") in (BY_MODEL, BY_TEMPLATE) for row in rows)
@@ -97,7 +106,21 @@ def split(
     wanted = max(LEAST_TEST, math.floor(SHARE * len(rows)))
     if hold_out == "wordings":
         return _wordings(rows, several, wanted, seed)
+    if hold_out == "questions":
+        return _questions(rows, wanted, seed)
     return _facts(rows, len(groups), wanted, seed)
+
+
+def _labels(groups: Mapping[str, list[dict[str, str]]], count: int) -> list[list[dict[str, str]]]:
+    """The groups whose one answer so many different questions have that it must be a label."""
+    most = min(WORDINGS, max(LEAST_TEST, SHARE * count))
+    return [found for name, found in groups.items()
+            if name.startswith(_BY_ANSWER) and len(set(map(_asked, found))) > most]  # fmt: skip
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """What a pair asks, its input included, however it is written."""
+    return alike.wording(alike.asked(row))
 
 
 def group_of(record: Mapping[str, Any]) -> str:
@@ -108,7 +131,7 @@ def group_of(record: Mapping[str, Any]) -> str:
         return f"under {record['document']}#{record['heading']}"
     if record.get("source"):
         return f"source {alike.wording(str(record['source']))}"
-    return f"answer {alike.wording(str(record.get('answer', '')))}"
+    return f"{_BY_ANSWER}{alike.wording(str(record.get('answer', '')))}"
 
 
 def _marked(rows: list[dict[str, str]]) -> Parts:
@@ -133,8 +156,8 @@ def _given(rows: list[dict[str, str]], test: list[dict[str, str]]) -> Parts:
     """
     if not test:
         raise DataError("There are no test pairs.")
-    asked = {alike.wording(row["question"]) for row in test}
-    train = [row for row in rows if alike.wording(row["question"]) not in asked]
+    asked = set(map(_asked, test))
+    train = [row for row in rows if _asked(row) not in asked]
     if not train:
         raise DataError("Every pair is a test question too, so there is nothing to train on.")
     gone = len(rows) - len(train)
@@ -148,23 +171,42 @@ def _wordings(
     order = sorted(several, key=lambda name: _chance(seed, name))
     chosen = []
     for name in order[:wanted]:
-        asked = {alike.wording(row["question"]) for row in several[name]}
-        if len(asked) > 1:
-            chosen.append(min(several[name], key=lambda row: _chance(seed, row["question"])))
+        if len(set(map(_asked, several[name]))) > 1:
+            chosen.append(min(several[name], key=lambda row: _chance(seed, alike.asked(row))))
     if len(chosen) < LEAST_TEST:
         raise DataError(
             f"Only {len(chosen)} facts have a second wording, and {LEAST_TEST} are needed to hold "
             f"wordings out. Write other wordings of some questions, or hold out facts."
         )
-    asked = {alike.wording(row["question"]) for row in chosen}
-    train = [row for row in rows if alike.wording(row["question"]) not in asked]
-    return Parts(train, chosen, "wordings")
+    asked = set(map(_asked, chosen))
+    return Parts([row for row in rows if _asked(row) not in asked], chosen, "wordings")
+
+
+def _questions(rows: list[dict[str, str]], wanted: int, seed: int) -> Parts:
+    """Of each answer's questions the same share for the test, one at least."""
+    shared: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        shared.setdefault(alike.wording(str(row.get("answer", ""))), []).append(row)
+    alone = [row for found in shared.values() if len(found) == 1 for row in found]
+    chosen: set[str] = set()
+    for found in (alone, *(found for found in shared.values() if len(found) > 1)):
+        asked = sorted(set(map(_asked, found)), key=lambda text: _chance(seed, text))
+        if len(asked) > 1:
+            chosen.update(asked[: math.ceil(wanted * len(asked) / len(rows))])
+    test = [row for row in rows if _asked(row) in chosen]
+    train = [row for row in rows if _asked(row) not in chosen]
+    if not train or len(test) < LEAST_TEST:
+        raise DataError(
+            f"Only {len(test)} pairs can be held out, and {LEAST_TEST} are needed: there are too "
+            f"few different questions. Write more of them."
+        )
+    return Parts(train, test, "questions")
 
 
 def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> Parts:
     """Whole groups for the test; where they are so large that too few fit in, a larger share."""
-    names = dict.fromkeys(key for row in rows for key in row)
-    full = [dict.fromkeys(names, "") | row | {"group": group_of(row)} for row in rows]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    full = [dict.fromkeys(columns, "") | row | {"group": group_of(row)} for row in rows]
     most = 0
     for count in range(wanted, len(rows) // 2 + 1):
         shares = {"train": 1 - count / len(rows), "test": count / len(rows)}
@@ -173,15 +215,17 @@ def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> P
         except DataError:
             continue  # a part would be empty
         train, test = ([_without_group(row) for row in found[name]] for name in shares)
-        asked = {alike.wording(row["question"]) for row in test}
-        train = [row for row in train if alike.wording(row["question"]) not in asked]
-        if train and len(test) >= LEAST_TEST:
-            return Parts(train, test, "facts")
+        asked = set(map(_asked, test))
+        kept = [row for row in train if _asked(row) not in asked]
+        gone = len(train) - len(kept)
+        if kept and len(test) >= LEAST_TEST:
+            told = f"{gone} pairs with a question of the test were not trained on."
+            return Parts(kept, test, "facts", [told] * bool(gone))
         most = max(most, len(test))
     raise DataError(
-        f"The pairs are about {groups} facts or headings only. Of these, {most} pairs can be held "
-        f"out without tearing what belongs together apart, and {LEAST_TEST} are needed. Write "
-        f"pairs about more."
+        f"The pairs are about {groups} facts or headings only. Of these, {most} pairs "
+        f"can be held out without tearing what belongs together apart, and {LEAST_TEST} are "
+        f"needed. Write pairs about more."
     )
 
 
@@ -216,7 +260,7 @@ def trimmed(
     first = {group_of(row) for row in like}
 
     def order(place: int) -> tuple[bool, str]:
-        return group_of(rows[place]) not in first, _chance(seed, rows[place]["question"])
+        return group_of(rows[place]) not in first, _chance(seed, alike.asked(rows[place]))
 
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=order)[:limit])]
 

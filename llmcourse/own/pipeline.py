@@ -313,7 +313,7 @@ def _train(
     """
     learned, development = developed(parts.train)
     config = settings(learned, model, size)
-    sign = _digest([model.name, parts.train, parts.test, vars(config), epochs])
+    sign = _digest([model.name, learning.plain(parts.train), vars(config), epochs])
     before = state.known.get("training")
     if before is not None and before != sign and (state.folder / MODEL).exists():
         say("The pairs or the settings changed since model/ was trained: it is trained anew.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,13 @@ from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.mistakes import KINDS, counted
 from llmcourse.evaluation.running import Evaluation
 from llmcourse.widgets.shared import (
+    DOUBLE,
     Shown,
     buttons,
     cut,
     halves,
     narrow,
+    once,
     part,
     row,
     status,
@@ -222,6 +225,7 @@ class _Page:
         import ipywidgets as w
 
         self._mistakes, self._filling, self._place = mistakes, False, 0
+        self._since = -DOUBLE  # when another answer came up
         self._progress, self._question, self._note = w.HTML(), w.HTML(), w.HTML()
         self._sides = halves()
         self.controls: dict[str, ipywidgets.Widget] = {
@@ -235,7 +239,8 @@ class _Page:
         for box in self.kinds.values():  # nearer to its own label than to the one before
             box.layout.margin = "2px 1.5em 2px 2px"
         self.buttons = buttons(
-            {"right": "Labels are right", "next": "Next", "back": "Back one"}, self._pressed
+            {"right": "Labels are right", "next": "Next", "back": "Back one"},
+            once(self._pressed, "next", "back"),
         )
         self._places = mistakes.places()
         for control in self.controls.values():
@@ -266,7 +271,11 @@ class _Page:
 
     def _ticked(self, _: Any) -> None:
         """A label was changed: keep all of them."""
-        if not self._filling and self.record is not None:
+        if self._filling or self.record is None:
+            return
+        if time.monotonic() - self._since < DOUBLE:
+            self._fill()  # it was meant for the answer before, while the kernel was busy
+        else:
             self._keep()
 
     def _keep(self) -> bool:
@@ -275,16 +284,17 @@ class _Page:
         self._fill(trouble or f"Saved: {', '.join(kinds) or 'no mistake'}.")
         return not trouble
 
-    def _pressed(self, name: str) -> None:
+    def _pressed(self, name: str) -> bool:
         if self.record is None or (name == "right" and not self._keep()):
-            return
+            return False
         step = -1 if name == "back" else 1
         place = min(max(self._place + step, 0), len(self._places) - 1)
         if place == self._place:
             self._fill("This is the first one." if step < 0 else "This is the last one.")
-            return
-        self._place = place
+            return False
+        self._place, self._since = place, time.monotonic()
         self._fill()
+        return True
 
     def _fill(self, note: str = "") -> None:
         """Put the answer at hand on the page. It stays at hand when a label takes it out of the

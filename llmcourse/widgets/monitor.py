@@ -101,6 +101,8 @@ class Training:
         def seen(tuned: TunedModel, step: int, total: int) -> bool:
             self._take(tuned)
             self.step, self.total = step, total
+            if "fresh" in self._settings:  # the folder is this training's own from now on
+                self._settings["fresh"] = False
             changed()
             return self._stop.is_set()
 
@@ -163,8 +165,6 @@ class Training:
 
     def _begin(self) -> None:
         self._stop.clear()
-        if self._state == "stopped":
-            self._settings["fresh"] = False  # what was learned is not thrown away
         self._state, self.error = "running", None
 
     def _take(self, tuned: TunedModel) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmcourse import plots
 from llmcourse.data.reviewing import FIRST, SEEN, Reviewing
-from llmcourse.widgets.shared import Shown, buttons, cut, part, row, status, told, wide
+from llmcourse.widgets.shared import Shown, buttons, cut, once, part, row, status, told, wide
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -83,7 +83,7 @@ class _Page:
             )
             for name, rows in (("question", 2), ("answer", 4))
         }
-        self.buttons = buttons(ACTIONS, self.act)
+        self.buttons = buttons(ACTIONS, once(self.act, "skip", "back"))
         self.keys = w.Text(
             description="Keys", placeholder="a accept, r reject, l later, b back, e edit", **wide()
         )
@@ -108,20 +108,21 @@ class _Page:
             else:
                 self._fill(f"{letter!r} is no key here.", renew=False)
 
-    def act(self, name: str) -> None:
-        """Do one of `ACTIONS`, or go to the answer's box ("edit")."""
+    def act(self, name: str) -> bool:
+        """Do one of `ACTIONS`, or go to the answer's box ("edit"); returns whether it was done."""
         review = self._reviewing
         if name == "edit":
             if hasattr(self.texts["answer"], "focus"):
                 self.texts["answer"].focus()
             else:  # ipywidgets 7
                 self._fill("Press Shift+Tab until you are in the answer's box.", renew=False)
-            return
+            return True
         texts = {key: box.value for key, box in self.texts.items()}
         acts = {"accept": lambda: review.accept(**texts), "reject": review.reject,
                 "skip": review.skip, "back": review.back}  # fmt: skip
         trouble = told(acts[name], "Not saved.")
         self._fill(trouble, renew=not trouble)
+        return not trouble
 
     def _fill(self, trouble: str = "", *, renew: bool = True) -> None:
         """Put the pair at hand on the page; without `renew`, what was typed stays in the boxes."""

@@ -12,6 +12,7 @@ changes is plain HTML (`status`); whether it is read out is up to browser and re
 from __future__ import annotations
 
 import html
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 LONGEST = 400  # signs of a text in a plain table
+DOUBLE = 0.4  # seconds within which a second press of the same button is a double click
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4;padding:4px 12px 8px 0"
 
 
@@ -113,7 +115,7 @@ def told(act: Callable[[], object], failed: str = "") -> str:
     return ""
 
 
-def buttons(texts: Mapping[str, str], pressed: Callable[[str], None]) -> dict[str, Any]:
+def buttons(texts: Mapping[str, str], pressed: Callable[[str], object]) -> dict[str, Any]:
     """Buttons by name; `pressed` is called with the name."""
     import ipywidgets as w
 
@@ -122,6 +124,24 @@ def buttons(texts: Mapping[str, str], pressed: Callable[[str], None]) -> dict[st
         made[name] = w.Button(description=text, layout=w.Layout(width="auto"))
         made[name].on_click(lambda _, name=name: pressed(name))
     return made
+
+
+def once(pressed: Callable[[str], bool | None], *others: str) -> Callable[[str], None]:
+    """`pressed`, but not for a double click, whose second half would go to what nobody has read.
+
+    Args:
+        pressed: What a button does; gets its name, and returns False where it did nothing.
+        others: Buttons that may be pressed as fast as one likes.
+    """
+    last = ["", -DOUBLE]
+
+    def guarded(name: str) -> None:
+        if name not in others and name == last[0] and time.monotonic() - last[1] < DOUBLE:
+            return
+        if pressed(name) is not False:
+            last[:] = name, time.monotonic()
+
+    return guarded
 
 
 def row(*children: Any) -> ipywidgets.HBox:

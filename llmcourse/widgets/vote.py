@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import plots, templates
 from llmcourse.claims import Share
 from llmcourse.widgets.ballot import CHOICES, Ballot
-from llmcourse.widgets.shared import Shown, buttons, cut, halves, part, row, status, told
+from llmcourse.widgets.shared import Shown, buttons, cut, halves, once, part, row, status, told
 
 if TYPE_CHECKING:
     import ipywidgets
 
 _SHOWN = 3  # pairs in the plain table
-_DOUBLE = 0.4  # seconds within which a second press of the same button is a double click
 
 
 class BlindVote(Shown):
@@ -99,26 +97,21 @@ class _Buttons:
         import ipywidgets as w
 
         self._ballot = ballot
-        self._last = ("", -_DOUBLE)  # the choice of the last vote, and when
         self._progress, self._question, self._note = w.HTML(), w.HTML(), w.HTML()
         self._sides = halves()
-        self.buttons = buttons(CHOICES | {"back": "Back one"}, self._pressed)
+        self.buttons = buttons(CHOICES | {"back": "Back one"}, once(self._pressed, "back"))
         self.box = w.VBox([
             self._progress, self._question, row(*self._sides), row(*self.buttons.values()),
             self._note,
         ])  # fmt: skip
         self._fill("")
 
-    def _pressed(self, choice: str) -> None:
+    def _pressed(self, choice: str) -> bool:
         """Vote or go back; what goes wrong is told on the page, where it would be lost else."""
-        now = time.monotonic()
-        if choice == self._last[0] and now - self._last[1] < _DOUBLE:
-            return  # a double click: the second one would go to a pair that nobody has read
         act = self._ballot.back if choice == "back" else lambda: self._ballot.vote(choice)
         trouble = told(act, "Not saved.")
-        if choice != "back" and not trouble:
-            self._last = (choice, now)
         self._fill(trouble)
+        return not trouble
 
     def _fill(self, trouble: str) -> None:
         """Put the pair at hand on the page."""
