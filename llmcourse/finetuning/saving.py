@@ -48,7 +48,8 @@ def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | Non
             f"overwritten. Name another folder, new or empty."
         )
     with files.new_folder(target) as draft:
-        if tuned.folder == target and (target / RUN).is_file():
+        here = tuned.folder is not None and tuned.folder.resolve() == target.resolve()
+        if here and (target / RUN).is_file():
             shutil.copyfile(target / RUN, draft / RUN)  # it stays the folder of that training
         write(tuned, draft, results)
     tuned.folder = target
