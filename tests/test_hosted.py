@@ -412,13 +412,32 @@ def test_what_is_sent() -> None:
         hosted.ask("Hi", "m", hosted.Server(proxy.url), progress=False)
     full, bare, _ = proxy.requests
     assert full.body == {
-        "model": "some-model", "max_completion_tokens": 5, "stop": ["\n"], "temperature": 0.5,
+        "model": "some-model", "max_completion_tokens": 5, "max_tokens": 5, "stop": ["\n"],
+        "temperature": 0.5,
         "messages": [
             {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
         ],
     }  # fmt: skip
     assert bare.body == {"model": "some-model", "messages": [{"role": "user", "content": "Hi"}]}
     assert [request.key for request in proxy.requests] == [SECRET, SECRET, "none"]
+
+
+@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com", "us.openai.azure.com"])
+def test_openais_own_servers_are_not_given_the_name_that_they_refuse(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    def answered(call: object, request: dict, here: str = "") -> str:
+        sent.append(request)
+        return "Hi."
+
+    monkeypatch.setattr("llmcourse.hosted.asking.Call.answer", answered)
+    for url in (f"https://{host}/v1", "http://my.openai.com.example/v1"):
+        assert ask(url, max_new_tokens=5) == ["Hi."]
+    assert [("max_tokens" in request, request["max_completion_tokens"]) for request in sent] == [
+        (False, 5), (True, 5),
+    ]  # fmt: skip
 
 
 def test_an_answer_that_ends_at_once_is_empty() -> None:

@@ -8,9 +8,9 @@ Whatever goes wrong comes out as one of the errors of `llmcourse.errors`. They n
 key: the client's own errors hold the request with its headers, so ours are raised after those
 are gone, not from them, and a key that a server repeats is blotted out.
 
-The longest answer is sent as `max_completion_tokens`. OpenAI has deprecated `max_tokens`, and its
-reasoning models refuse it; `transformers serve` takes both. A server too old to know the newer
-name refuses it (the error says so) or writes as much as it likes.
+The longest answer is sent as `max_completion_tokens`: OpenAI has deprecated `max_tokens`, and its
+reasoning models refuse it. Other servers get both names, since some, older versions of
+`transformers serve` among them, pass over the newer one and write as much as they like.
 """
 
 from __future__ import annotations

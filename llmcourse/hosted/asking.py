@@ -13,6 +13,8 @@ from llmcourse.hosted.replies import Call, until
 from llmcourse.hosted.server import Server, connect, number
 from llmcourse.progress import bar
 
+_OPENAI = (".openai.com", ".azure.com")  # hosts that want one name of the longest answer only
+
 
 def ask(
     prompts: str | Iterable[str],
@@ -74,6 +76,8 @@ def ask(
     call = Call(connect(server, timeout, retries), server, model)
     if not requests:
         return []
+    for request in requests:
+        _say_it_twice(call, request)
     texts = [""] * len(asked)
     with call.client, bar(len(asked), call.told(len(asked)), enabled=progress) as line:
         for place, text in _answered(call, requests, at_once):
@@ -145,6 +149,7 @@ def stream(
     """
     request = _request(prompt, model, system, max_new_tokens, stop, temperature, here="The prompt")
     call = Call(connect(server, timeout, retries), server, model)
+    _say_it_twice(call, request)
     return until(call.pieces(request), request.get("stop", []))
 
 
@@ -176,6 +181,12 @@ def _request(
     if temperature is not None:
         request["temperature"] = number("temperature", temperature, 0, 2)
     return request
+
+
+def _say_it_twice(call: Call, request: dict[str, Any]) -> None:
+    """Give the longest answer in its older name too, where the server is not one of OpenAI's."""
+    if "max_completion_tokens" in request and not call.client.base_url.host.endswith(_OPENAI):
+        request["max_tokens"] = request["max_completion_tokens"]
 
 
 def _text(name: str, text: object, *, blank: bool = False) -> str:

@@ -274,7 +274,7 @@ class _Kernel:
         self.client.execute_cell(cell, place, execution_count=len(self.done) + 1)
         seconds = time.perf_counter() - start
         failed = [output for output in cell.outputs if output.output_type == "error"]
-        error = _reason(failed[-1].ename, failed[-1].evalue) if failed else ""
+        error = _reason(failed[-1].ename, failed[-1].evalue, cell.source) if failed else ""
         found = self._ask("", notes=f"{_KERNEL}.told()")["user_expressions"]["notes"]
         if found["status"] == "ok":
             notes = json.loads(ast.literal_eval(found["data"]["text/plain"]))
@@ -303,14 +303,18 @@ def _first(cell: NotebookNode) -> str:
     return cell.source.strip().splitlines()[0]
 
 
-def _reason(name: str, message: str) -> str:
+def _reason(name: str, message: str, source: str) -> str:
     """Why a cell can't run, in a line, with the way out where one is known."""
     said = message.strip().splitlines()
     text = f"{name}: {said[0][:500]}" if said else name
     missing = re.search(r"No module named '(\w+)'", message)
     if name == "ModuleNotFoundError" and missing and missing[1] in _EXTRA:
         return f"{text}. Install it: pip install -r requirements-hosted.txt"
-    if name == "FileNotFoundError" and PAIRS_FILE in message:
+    # pandas before 3 takes the name of a file that is not there for the data.
+    lost = name == "ValueError" and "Expected object or value" in message and PAIRS_FILE in source
+    if lost:
+        text = f"{text} (is {PAIRS_FILE} there?)"
+    if lost or (name == "FileNotFoundError" and PAIRS_FILE in message):
         return f"{text}. Put yours beside the notebook; --substitute writes one that stands in."
     return text
 
