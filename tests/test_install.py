@@ -187,6 +187,15 @@ def test_lab_asks_nothing(install: ModuleType) -> None:
     assert plugins == {"@jupyterlab/apputils-extension:announcements": True}
 
 
+def test_the_package_is_found_above_a_clone(tmp_path: Path) -> None:
+    """The clone's own folder has the package's name, and must not be taken for it."""
+    (tmp_path / "llmcourse" / "llmcourse").mkdir(parents=True)
+    command = [sys.executable, "-m", "llmcourse", "--version"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + "set up again: python install.py"
+    assert done.stdout.startswith("llmcourse ")
+
+
 def test_the_script_runs_on_the_oldest_python_that_can_read_it() -> None:
     """It must parse on old Pythons to tell their users which one is needed."""
     compile((ROOT / "install.py").read_text(encoding="utf-8"), "install.py", "exec",
