@@ -243,6 +243,43 @@ def test_tasks_are_no_near_copies_across_splits(name: str) -> None:
     assert near_copies([r["input"] for r in long], [r["split"] for r in long]) == []
 
 
+FIELDS = {
+    "product": {*("Ambra", "Corvo", "Hearthling", "Linnet", "Pellow", "Sable", "Toller", "Wren")},
+    "problem": {"late", "damaged", "faulty", "wrong item", "missing part", "billing"},
+    "urgency": {"high", "low"},
+    "request": {
+        *("refund", "replacement", "repair", "spare part", "cancel", "change", "information")
+    },
+}
+
+
+def test_messages_fill_the_schema_and_every_value_is_trained_and_tested() -> None:
+    for split in ("train", "test"):
+        records = company.records("messages", split)
+        assert len(records) >= 100
+        for field, values in FIELDS.items():
+            assert {record[field] for record in records} == values | {None}, (split, field)
+
+
+def test_an_order_in_the_record_is_one_that_the_customer_typed() -> None:
+    records = [record for record in company.records("messages") if record["order"]]
+    assert len({record["order"] for record in records}) == len(records)
+    for record in records:
+        assert re.fullmatch(r"FW-\d{5}-[A-Z]", record["order"]), record["id"]
+        typed = re.sub(r"\W", "", record["message"]).upper()
+        assert record["order"][3:8] in typed, record["id"]
+
+
+def test_messages_are_no_template_filled_in() -> None:
+    records = company.records("messages")
+    texts, splits = zip(*((r["message"], r["split"]) for r in records), strict=True)
+    assert near_copies(list(texts), list(splits)) == []
+    openings = Counter(" ".join(words(text)[:2]) for text in texts)
+    assert openings.most_common(1)[0][1] <= 0.04 * len(texts), openings.most_common(1)
+    several = [text for text in texts if len(set(re.findall(r"FW-\d{5}-[A-Z]", text))) > 1]
+    assert len(several) >= 10  # the first number found is not always the right one
+
+
 def test_seed_tasks_open_in_many_ways() -> None:
     train = company.records("seed_tasks", "train")
     openings = Counter(" ".join(words(record["instruction"])[:2]) for record in train)
