@@ -21,7 +21,7 @@ FACTS = company.records("facts")
 QUESTIONS = company.records("questions")
 BY_ID = {fact["id"]: fact for fact in FACTS}
 CHOICES = company.records("choices")
-ASKED_SETS = ("questions", "off_topic", "two_facts", "choices")
+ASKED_SETS = ("questions", "paraphrases", "off_topic", "two_facts", "choices")
 TASK_SETS = ("extraction", "expansion", "seed_tasks")
 
 
@@ -99,6 +99,24 @@ def test_three_wordings_train_one_validates_one_tests() -> None:
         splits[record["fact"]][record["split"]] += 1
     assert set(splits) == set(BY_ID)
     assert all(split == {"train": 3, "validation": 1, "test": 1} for split in splits.values())
+
+
+def test_paraphrases_ask_for_their_fact_without_naming_it() -> None:
+    records = company.records("paraphrases")
+    kinds = defaultdict(set)
+    for record in records:
+        kinds[record["kind"]].add(record["fact"])
+        keys = record.get("keys") or BY_ID[record["fact"]]["keys"]
+        assert not any(company.has_keys(record["question"], [key]) for key in keys), record["id"]
+        if record["kind"] == "reverse":  # it asks for the thing of which the fact speaks
+            fact = BY_ID[record["fact"]]["fact"].lower()
+            assert any(form.lower() in fact for form in keys[0].split("|")), record["id"]
+        else:
+            assert company.has_keys(record["answer"], keys), record["id"]
+    assert kinds["natural"] == set(BY_ID)
+    assert kinds["more"] == kinds["untrained"] == kinds["reverse"] and len(kinds["more"]) >= 100
+    openings = Counter(" ".join(words(record["question"])[:2]) for record in records)
+    assert openings.most_common(1)[0][1] <= 0.12 * len(records)
 
 
 def test_no_question_stands_twice() -> None:

@@ -17,6 +17,7 @@ from llmcourse.errors import SettingError
 SETS = {
     "facts": "the checkable facts: id, topic, fact, keys, document, heading",
     "questions": "five wordings of a question for each fact, with the answer and the split",
+    "paraphrases": "further questions about the same facts",
     "two_facts": "questions that need two facts at once",
     "choices": "questions with four options, of which one is right",
     "off_topic": "questions the company does not answer, with a polite way back",
