@@ -261,6 +261,19 @@ def test_tasks_are_no_near_copies_across_splits(name: str) -> None:
     assert near_copies([r["input"] for r in long], [r["split"] for r in long]) == []
 
 
+def test_conversations_are_turns_in_order() -> None:
+    records = company.records("conversations")
+    assert len(records) >= 40
+    for record in records:
+        roles = [message["role"] for message in record["messages"]]
+        turns = roles[1:] if roles[0] == "system" else roles
+        assert turns == ["user", "assistant"] * (len(turns) // 2) and len(turns) >= 4, record["id"]
+    prompts = {record["messages"][0]["content"] for record in records}
+    assert len(prompts) >= 10
+    asked = [" ".join(m["content"] for m in r["messages"] if m["role"] == "user") for r in records]
+    assert near_copies(asked, [record["split"] for record in records]) == []
+
+
 FIELDS = {
     "product": {*("Ambra", "Corvo", "Hearthling", "Linnet", "Pellow", "Sable", "Toller", "Wren")},
     "problem": {"late", "damaged", "faulty", "wrong item", "missing part", "billing"},

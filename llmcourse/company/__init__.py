@@ -24,6 +24,7 @@ SETS = {
     "extraction": "reading tasks: keywords, sentiment, order numbers",
     "expansion": "writing tasks: replies and announcements",
     "seed_tasks": "a small general instruction set, code among it",
+    "conversations": "support conversations of two or three turns",
     "messages": "customers' messages with what an order desk files of them",
     "messy": "a spoilt copy of training questions, each fault named under `defect`",
 }
