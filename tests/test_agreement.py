@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llmcourse import claims
+from llmcourse import stats
 from llmcourse.errors import DataError
 from llmcourse.evaluation.agreement import (
     agreement,
@@ -27,7 +27,7 @@ def test_kappa_is_that_of_a_table_worked_out_by_hand() -> None:
     one = ["yes"] * 25 + ["no"] * 25
     other = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
     found = agreement(one, other)
-    assert found.share == claims.Share(35, 50)
+    assert found.share == stats.Share(35, 50)
     assert found.kappa == pytest.approx(0.4)
     assert not found.one_label
     assert str(found).endswith("; kappa 0.40")
@@ -56,7 +56,7 @@ def test_the_ends_of_the_scale() -> None:
 
 def test_one_label_everywhere_says_that_kappa_cannot_tell() -> None:
     found = agreement(["fine"] * 4, ["fine"] * 4)
-    assert found.share == claims.Share(4, 4)
+    assert found.share == stats.Share(4, 4)
     assert (found.kappa, found.one_label) == (0.0, True)
     assert "can't tell" in str(found)
     assert not agreement(["fine"] * 4, ["fine"] * 3 + ["wrong"]).one_label
@@ -73,7 +73,7 @@ def test_each_label_of_several_is_compared_by_itself() -> None:
     other = [["wrong"], ("wrong",), frozenset(), {"long"}]
     found = agreement_by_class(one, other)
     assert list(found) == ["long", "wrong"]
-    assert found["wrong"].share == claims.Share(4, 4) and found["wrong"].kappa == 1
+    assert found["wrong"].share == stats.Share(4, 4) and found["wrong"].kappa == 1
     assert found["long"] == agreement([1, 0, 0, 1], [0, 0, 0, 1])
     assert agreement_by_class([[], []], [[], []]) == {}
     assert agreement_by_class({"b": ["x"], "a": []}, {"a": [], "b": ["x"]})["x"].kappa == 1
@@ -118,7 +118,7 @@ def test_two_peoples_labels_share_a_file(tmp_path: Path) -> None:
         "Ada": {"Who?": "wrong", "Wörter?": "fine", 3: True},
         "Ben": {"Who?": "fine", "Wörter?": "fine", 3: False},
     }
-    assert agreement(found["Ada"], found["Ben"]).share == claims.Share(1, 3)
+    assert agreement(found["Ada"], found["Ben"]).share == stats.Share(1, 3)
     lines = path.read_text("utf-8").splitlines()
     assert json.loads(lines[0]) == {"id": "Who?", "label": "wrong", "who": "Ada"}
     assert "Wörter?" in lines[1] and len(lines) == 6

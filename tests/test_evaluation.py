@@ -14,14 +14,12 @@ from sacrebleu.metrics import CHRF
 from llmcourse import company, evaluation, models
 from llmcourse.errors import DataError, SettingError
 from llmcourse.evaluation import (
-    Score,
     Way,
     compare,
     consistency,
     evaluate,
     keys_of,
     label,
-    paired,
     perplexity,
 )
 from llmcourse.finetuning import held_out_loss
@@ -76,69 +74,6 @@ def test_keys_of_records() -> None:
             keys_of(wrong)
 
 
-# --- scores --------------------------------------------------------------------------------------
-
-
-def test_the_bootstrap_finds_the_usual_interval() -> None:
-    dice = numpy.random.default_rng(3)
-    values = dice.normal(10, 2, 400)
-    score = Score.of_values(values)
-    half = 1.96 * values.std(ddof=1) / 20
-    assert score.mean == pytest.approx(values.mean())
-    assert score.low == pytest.approx(values.mean() - half, abs=0.05)
-    assert score.high == pytest.approx(values.mean() + half, abs=0.05)
-    assert score == Score.of_values(values), "the same at every call"
-
-
-def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    dice = numpy.random.default_rng(1)
-    runs = [Score.of_values(dice.exponential(3, 60)) for _ in range(200)]
-    assert 0.88 <= sum(run.low <= 3 <= run.high for run in runs) / 200 <= 0.98
-
-
-def test_right_and_wrong_have_wilsons_interval() -> None:
-    score = Score.of_values([0.0] * 24)
-    assert score.low == 0 and 0.1 < score.high < 0.2, "the bootstrap would say exactly 0"
-
-
-def test_records_without_a_number_are_left_out() -> None:
-    assert Score.of_values([1.5, math.nan, 2.5]).of == 2
-    with pytest.raises(DataError, match="No record has a number"):
-        Score.of_values([math.nan])
-
-
-def test_one_record_has_no_interval_and_huge_losses_are_infinite() -> None:
-    one = Score.of_values([0.4])
-    assert math.isnan(one.low) and math.isnan(one.high)
-    assert str(one) == "0.4 (1 record, too few for an interval)"
-    assert str(Score.of_values([1.0])).startswith("1 (0.2"), "Wilson's holds for one, too"
-    huge = Score.of_ratio([1e6, 2e6], [1, 1], math.exp)
-    assert huge.mean == huge.high == math.inf
-
-
-def test_paired_tests() -> None:
-    right, wrong = [1.0] * 9 + [0.0], [0.0] * 9 + [1.0]
-    test = paired(right, wrong)
-    assert (test.wins, test.losses, test.ties) == (9, 1, 0)
-    assert test.p == pytest.approx(2 * (1 + 10) / 2**10)  # McNemar by hand
-    assert test.larger is True and paired(wrong, right).larger is False
-    assert paired([1.0, 0.0], [1.0, 0.0]).p == 1.0
-    assert paired([1.0] * 5, [0.0] * 5).larger is None, "five records can't reach 0.05"
-    assert paired([1.0] * 6, [0.0] * 6).larger is True
-    dice = numpy.random.default_rng(0)
-    first = dice.normal(0, 1, 80)
-    assert paired(first + 0.5, first + dice.normal(0, 0.1, 80)).p < 0.01
-    assert paired(first, dice.permutation(first)).p > 0.05
-    with pytest.raises(DataError, match="same records"):
-        paired([1.0], [1.0, 2.0])
-
-
-def test_chance_alone_is_called_a_difference_as_rarely_as_it_should() -> None:
-    dice = numpy.random.default_rng(2)
-    found = [paired(*dice.normal(0, 1, (2, 30))).p < 0.05 for _ in range(200)]
-    assert sum(found) / 200 <= 0.1
-
-
 # --- evaluate ------------------------------------------------------------------------------------
 
 
@@ -157,7 +92,7 @@ def test_every_metric_of_every_record(tiny: models.LoadedModel) -> None:
     assert found.scores["loss"].mean == pytest.approx(loss, abs=1e-5)
     assert found.scores["perplexity"].mean == pytest.approx(math.exp(loss), rel=1e-4)
     assert found.scores["loss"].low < loss < found.scores["loss"].high
-    assert found.share("facts").of == 5
+    assert found.share("facts").total == 5
     with pytest.raises(SettingError, match="not 0 or 1"):
         found.share("tokens")
 
@@ -190,8 +125,8 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
     assert found.failed.index.tolist() == [2, 3]
     assert "Shorten the prompt" in found.failed["error"][2]
     assert found.failed["error"][3] == "ValueError: no passage found"
-    assert found.scores["facts"].of == 4, "it counts as wrong"
-    assert found.scores["tokens"].of == found.scores["loss"].of == 2
+    assert found.scores["facts"].total == 4, "it counts as wrong"
+    assert found.scores["tokens"].total == found.scores["loss"].total == 2
     assert found.answers[2] is None and found.labels[2] == []
     assert "2 failed" in found._repr_html_()
 

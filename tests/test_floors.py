@@ -13,8 +13,8 @@ from tests.conftest import ROOT
 
 FLOORS = (
     ("errors",),
-    ("files", "progress"),
-    ("parallel",),
+    ("files", "progress", "stats"),
+    ("parallel", "store"),
     ("tiers", "templates", "company", "club"),
     ("prompts", "models", "claims", "data", "encoding", "sizing"),
     ("generation", "retrieval", "hosted"),

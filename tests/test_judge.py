@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmcourse import claims, templates
+from llmcourse import stats, templates
 from llmcourse.errors import CorruptModel, DataError, PromptError, SettingError
 from llmcourse.evaluation import judge as judging
 from llmcourse.evaluation.judge import (
@@ -112,7 +112,7 @@ def test_a_judge_that_always_says_a_is_a_tie_and_biased(tiny: LoadedModel) -> No
     found = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
     assert [(v.winner, v.consistent, v.place) for v in found] == [("tie", False, "A")] * 3
     assert all(min(v.mass) > 0.99 for v in found)
-    assert position_bias(found) == claims.Share(3, 3)
+    assert position_bias(found) == stats.Share(3, 3)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_judge_that_reads_is_consistent(tiny: LoadedModel, reads: Callable) ->
     assert [v.winner for v in found] == ["first", "second", "tie", "tie"]
     assert [v.consistent for v in found] == [True, True, False, False]
     assert [v.place for v in found] == [""] * 4
-    assert position_bias(found) == claims.Share(0, 4)
+    assert position_bias(found) == stats.Share(0, 4)
 
 
 def test_memory_that_runs_out_halves_the_batch(tiny: LoadedModel, reads: Callable) -> None:
@@ -265,11 +265,11 @@ def test_a_verdict_needs_both_orders(
 def test_the_judge_is_held_against_pairs_with_one_right_answer() -> None:
     found = [verdict(1, 1), verdict(-1, -1), verdict(3, -1), verdict(1, 1), verdict(1, 1)]
     against = judged_against(found, [1, 1, 1, 1, 0], [0, 0, 0, 1, 0])
-    assert (against.right, against.ties) == (claims.Share(1, 3), 1)
+    assert (against.right, against.ties) == (stats.Share(1, 3), 1)
     assert str(against).endswith("; ties: 1")
     balanced = judged_against(found, [1, 1, 1, 1, 0], [0, 0, 0, 1, 0], balanced=True)
-    assert (balanced.right, balanced.ties) == (claims.Share(2, 3), 0)
-    assert position_bias(found) == claims.Share(1, 5)
+    assert (balanced.right, balanced.ties) == (stats.Share(2, 3), 0)
+    assert position_bias(found) == stats.Share(1, 5)
 
 
 def test_without_pairs_that_tell_there_is_no_number() -> None:

@@ -641,14 +641,14 @@ def test_the_worst_answers_come_first() -> None:
     def row(name: str, value: float | None) -> dict[str, Any]:
         return {"question": name, "values": {TUNED: {"f1": value}}}
 
-    scores = {TUNED: {"f1": {"mean": 0.5, "low": 0.1, "high": 0.9, "of": 3}}}
+    scores = {TUNED: {"f1": {"mean": 0.5, "low": 0.1, "high": 0.9, "total": 3}}}
     found = Assessment(scores, {}, {}, [], [row("b", 0.5), row("c", None), row("a", 0.2)], 1.0)
     assert [one["question"] for one in found.worst()] == ["c", "a", "b"]
     assert [one["question"] for one in found.worst(count=1)] == ["c"]
 
 
 def test_without_keys_it_is_said_that_facts_were_not_checked() -> None:
-    score = {"mean": 0.5, "low": 0.1, "high": 0.9, "of": 4}
+    score = {"mean": 0.5, "low": 0.1, "high": 0.9, "total": 4}
     bare = Assessment({TUNED: {"f1": score}}, {}, {}, [], [], 1.0)
     assert "wrong facts were not looked for" in bare.caution
     assert Assessment({TUNED: {"facts": score, "f1": score}}, {}, {}, [], [], 1.0).caution == ""

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from llmcourse import company, models, tiers
-from llmcourse.claims import Share
 from llmcourse.finetuning import Config
+from llmcourse.stats import Share
 from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
 

@@ -14,9 +14,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from llmcourse import data, plots
-from llmcourse.claims import Share
 from llmcourse.errors import DataError, SettingError
 from llmcourse.generation import Answer
+from llmcourse.stats import Share
 
 
 @pytest.fixture

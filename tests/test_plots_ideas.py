@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from llmcourse import claims, plots
+from llmcourse import claims, plots, stats
 from llmcourse.plots import base, diagrams, sketch
 from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
@@ -123,7 +123,7 @@ def test_a_gain_that_chance_may_have_made_says_so(
     monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
     names = "chat alone: confident and wrong", "tuned: confident and wrong"
     for counts, close in (((17, 14), True), ((17, 2), False)):
-        shares = [claims.Share(count, 20) for count in counts]
+        shares = [stats.Share(count, 20) for count in counts]
         claims.record("hallucination", dict(zip(names, shares, strict=True)), holds=None)
         plots.what_it_does()
         figure = drawn[-1][0]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from llmcourse import widgets
-from llmcourse.claims import Share
 from llmcourse.errors import DataError, PromptError, SettingError
 from llmcourse.evaluation.judge import elo
+from llmcourse.stats import Share
 from llmcourse.widgets import CHOICES, Ballot, BlindVote
 
 QUESTIONS = [f"Question {number}?" for number in range(6)]

@@ -535,7 +535,7 @@ def test_labels_are_kept_at_once_and_belong_to_the_answer(
     assert again.places("labelled") == [0, 1] and 0 in again.places("empty")
     assert again.places("not labelled") == [2, 3, 4]
     agreed = again.agreement()
-    assert agreed["too long"].share.of == 2
+    assert agreed["too long"].share.total == 2
     assert Mistakes(evaluation, path, "Cleo").agreement() == {}
     other = evaluate(tiny, evaluation.records, "f1", max_new_tokens=2, progress=False)
     assert Mistakes(other, path, "Ada").mine == {}  # other answers

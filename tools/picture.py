@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from matplotlib.textpath import TextPath
 
 from llmcourse import company, models, tiers
-from llmcourse.claims import Share
 from llmcourse.errors import CourseError
 from llmcourse.evaluation import evaluate
 from llmcourse.files import write_text
@@ -31,6 +30,7 @@ from llmcourse.notebooks import duration
 from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, drawn
 from llmcourse.plots.diagrams import canvas
 from llmcourse.plots.sketch import SMALL, arrow, box, label
+from llmcourse.stats import Share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,7 +142,9 @@ def draw(found: Found) -> Figure:
         arrow(axes, (35, 27.5), (39, 27.5))
         arrow(axes, (57, 27.5), (61, 27.5))
         label(axes, 1, 11.2, "right answers to", ha="left", fontsize=SMALL)
-        label(axes, 1, 8.2, f"{found.right_after.of} unseen questions", ha="left", fontsize=SMALL)
+        label(
+            axes, 1, 8.2, f"{found.right_after.total} unseen questions", ha="left", fontsize=SMALL
+        )
         for row, (name, rate, colour) in enumerate(
             (("before", found.right_before, ORANGE), ("after", found.right_after, GREEN))
         ):
@@ -170,8 +172,7 @@ def _interval(
     for line, width in (("white", 4.5), (INK, 1.8)):
         axes.plot([low, high], [y, y], color=line, linewidth=width, solid_capstyle="butt")
     label(axes, x - 1, y, name, ha="right", fontweight="bold", color=colour)
-    label(axes, x + length + 1, y, f"{100 * rate.value:.0f} % ({rate.count} of {rate.of})",
-          ha="left", fontweight="bold")  # fmt: skip
+    label(axes, x + length + 1, y, rate.text, ha="left", fontweight="bold")
 
 
 def alt(found: Found) -> str:
@@ -183,7 +184,7 @@ def alt(found: Found) -> str:
     return (
         f"A base model, {found.model}, is asked: {said[0]} Before training it writes: {said[1]} "
         f"After {duration(found.seconds)} of training on {found.records} records ({found.machine}) "
-        f"it answers: {said[2]} Right answers to {found.right_after.of} unseen questions: "
+        f"it answers: {said[2]} Right answers to {found.right_after.total} unseen questions: "
         f"{found.right_before} before, {found.right_after} after."
     )
 

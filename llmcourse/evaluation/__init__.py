@@ -13,8 +13,8 @@ from llmcourse.evaluation.losses import perplexity, record_losses
 from llmcourse.evaluation.metrics import METRICS, chrf, exact, keys_of, normalised
 from llmcourse.evaluation.mistakes import KINDS, counted, label, misspelt
 from llmcourse.evaluation.running import Evaluation, evaluate
-from llmcourse.evaluation.scores import Paired, Score, paired
 from llmcourse.evaluation.ways import Way
+from llmcourse.stats import Paired, Score, paired
 
 __all__ = [
     "KINDS", "METRICS", "Comparison", "Evaluation", "Paired", "Score", "Way", "agreement",

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse.claims import Share
 from llmcourse.data.readers import Bad, kind_of, open_source
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import lock, write_text
+from llmcourse.stats import Share
 
 Label = str | int | list[str]  # what a file keeps; True and False are ints
 _FIELDS = ("id", "label", "who")

@@ -11,10 +11,10 @@ from llmcourse import plots, templates
 from llmcourse.errors import DataError, SettingError
 from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.running import Evaluation, evaluate
-from llmcourse.evaluation.scores import Paired, paired
 from llmcourse.evaluation.ways import Way
 from llmcourse.generation import token_f1
 from llmcourse.models import LoadedModel
+from llmcourse.stats import Paired, paired
 
 if TYPE_CHECKING:
     import pandas

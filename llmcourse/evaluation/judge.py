@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
-from llmcourse.claims import Share, share
 from llmcourse.errors import (
     CorruptModel,
     CourseError,
@@ -28,6 +27,7 @@ from llmcourse.evaluation.ratings import TIE, Rating, elo
 from llmcourse.generation import check_loaded, prompt_ids, reading
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
+from llmcourse.stats import Share, share
 
 if TYPE_CHECKING:
     import torch

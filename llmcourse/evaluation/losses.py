@@ -8,11 +8,11 @@ from typing import Any
 
 from llmcourse import encoding
 from llmcourse.errors import DataError
-from llmcourse.evaluation.scores import Score
 from llmcourse.evaluation.ways import Way
 from llmcourse.finetuning import completion_loss
 from llmcourse.generation import check_loaded, reading
 from llmcourse.models import LoadedModel
+from llmcourse.stats import Score
 
 
 def record_losses(

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import claims, templates
+from llmcourse import stats, templates
 from llmcourse.errors import CourseError, DataError, SettingError, first_line
 from llmcourse.evaluation import losses, metrics, mistakes
-from llmcourse.evaluation.scores import Score
 from llmcourse.evaluation.ways import Way
 from llmcourse.generation import Answer, generate, trouble
 from llmcourse.models import LoadedModel
+from llmcourse.stats import Score
 
 if TYPE_CHECKING:
     import pandas
@@ -62,7 +62,7 @@ class Evaluation:
             for answer, record in zip(self.answers, self.records, strict=True)
         ]
 
-    def share(self, metric: str) -> claims.Share:
+    def share(self, metric: str) -> stats.Share:
         """How many of how many, for a metric that is 0 or 1.
 
         Raises:
@@ -71,7 +71,7 @@ class Evaluation:
         values = self.values(metric)
         if not set(values) <= {0.0, 1.0}:
             raise SettingError(f"{metric!r} is not 0 or 1 a record; its mean is in .scores.")
-        return claims.share(value == 1.0 for value in values)
+        return stats.share(value == 1.0 for value in values)
 
     def values(self, metric: str) -> list[float]:
         """The numbers of one metric, a record each.

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import retrieval, templates
-from llmcourse.claims import Share
 from llmcourse.errors import DataError
 from llmcourse.own.sizes import Sizes, sizes
+from llmcourse.stats import Share, rounded
 
 if TYPE_CHECKING:
     import pandas
@@ -103,9 +103,7 @@ def _number(value: float | None) -> float:
 def score_text(score: Mapping[str, float], metric: str) -> str:
     """A score with its interval, for people: of what is 0 or 1, how many."""
     if metric in COUNTED:
-        return str(Share(round(score["mean"] * score["of"]), int(score["of"])))
-    from llmcourse.evaluation.scores import rounded
-
+        return str(Share(round(score["mean"] * score["total"]), int(score["total"])))
     low, mean, high = (rounded(score[name]) for name in ("low", "mean", "high"))
     return f"{mean} ({low}–{high})"
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import data, files, tiers
+from llmcourse import __version__, data, files, tiers
 from llmcourse.errors import SettingError, first_line
 from llmcourse.own import learning
 from llmcourse.own.assessing import TUNED, Assessment, assess
@@ -87,7 +87,7 @@ def run(
             assessment = _assess(chat, tuned, parts, found, size, state, progress)
         results = {
             f"{name}, test pairs": f"{score['mean']:.3g} ({score['low']:.3g} to "
-            f"{score['high']:.3g}; {score['of']} pairs)"
+            f"{score['high']:.3g}; {score['total']} pairs)"
             for name, score in assessment.scores[TUNED].items()
         }
         learning.add_results(tuned, results)
@@ -336,7 +336,9 @@ def _assess(
 ) -> Assessment:  # fmt: skip
     """The comparison; what was asked already is read from answers.json."""
     path = state.folder / ANSWERS
-    sign = _digest([state.known["training"], parts.test, source.digest, vars(size), chat.name])
+    sign = _digest(
+        [__version__, state.known["training"], parts.test, source.digest, vars(size), chat.name]
+    )
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
         if known["sign"] == sign:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmcourse import claims
-from llmcourse.claims import Share
 from llmcourse.errors import DataError, whole
 from llmcourse.generation import Answer
 from llmcourse.plots.base import (
@@ -25,6 +24,7 @@ from llmcourse.plots.base import (
     show,
     table,
 )  # fmt: skip
+from llmcourse.stats import Share
 
 
 def shares(
@@ -51,7 +51,7 @@ def shares(
         for name, value in values.items():
             if not isinstance(value, Share):
                 raise DataError(
-                    f"shares: {group!r}, {name!r} must be a share, claims.share(…), not "
+                    f"shares: {group!r}, {name!r} must be a share, stats.share(…), not "
                     f"{value!r:.60}"
                 )
     with matplotlib.rc_context(STYLE):
@@ -75,7 +75,7 @@ def shares(
                     axes.plot([low, high], [place, place], color=colour, linewidth=width)
                 axes.text(
                     max(high, value.value) + 0.02, place,
-                    f"{100 * value.value:.0f} %  ({value.count} of {value.of})", va="center",
+                    value.text, va="center",
                 )  # fmt: skip
                 ticks.append((place, f"{group}: {name}" if group else name))
                 said.append(f"{group} {name}: {value}".strip())

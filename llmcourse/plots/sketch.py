@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import claims
-from llmcourse.claims import Share, more_often
 from llmcourse.plots.base import INK, PALE, show
 from llmcourse.plots.diagrams import draw_arrow, draw_box
+from llmcourse.stats import Share, more_often
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ class Measured:
     def value(self, claim: str, name: str) -> float | None:
         """A number, a share as a part of 1; None where it was not measured yet."""
         found = self._raw(claim, name)
-        return found["count"] / found["of"] if isinstance(found, dict) else found
+        return found.value if isinstance(found, Share) else found
 
     def said(self, claim: str, name: str) -> str:
         """A number for people, as in "42 % (10 of 24)"; "run lesson 05" where there is none."""
@@ -46,10 +46,7 @@ class Measured:
         if found is None:
             return f"run lesson {claims.CLAIMS[claim].lesson}"
         mark = "" if claim in self._entries else "*"
-        if not isinstance(found, dict):
-            return claims.shown(found) + mark
-        rate = Share(found["count"], found["of"])
-        return f"{100 * rate.value:.0f} % ({rate.count} of {rate.of}){mark}"
+        return (found.text if isinstance(found, Share) else claims.shown(found)) + mark
 
     def change(self, claim: str, before: str, after: str) -> str:
         """Two numbers of a claim with an arrow between; the lesson once where there are none."""
@@ -59,19 +56,17 @@ class Measured:
     def too_close(self, claim: str, before: str, after: str) -> bool:
         """Whether two shares of a claim lie so near that chance may have made the difference."""
         pair = [self._raw(claim, name) for name in (before, after)]
-        if not all(isinstance(one, dict) for one in pair):
-            return False
-        return more_often(*(Share(one["count"], one["of"]) for one in pair)) is None
+        return all(isinstance(one, Share) for one in pair) and more_often(*pair) is None
 
     def _absent(self, claim: str) -> str:
         return f"run lesson {claims.CLAIMS[claim].lesson}"
 
     def _raw(self, claim: str, name: str) -> Any:
         if claim in self._entries:
-            return self._entries[claim]["numbers"].get(name)
+            return claims.number(self._entries[claim]["numbers"].get(name))
         found = self._published.get(claim, {}).get("numbers", {}).get(name)
         self.borrowed = self.borrowed or found is not None
-        return found
+        return claims.number(found)
 
 
 def box(

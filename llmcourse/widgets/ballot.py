@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse import templates
-from llmcourse.claims import Share
 from llmcourse.errors import DataError, SettingError, first_line, whole
 from llmcourse.evaluation.agreement import is_writable, jsonl, read_jsonl, write_jsonl
 from llmcourse.evaluation.ratings import TIE
 from llmcourse.files import lock
+from llmcourse.stats import Share
 
 CHOICES = {
     "left": "Left is better",

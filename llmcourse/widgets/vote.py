@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import plots, templates
-from llmcourse.claims import Share
+from llmcourse.stats import Share
 from llmcourse.widgets.ballot import CHOICES, Ballot
 from llmcourse.widgets.shared import Shown, buttons, cut, halves, once, part, row, status, told
 

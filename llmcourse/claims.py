@@ -1,35 +1,26 @@
 """The ledger: each claim the course makes, with the number this machine measured for it.
 
-One JSON file a tier, in the work folder. A lesson calls `record`; `python -m llmcourse results`
+One JSON file per tier, in the work folder. A lesson calls `record`; `python -m llmcourse results`
 prints the ledger, and each lesson ends with its own rows.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmcourse import __version__, tiers
-from llmcourse.claims.shares import Share, finite, larger, more_often, share, short
-from llmcourse.errors import ClaimError, first_line, whole
-from llmcourse.files import lock, put_aside, work_dir, write_json
+from llmcourse.errors import ClaimError, DataError
+from llmcourse.files import work_dir
 from llmcourse.progress import in_notebook
-
-if TYPE_CHECKING:
-    import pandas
-
-
-__all__ = [
-    "CLAIMS", "HOLDS", "Claim", "Number", "Share", "as_markdown", "as_text", "larger",
-    "ledger_path", "more_often", "notes", "read", "record", "rows", "share", "shown", "table",
-    "versions",
-]  # fmt: skip
+from llmcourse.stats import Share
+from llmcourse.store import Store
 
 
 @dataclass(frozen=True)
@@ -141,7 +132,6 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-Number = int | float | Share
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 
 
@@ -160,7 +150,7 @@ def ledger_path(tier: str | None = None) -> Path:
 
 def record(
     claim_id: str,
-    numbers: Mapping[str, Number],
+    numbers: Mapping[str, int | float | Share],
     *,
     holds: bool | None,
     because: str = "",
@@ -179,84 +169,51 @@ def record(
         seed: Of every random draw behind the numbers.
 
     Raises:
-        ClaimError: unknown claim, no numbers, a number that is not finite, another part that can't
-            be written down, or a ledger that can't be read or written; the old ledger stays.
+        ClaimError: unknown claim, no numbers, a number that is not finite, or a ledger that can't
+            be read or written; the old ledger stays.
         NoSpace: the disk is full; the old ledger stays.
-        SettingError: `seed` is no whole number.
     """
-    if not isinstance(claim_id, str) or claim_id not in CLAIMS:
-        raise ClaimError(f"There is no claim {short(claim_id)}. There are: {', '.join(CLAIMS)}.")
-    if not isinstance(numbers, Mapping) or not numbers:
-        raise ClaimError(f"Claim {claim_id!r} needs at least one number, as a dict of them.")
+    if claim_id not in CLAIMS:
+        raise ClaimError(f"There is no claim {claim_id!r}. There are: {', '.join(CLAIMS)}.")
+    if not numbers:
+        raise ClaimError(f"Claim {claim_id!r} needs at least one number.")
     tier = tiers.current()
     pair = tiers.pair(tier)
-    models = {"base": pair.base, "chat": pair.chat} if models is None else models
-    if not _is_text(because) or not _is_roles(models):
-        raise ClaimError(f"Claim {claim_id!r}: because must be text, models a dict of texts.")
     entry = {
         "numbers": {name: _as_json(claim_id, name, value) for name, value in numbers.items()},
-        "holds": _verdict(claim_id, holds),
+        "holds": None if holds is None else bool(holds),  # numpy's bool is not JSON's
         "because": because,
         "lesson": CLAIMS[claim_id].lesson,
         "tier": tier.name,
-        "models": dict(models),
-        "seed": whole("seed", seed, 0),
+        "models": {"base": pair.base, "chat": pair.chat} if models is None else dict(models),
+        "seed": int(seed),
         "versions": versions(),
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path = ledger_path(tier.name)
-    try:
-        with lock(path.with_suffix(".lock")):
-            write_json(path, _kept(path) | {claim_id: entry})
-    except OSError as error:
-        raise ClaimError(
-            f"The ledger {path} can't be written ({first_line(error)}). Set LLMCOURSE_WORK to a "
-            f"folder of your own."
-        ) from error
+    _store(ledger_path(tier.name)).update(lambda entries: entries.update({claim_id: entry}))
     if in_notebook():
-        print(f"Noted in your ledger: {CLAIMS[claim_id].text} ({claim_id}). "
-              f"Holds here: {HOLDS[entry['holds']]}.")  # fmt: skip
-
-
-def _as_json(claim_id: str, name: Any, value: Any) -> Any:
-    """A number as the ledger keeps it."""
-    if not _is_text(name) or len(name.splitlines()) != 1:
-        raise ClaimError(
-            f"Claim {claim_id!r}: a number's name must be text on one line, not {short(name)}."
+        print(
+            f"Noted in your ledger: {CLAIMS[claim_id].text} ({claim_id}). "
+            f"Holds here: {HOLDS[entry['holds']]}."
         )
+
+
+def _as_json(claim_id: str, name: str, value: Any) -> Any:
+    """A number as the ledger keeps it."""
     if isinstance(value, Share):
-        return {"count": value.count, "of": value.of}
-    try:
-        return finite(value)
-    except (TypeError, ValueError, OverflowError):
+        return {"count": value.count, "of": value.total}
+    number = value.item() if hasattr(value, "item") else value  # numpy's and torch's
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise ClaimError(
-            f"Claim {claim_id!r}: {name!r} must be a finite number, not {short(value)}."
-        ) from None
+            f"Claim {claim_id!r}: {name!r} must be a finite number, not {value!r:.60}."
+        )
+    return number
 
 
-def _verdict(claim_id: str, holds: Any) -> bool | None:
-    """Whether a claim holds, as Python's own True, False or None."""
-    plain = holds.item() if getattr(holds, "ndim", 1) == 0 else holds  # numpy's and torch's
-    if plain is None or isinstance(plain, bool):
-        return plain
-    raise ClaimError(f"Claim {claim_id!r}: holds must be True, False or None, not {short(holds)}.")
-
-
-def _is_text(value: Any) -> bool:
-    """True for text that can be written to a file: half a character can't."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_roles(value: Any) -> bool:
-    """True for a dict of texts."""
-    return isinstance(value, Mapping) and all(map(_is_text, (*value, *value.values())))
+def number(value: Any) -> Share | int | float:
+    """A number as `record` was given it, from what the ledger keeps."""
+    return Share(value["count"], value["of"]) if isinstance(value, dict) else value
 
 
 def versions() -> dict[str, str]:
@@ -270,51 +227,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _kept(path: Path) -> dict[str, Any]:
-    """The entries of a ledger file; a damaged file is put aside, what is whole in it kept."""
-    entries, whole_file = _raw(path)
-    if not whole_file:
-        aside = put_aside(path)
-        print(
-            f"{path.name} was damaged. It is kept as {aside.name}, and a new one begun with the "
-            f"{len(entries)} claims that are whole."
-        )
-    return entries
+def _store(path: Path) -> Store:
+    def sound(entries: dict[str, Any]) -> dict[str, Any]:
+        return {name: entry for name, entry in entries.items() if _is_entry(entry)}
 
-
-def _raw(path: Path) -> tuple[dict[str, Any], bool]:
-    """The sound entries of a ledger file, none where there is no file; whether it is undamaged.
-
-    Raises:
-        ClaimError: the file can't be opened.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}, True
-    except (ValueError, RecursionError):
-        return {}, False
-    except OSError as error:
-        raise ClaimError(f"The ledger {path} can't be read ({first_line(error)}).") from error
-    if not isinstance(entries, dict):
-        return {}, False
-    sound = {name: entry for name, entry in entries.items() if _is_text(name) and _is_entry(entry)}
-    return sound, len(sound) == len(entries)
+    return Store(path, "The ledger", sound, ClaimError)
 
 
 def _is_entry(entry: Any) -> bool:
     """True where `entry` has what the tables show."""
     try:
         for name, value in entry["numbers"].items():
-            if isinstance(value, dict):
-                value = Share(value["count"], value["of"])
-            _as_json("", name, value)
-        json.dumps(entry, ensure_ascii=False).encode("utf-8")  # half characters can't be written
-        return (
-            bool(entry["numbers"]) and entry["holds"] in HOLDS and isinstance(entry["because"], str)
-            and _is_roles(entry.get("models", {}))
-        )  # fmt: skip
-    except (TypeError, KeyError, AttributeError, ValueError, ClaimError):
+            _as_json("", name, number(value))
+        texts = (entry["because"], *entry.get("models", {}).values())
+        known = bool(entry["numbers"]) and entry["holds"] in HOLDS
+        return known and all(isinstance(text, str) for text in texts)
+    except (TypeError, KeyError, AttributeError, ClaimError, DataError):
         return False
 
 
@@ -327,8 +255,8 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
         ClaimError: the file is not a ledger, or can't be opened; or there is no such tier.
     """
     path = path or ledger_path(tier)
-    entries, whole_file = _raw(path)
-    if not whole_file:
+    entries, undamaged = _store(path).read()
+    if not undamaged:
         raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
     return {claim_id: entries[claim_id] for claim_id in CLAIMS if claim_id in entries}
 
@@ -341,28 +269,25 @@ def published() -> dict[str, dict[str, Any]]:
 
 def shown(value: Any) -> str:
     """A number of the ledger for people: shares with their counts, others at three digits."""
-    if isinstance(value, dict):
-        return str(Share(value["count"], value["of"]))
+    value = number(value)
+    if isinstance(value, Share):
+        return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def rows(
     *, lesson: str | None = None, tier: str | None = None, path: Path | None = None
 ) -> list[dict[str, str]]:
-    """The ledger as one row a number, for tables."""
+    """The ledger as one row per number, for tables."""
     result = []
     for claim_id, entry in read(tier, path).items():
         if lesson and CLAIMS[claim_id].lesson != lesson:
             continue
-        for number, (name, value) in enumerate(entry["numbers"].items()):
-            result.append(
-                {
-                    "claim": claim_id if number == 0 else "",
-                    "measured": name,
-                    "value": shown(value),
-                    "holds": HOLDS[entry["holds"]] if number == 0 else "",
-                }
-            )
+        verdict = HOLDS[entry["holds"]]
+        for name, value in entry["numbers"].items():
+            cells = (claim_id, name, shown(value), verdict)
+            result.append(dict(zip(("claim", "measured", "value", "holds"), cells, strict=True)))
+            claim_id = verdict = ""  # only a claim's first row names it
     return result
 
 
@@ -370,17 +295,10 @@ def notes(*, lesson: str | None = None, path: Path | None = None) -> list[str]:
     """What each claim's lesson says about how its numbers came about."""
     entries = read(path=path).items()
     return [
-        f"{claim_id}: {entry['because']}" for claim_id, entry in entries
+        f"{claim_id}: {entry['because']}"
+        for claim_id, entry in entries
         if entry["because"] and lesson in (None, CLAIMS[claim_id].lesson)
-    ]  # fmt: skip
-
-
-def table(lesson: str | None = None, tier: str | None = None) -> pandas.DataFrame:
-    """The ledger, or one lesson's rows, as a table for a notebook."""
-    import pandas
-
-    columns = ["claim", "measured", "value", "holds"]
-    return pandas.DataFrame(rows(lesson=lesson, tier=tier), columns=columns)
+    ]
 
 
 def as_text(tier: str | None = None, path: Path | None = None) -> str:

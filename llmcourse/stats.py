@@ -1,0 +1,359 @@
+"""How sure a measured number is: shares, means, paired tests, and what a test can see at all.
+
+All intervals are 95 % intervals; all random draws are the same at every run.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmcourse.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy
+
+LEVEL = 0.05  # of all tests; the intervals are 1 - LEVEL wide
+DRAWS = 2000  # of the bootstrap and of the permutation test
+_AT_ONCE = 2**22  # numbers drawn in one go: 2,000 draws of a million records fill no memory
+
+
+def percent(value: float) -> int:
+    """A part of 1 as a whole percentage, halves rounded up: 3 of 24 is 13 %.
+
+    Python's own formatting rounds halves to even, which makes 12 % of it.
+    """
+    return math.floor(round(100 * value, 9) + 0.5)
+
+
+def rounded(value: float) -> str:
+    """A measured number for people: two digits below 1, three above."""
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
+
+
+@dataclass(frozen=True)
+class Share:
+    """So many of so many, with what that says about the rate behind it.
+
+    Attributes:
+        count: How often it happened.
+        total: Out of how many.
+    """
+
+    count: int
+    total: int
+
+    def __post_init__(self) -> None:
+        # numpy's numbers become Python's, which JSON takes
+        object.__setattr__(self, "count", operator.index(self.count))
+        object.__setattr__(self, "total", operator.index(self.total))
+        if not 0 <= self.count <= self.total or not self.total:
+            raise DataError(f"{self.count} of {self.total} is not a share.")
+
+    @property
+    def value(self) -> float:
+        """The share, from 0 to 1."""
+        return self.count / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval for the rate behind the share, from 0 to 1.
+
+        Wilson's score interval (Wilson, 1927): unlike the textbook's normal one it stays
+        right for few questions and for shares near 0 and 1.
+        """
+        from scipy.stats import binomtest
+
+        found = binomtest(self.count, self.total).proportion_ci(1 - LEVEL, method="wilson")
+        return float(found.low), float(found.high)
+
+    @property
+    def text(self) -> str:
+        """Without the interval, as in "42 % (10 of 24)"."""
+        return f"{percent(self.value)} % ({self.count} of {self.total})"
+
+    def __str__(self) -> str:
+        low, high = map(percent, self.interval)
+        return f"{self.text[:-1]}; 95 %: {low}–{high} %)"
+
+
+def share(outcomes: Iterable[Any]) -> Share:
+    """The share of true values in an iterable of true and false.
+
+    Raises:
+        DataError: there are none, or one is NaN.
+    """
+    outcomes = list(outcomes)
+    if any(outcome != outcome for outcome in outcomes):
+        raise DataError("NaN is neither true nor false; leave it out or count it as False.")
+    return Share(sum(map(bool, outcomes)), len(outcomes))
+
+
+def more_often(first: Share, second: Share) -> bool | None:
+    """Whether the rate behind `first` is larger than that behind `second`.
+
+    For two different sets of questions. On the same questions `paired` sees more.
+
+    Returns:
+        True or False where the 95 % interval of the difference of the rates leaves out zero,
+        None where so few questions can't tell. The interval is Newcombe's, made from the two
+        Wilson intervals (Newcombe, 1998, method 10).
+    """
+    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
+    difference = first.value - second.value
+    if difference > math.hypot(first.value - low_1, high_2 - second.value):
+        return True
+    return False if -difference > math.hypot(high_1 - first.value, second.value - low_2) else None
+
+
+def larger(first: Iterable[float], second: Iterable[float]) -> bool | None:
+    """Whether the mean behind the numbers in `first` is larger than that behind `second`.
+
+    For numbers of different records. On the same records `paired` sees more.
+
+    Returns:
+        True or False where the 95 % interval of the difference of the means leaves out zero,
+        None where it does not, or where there are fewer than two numbers on a side. The interval
+        is the percentile bootstrap's (Efron and Tibshirani, 1993).
+
+    Raises:
+        DataError: a side is empty, or has a number that is not finite.
+    """
+    import numpy
+
+    one, two = (numpy.asarray(list(values), dtype=float) for values in (first, second))
+    if not len(one) or not len(two) or not numpy.isfinite(numpy.concatenate([one, two])).all():
+        raise DataError("Only finite numbers can be compared, and both sides need some.")
+    if min(len(one), len(two)) < 2:
+        return None
+    low, high = _bootstrap((one, two), lambda a, b, axis: a.mean(axis) - b.mean(axis))
+    return True if low > 0 else False if high < 0 else None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number measured over records, with its 95 % interval.
+
+    Attributes:
+        mean: The number, in the metric's unit.
+        low: Lower end of the interval; NaN where one record says nothing about others.
+        high: Upper end; likewise.
+        total: Records it was measured on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    total: int
+
+    def __str__(self) -> str:
+        if math.isnan(self.low) and self.total == 1:
+            return f"{rounded(self.mean)} (1 record, too few for an interval)"
+        ends = f"{rounded(self.low)}–{rounded(self.high)}"
+        return f"{rounded(self.mean)} ({ends}; {self.total} records)"
+
+    @classmethod
+    def of_values(cls, values: Sequence[float]) -> Score:
+        """The mean of one number per record; a record with NaN is left out.
+
+        Where all numbers are 0 or 1 the interval is Wilson's, which is right for few records
+        too; else the percentile bootstrap's (Efron and Tibshirani, 1993) over records.
+
+        Raises:
+            DataError: no record has a number.
+        """
+        known = [float(value) for value in values if not math.isnan(value)]
+        if not known:
+            raise DataError("No record has a number for this metric, so there is no mean.")
+        if set(known) <= {0.0, 1.0}:
+            rate = share(known)
+            return cls(rate.value, *rate.interval, rate.total)
+        return cls.of_ratio(known, [1.0] * len(known))
+
+    @classmethod
+    def of_ratio(
+        cls, sums: Sequence[float], counts: Sequence[float], transform: Callable = float
+    ) -> Score:
+        """All `sums` over all `counts`, such as the loss per token; the bootstrap draws records.
+
+        Args:
+            sums: One number per record.
+            counts: What it was summed over, more than 0 in all.
+            transform: Applied to the ratio last, such as `math.exp` for a perplexity. Must rise.
+        """
+        import numpy
+
+        def transformed(value: float) -> float:
+            try:
+                return float(transform(value))
+            except OverflowError:  # a perplexity beyond what a float holds
+                return math.inf
+
+        top, bottom = (numpy.asarray(numbers, dtype=float) for numbers in (sums, counts))
+        low = high = math.nan
+        if len(top) > 1:
+            ends = _bootstrap(
+                (top, bottom), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True
+            )
+            low, high = map(transformed, ends)
+        return cls(transformed(top.sum() / bottom.sum()), low, high, len(top))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How two methods differ on the same records.
+
+    Attributes:
+        difference: Mean of the first less the second, in the metric's unit.
+        low: Lower end of its 95 % interval (bootstrap over records).
+        high: Upper end.
+        p: How often chance alone gives a difference of that size: two-sided, by McNemar's exact
+            test (1947) where all numbers are 0 or 1, else by a permutation test that flips the
+            signs of the differences.
+        wins: Records on which the first has the larger number.
+        losses: On which it has the smaller one.
+        ties: On which they are the same.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def larger(self) -> bool | None:
+        """Whether the first has the larger numbers; None where p is 0.05 or more."""
+        return None if self.p >= LEVEL else self.difference > 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.difference:+.3g} ({self.low:+.3g} to {self.high:+.3g}), p {self.p:.3g}; "
+            f"{self.wins} wins, {self.losses} losses, {self.ties} ties"
+        )
+
+
+def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
+    """Compare two numbers per record, of the same records in the same order.
+
+    Records for which one has no number (NaN) are left out.
+
+    Raises:
+        DataError: the lists are not equally long, or no record has both numbers.
+    """
+    import numpy
+    from scipy.stats import binomtest, permutation_test
+
+    if len(first) != len(second):
+        raise DataError(
+            f"Only the same records can be compared: {len(first)} numbers against {len(second)}."
+        )
+    both = numpy.asarray([first, second], dtype=float)
+    both = both[:, ~numpy.isnan(both).any(0)]
+    if not both.size:
+        raise DataError("No record has a number on both sides, so there is nothing to compare.")
+    apart = both[0] - both[1]
+    wins, losses = int((apart > 0).sum()), int((apart < 0).sum())
+    if not wins + losses:
+        p = 1.0
+    elif set(both.ravel().tolist()) <= {0.0, 1.0}:
+        p = binomtest(wins, wins + losses).pvalue
+    else:
+        p = permutation_test(
+            (apart,), numpy.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS,
+            batch=max(1, _AT_ONCE // len(apart)), rng=0,
+        ).pvalue  # fmt: skip
+    low = high = apart.mean()  # of one record
+    if len(apart) > 1:
+        low, high = _bootstrap((apart,), numpy.mean)
+    ties = len(apart) - wins - losses
+    return Paired(float(apart.mean()), float(low), float(high), float(p), wins, losses, ties)
+
+
+def _bootstrap(
+    data: tuple[numpy.ndarray, ...], statistic: Callable, paired: bool = False
+) -> tuple[float, float]:
+    """The percentile bootstrap's interval of a statistic."""
+    from scipy.stats import bootstrap
+
+    found = bootstrap(
+        data, statistic, paired=paired, vectorized=True, method="percentile", n_resamples=DRAWS,
+        confidence_level=1 - LEVEL, batch=max(1, _AT_ONCE // len(data[0])), rng=0,
+    )  # fmt: skip
+    return found.confidence_interval
+
+
+def detectable(
+    n: int,
+    rate: float = 0.5,
+    *,
+    paired: bool = True,
+    differ: float | None = None,
+    power: float = 0.8,
+) -> float:
+    """The smallest gain in accuracy that a comparison on `n` questions shows with that power.
+
+    It goes by the tests of this module: McNemar's exact test where both methods answer the same
+    questions (`paired`), Newcombe's interval where each has `n` questions of its own
+    (`more_often`). The power is exact, by the binomial distribution, not by simulation.
+
+    Args:
+        n: Questions.
+        rate: Accuracy that the gain is added to, from 0 to 1.
+        paired: Whether both methods answer the same questions.
+        differ: Share of the questions on which exactly one of the two is right, where that is
+            known. If not given, the methods are taken to be right independently of each other,
+            which is cautious: on the same questions they usually agree more.
+        power: Probability of a verdict in favour of the better method.
+
+    Returns:
+        The gain as a part of 1; NaN where no gain is large enough to be seen.
+    """
+    from scipy.optimize import brentq
+
+    seen = _paired_power(n, rate, differ) if paired else _unpaired_power(n, rate)
+    most = 1 - rate if differ is None or not paired else min(1 - rate, differ)
+    if most <= 0 or seen(most) < power:
+        return math.nan
+    return float(brentq(lambda gain: seen(gain) - power, 1e-9, most, xtol=1e-6))
+
+
+def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float], float]:
+    """How likely McNemar's exact test at 5 % finds a gain."""
+    import numpy
+    from scipy.stats import binom
+
+    pairs = numpy.arange(n + 1)  # on which the two methods differ
+    # The most losses with which p is below LEVEL; binom.ppf is the fewest with p above it.
+    losses = binom.ppf(LEVEL / 2, pairs, 0.5) - 1
+
+    def power(gain: float) -> float:
+        apart = differ
+        if apart is None:
+            apart = rate * (1 - rate - gain) + (rate + gain) * (1 - rate)
+        return binom.pmf(pairs, n, apart) @ binom.cdf(losses, pairs, (apart - gain) / (2 * apart))
+
+    return power
+
+
+def _unpaired_power(n: int, rate: float) -> Callable[[float], float]:
+    """How likely `more_often` finds a gain, with `n` questions on each side."""
+    import numpy
+    from scipy.stats import binom
+
+    counts = numpy.arange(n + 1)
+    value = counts / n
+    low, high = numpy.transpose([Share(count, n).interval for count in counts])
+    # seen[i, j]: i right answers of the better method against j of the other one.
+    apart = value[:, None] - value
+    seen = apart > numpy.hypot((value - low)[:, None], high - value)
+
+    def power(gain: float) -> float:
+        return binom.pmf(counts, n, rate + gain) @ seen @ binom.pmf(counts, n, rate)
+
+    return power
