@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors",),
     ("files", "progress", "stats"),
-    ("parallel", "store"),
+    ("pages", "parallel", "store"),
     ("tiers", "templates", "company", "club"),
     ("prompts", "models", "claims", "data", "encoding", "sizing"),
     ("generation", "retrieval", "hosted"),

@@ -15,7 +15,7 @@ from llmcourse.exercises import kept
 from llmcourse.exercises.base import Outcome, shown
 from llmcourse.exercises.choices import Option, Question
 from llmcourse.exercises.lessons import QUESTIONS, question_name
-from llmcourse.plots.base import without_formulas
+from llmcourse.pages import without_formulas
 from llmcourse.progress import is_live
 
 if TYPE_CHECKING:

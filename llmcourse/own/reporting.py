@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcourse.errors import DataError, first_line
-from llmcourse.files import write_text
+from llmcourse import pages
 from llmcourse.own import page
 from llmcourse.own.assessing import TUNED, score_text
 from llmcourse.own.results import Result, advice, apart, held_out_text
+from llmcourse.pages import Markup
 
 SAMPLES, WORST, PROBLEMS = 8, 5, 30
 METRICS = {
@@ -37,59 +37,52 @@ def report(result: Result, path: Path | str) -> Path:
         DataError: another ending, or the place can't be written to.
         NoSpace: the disk is full.
     """
-    target = Path(path).expanduser()
-    if target.suffix.lower() not in (".html", ".htm") or target.is_dir():
-        raise DataError(f"{target}: the report is an .html file. Let the name end so.")
     sections = {
         "In short": _short(result), "The data": _data(result), "The pairs": _pairs(result),
         "The split": _split(result), "The training": _training(result),
         "The results": _results(result), "Answers side by side": _samples(result),
-        "The worst answers": _worst(result), "What to do next": page.bullets(advice(result)),
+        "The worst answers": _worst(result), "What to do next": pages.bullets(advice(result)),
         "How it was made": _made(result),
     }  # fmt: skip
     name = Path(str(result.source["name"])).name or str(result.source["name"])
     lead = "What was trained on your data, and how it answers. Nothing of it left this machine."
-    try:
-        write_text(target, page.page(f"Your own data: {name}", lead, sections))
-    except OSError as error:
-        raise DataError(f"{target} can't be written: {first_line(error)}.") from error
-    return target
+    return pages.save(path, pages.page(f"Your own data: {name}", lead, sections))
 
 
-def _short(result: Result) -> str:
+def _short(result: Result) -> Markup:
     found, main = result.assessment, result.assessment.main
     shown = {way: score_text(scores[main], main) for way, scores in found.scores.items()}
     lines = [f"{way}: {text}" for way, text in shown.items()]
     return (
-        page.paragraph(
+        pages.paragraph(
             f"{len(found.rows)} test questions, asked in {len(shown)} ways. {METRICS[main]}; mean "
             f"and 95 % interval:"
         )
-        + page.bullets(lines)
-        + page.bullets(advice(result)[:2])
+        + pages.bullets(lines)
+        + pages.bullets(advice(result)[:2])
     )
 
 
-def _data(result: Result) -> str:
-    parts = [page.paragraph(line) for line in str(result.source["text"]).splitlines()[:1]]
+def _data(result: Result) -> Markup:
+    parts = [pages.paragraph(line) for line in str(result.source["text"]).splitlines()[:1]]
     problems = list(result.source["problems"])
     if problems:
         more = len(problems) - PROBLEMS
         lines = problems[:PROBLEMS] + [f"and {more} more"] * (more > 0)
-        parts.append(page.details(f"{len(problems)} were left out", page.bullets(lines)))
+        parts.append(pages.details(f"{len(problems)} were left out", pages.bullets(lines)))
     for title, found in result.findings.items():
-        parts.append(f"<h3>{page.escaped(title[0].upper() + title[1:])}</h3>")
+        parts.append(pages.fill("<h3>{}</h3>", title[0].upper() + title[1:]))
         parts += _inspected(title, found)
-    return "".join(parts)
+    return Markup("").join(parts)
 
 
-def _inspected(title: str, found: Mapping[str, Any]) -> Iterator[str]:
+def _inspected(title: str, found: Mapping[str, Any]) -> Iterator[Markup]:
     unit = found["unit"]
     lengths = [
         (part, of["minimum"], f"{of['median']:g}", f"{of['p95']:g}", of["maximum"])
         for part, of in found["lengths"].items()
     ]
-    yield page.table(
+    yield pages.table(
         ("part", "shortest", "median", "95 % are below", "longest"), lengths,
         f"Lengths in the {title}, in {unit}: {found['records']} records",
     )  # fmt: skip
@@ -100,22 +93,22 @@ def _inspected(title: str, found: Mapping[str, Any]) -> Iterator[str]:
              "\n".join(f"{number}: {text}" for number, text in one["examples"]))
             for one in there
         ]  # fmt: skip
-        yield page.table(
+        yield pages.table(
             ("found", "records", "what it means", "examples"), rows,
             f"Trouble that was found in the {title}; personal data are masked",
         )  # fmt: skip
     absent = ", ".join(one["kind"] for one in found["findings"] if not one["count"])
-    yield page.paragraph(f"Looked for and not found: {absent or 'nothing'}.")
+    yield pages.paragraph(f"Looked for and not found: {absent or 'nothing'}.")
 
 
-def _pairs(result: Result) -> str:
+def _pairs(result: Result) -> Markup:
     writing = result.writing
     rows = [(f"from {by}", count) for by, count in writing["counts"].items()]
     rejected = sum(row["count"] for row in writing["rejected"])
     rows += [("rejected", rejected)] * bool(rejected) + [("kept after review", writing["kept"])]
-    text = page.table(("pairs", "how many"), rows, "Where the pairs come from")
+    text = pages.table(("pairs", "how many"), rows, "Where the pairs come from")
     if writing["rejected"]:
-        text += page.table(
+        text += pages.table(
             ("reason", "of a", "how many", "example"),
             [(r["reason"], r["stage"], r["count"], r["example"]) for r in writing["rejected"]],
             "Why pairs were rejected",
@@ -125,18 +118,20 @@ def _pairs(result: Result) -> str:
         if writing["reviewed"]
         else "pairs.csv was not changed by hand."
     )
-    return text + page.paragraph(told)
+    return text + pages.paragraph(told)
 
 
-def _split(result: Result) -> str:
+def _split(result: Result) -> Markup:
     parts = result.parts
     told = f"{parts['train']} pairs were trained on, {parts['test']} were kept for the test."
     return (
-        page.paragraph(told) + page.paragraph(held_out_text(parts)) + page.bullets(parts["notes"])
+        pages.paragraph(told)
+        + pages.paragraph(held_out_text(parts))
+        + pages.bullets(parts["notes"])
     )
 
 
-def _training(result: Result) -> str:
+def _training(result: Result) -> Markup:
     training = result.training
     share = 100 * training["trained"] / max(1, training["weights"])
     told = (
@@ -144,18 +139,18 @@ def _training(result: Result) -> str:
         f"{len(training['history'])} updates in {training['seconds']:.0f} s, "
         f"{training['tokens_per_second']:.0f} tokens a second."
     )
-    text = page.paragraph(told) + page.losses(training["history"], training["held_out"])
-    return text + page.bullets(training["notes"])
+    text = pages.paragraph(told) + page.losses(training["history"], training["held_out"])
+    return text + pages.bullets(training["notes"])
 
 
-def _results(result: Result) -> str:
+def _results(result: Result) -> Markup:
     found = result.assessment
     table = found.table()
-    text = page.table(
+    text = pages.table(
         ("way", *table.columns), list(table.itertuples(name=None)),
         "Means with 95 % intervals; tokens and seconds a question",
     )  # fmt: skip
-    text += page.bullets(METRICS[name] for name in found.scores[found.ways[0]])
+    text += pages.bullets(METRICS[name] for name in found.scores[found.ways[0]])
     main = {way: scores[found.main] for way, scores in found.scores.items()}
     text += page.bars(main, METRICS[found.main], "The thin lines are 95 % intervals.")
     rows = [
@@ -165,11 +160,11 @@ def _results(result: Result) -> str:
         for t in found.tests
     ]  # fmt: skip
     if rows:
-        text += page.table(("compared", "difference", "95 % interval", "says"), rows,
+        text += pages.table(("compared", "difference", "95 % interval", "says"), rows,
                            f"Differences in {found.main}, question by question")  # fmt: skip
     kinds = list(dict.fromkeys(kind for counts in found.mistakes.values() for kind in counts))
     if kinds:
-        text += page.table(
+        text += pages.table(
             ("way", *kinds),
             [(way, *(counts.get(kind, 0) for kind in kinds))
              for way, counts in found.mistakes.items()],
@@ -178,24 +173,24 @@ def _results(result: Result) -> str:
     return text
 
 
-def _samples(result: Result) -> str:
+def _samples(result: Result) -> Markup:
     found = result.assessment
     rows = [
         (row["question"], row["reference"], *(_answer(row, way) for way in found.ways))
         for row in found.rows[:SAMPLES]
     ]
-    return page.table(("question", "wanted", *found.ways), rows,
+    return pages.table(("question", "wanted", *found.ways), rows,
                       "The first test questions and what each way answers")  # fmt: skip
 
 
-def _worst(result: Result) -> str:
+def _worst(result: Result) -> Markup:
     found = result.assessment
     rows = [
         (row["question"], row["reference"], _answer(row, TUNED),
          _number(row["values"][TUNED].get(found.main)))
         for row in found.worst(TUNED, WORST)
     ]  # fmt: skip
-    return page.table(("question", "wanted", "tuned", found.main), rows,
+    return pages.table(("question", "wanted", "tuned", found.main), rows,
                       f"The tuned model's worst answers, by {found.main}")  # fmt: skip
 
 
@@ -208,19 +203,19 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def _made(result: Result) -> str:
-    steps = page.table(
+def _made(result: Result) -> Markup:
+    steps = pages.table(
         ("step", "seconds"), [(name, f"{value:.1f}") for name, value in result.seconds.items()],
         "How long each step took when it was done",
     )  # fmt: skip
-    settings = page.table(("setting", "value"), list(result.training["settings"].items()),
+    settings = pages.table(("setting", "value"), list(result.training["settings"].items()),
                           "Settings of the training")  # fmt: skip
-    versions = page.table(("package", "version"), list(result.versions.items()), "Versions")
+    versions = pages.table(("package", "version"), list(result.versions.items()), "Versions")
     told = (
         f"Sizes of the tier {result.tier}; numbers as {result.training['number_type']}; at most "
         f"{result.memory / 1e9:.1f} GB of memory."
     )
     return (
-        page.paragraph(told) + steps
-        + page.details("Settings and versions", settings + versions)
+        pages.paragraph(told) + steps
+        + pages.details("Settings and versions", settings + versions)
     )  # fmt: skip

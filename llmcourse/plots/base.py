@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmcourse import pages
 from llmcourse.errors import DataError
 from llmcourse.progress import is_live
 
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, INK, PALE = "#56B4E9", "#F0E442", "#222222", "#F3F5F7"
 SHADE = "#cfcfcf"  # beside PALE, where two kinds of box take turns and mean the same
+# A notebook's tables have no style sheet of their own.
+CELL = (
+    "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
+    "overflow-wrap:break-word"
+)
 ROLE_COLOURS = {"base": ORANGE, "chat": BLUE, "tuned": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -61,11 +67,15 @@ def escaped(text: Any) -> str:
     return re.sub(r"[$\\]", lambda sign: f"<span>&#{ord(sign[0])};</span>", line)
 
 
-def without_formulas(page: str) -> str:
-    """An HTML page whose dollar signs and backslashes begin no formula."""
-    if not re.search(r"[$\\]", page):
-        return page
-    return f'<div class="tex2jax_ignore mathjax_ignore">{page}</div>'
+def encoded(figure: Figure, kind: str) -> bytes:
+    """A figure as a file: "png", or "svg" without a date, so that it is the same each time."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        metadata = {"Date": None} if kind == "svg" else {}
+        figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    return buffer.getvalue()
 
 
 def show_caption(caption: Any) -> None:
@@ -85,31 +95,24 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
         alt: What is to be seen, for people who don't see it.
         vector: True draws lines that stay sharp at any size (for diagrams).
     """
-    import matplotlib
     from IPython.display import display
 
     kind, mime = ("svg", "image/svg+xml") if vector else ("png", "image/png")
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        when = {"Date": None} if vector else {}
-        figure.savefig(buffer, format=kind, dpi=110, metadata=when)
-    data = encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    more: dict[str, str] = {}
+    image = encoded(figure, kind)
+    data = base64.b64encode(image).decode("ascii")
+    shown = {mime: data, "text/plain": alt}
     if vector:
-        # JupyterLab shows no SVG of a notebook that its reader has not run: dots stand in for it.
-        dots = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(dots, format="png", dpi=110)
-        more["image/png"] = base64.b64encode(dots.getvalue()).decode("ascii")
         label = f'role="img" aria-label="{html.escape(alt, quote=True)}"'
         label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
-        data = buffer.getvalue().decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
-    shown = {mime: data, "text/plain": alt} | more
+        shown[mime] = image.decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
+        # JupyterLab shows no SVG of a notebook that its reader has not run: the PNG stands in.
+        shown["image/png"] = base64.b64encode(encoded(figure, "png")).decode("ascii")
     if is_live():  # JupyterLab's own element for a picture has no alternative text
         shown["text/html"] = (
-            f'<img src="data:{mime};base64,{encoded}" alt="{html.escape(alt, quote=True)}">'
+            f'<img src="data:{mime};base64,{data}" alt="{html.escape(alt, quote=True)}">'
         )
-    display(shown, metadata={one: {"alt": alt} for one in (mime, *more)}, raw=True)
+    metadata = {kind: {"alt": alt} for kind in shown if kind.startswith("image/")}
+    display(shown, metadata=metadata, raw=True)
     show_caption(caption)
 
 
@@ -163,34 +166,14 @@ def table(
 
     columns = [str(name) for name in columns]
     rows = [_cells(row, number, columns) for number, row in enumerate(rows)]
-    style = (
-        "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
-        "overflow-wrap:break-word"
-    )
-
-    def cell(tag: str, text: str, scope: str = "", width: str = "") -> str:
-        return f'<{tag}{scope} style="{style}{width}">{html.escape(text)}</{tag}>'
-
-    wide, shares = "", [""] * len(columns)
-    if widths is not None:
-        if len(widths) != len(columns):
-            raise DataError(f"widths has {len(widths)} numbers for {len(columns)} columns.")
-        wide = ' style="table-layout:fixed;width:100%"'
-        shares = [f";width:{100 * width / sum(widths):.0f}%" for width in widths]
-    head = "".join(
-        cell("th", name, ' scope="col"', share) for name, share in zip(columns, shares, strict=True)
-    )
-    row = ' scope="row"'
-    body = "".join(
-        "<tr>" + cell("th", first, row) + "".join(cell("td", text) for text in rest) + "</tr>"
-        for first, *rest in rows
-    )
-    page = f"<table{wide}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    if widths is not None and len(widths) != len(columns):
+        raise DataError(f"widths has {len(widths)} numbers for {len(columns)} columns.")
+    page = pages.table(columns, rows, widths=widths, style=CELL)
     plain = "\n\n".join(
         "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
         for cells in rows
     )
-    display({"text/html": without_formulas(page), "text/plain": plain}, raw=True)
+    display({"text/html": str(pages.without_formulas(page)), "text/plain": plain}, raw=True)
     show_caption(caption)
 
 

@@ -13,7 +13,8 @@ from llmcourse import templates
 from llmcourse.encoding import UNTRAINED
 from llmcourse.encoding.checks import outside, whole_numbers
 from llmcourse.errors import DataError
-from llmcourse.plots.base import INK, PALE, SHADE, SKY, YELLOW, show_caption, without_formulas
+from llmcourse.pages import without_formulas
+from llmcourse.plots.base import INK, PALE, SHADE, SKY, YELLOW, show_caption
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

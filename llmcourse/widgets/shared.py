@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.errors import CourseError
-from llmcourse.plots.base import without_formulas
+from llmcourse.pages import without_formulas
 from llmcourse.progress import is_live
 
 if TYPE_CHECKING:
