@@ -3,7 +3,7 @@
     python benchmarks/learning.py [--seeds 0 1 2] [--facts 50] [--epochs 5] [--split test]
 
 Trains an adapter on three wordings of a question for each fact, then asks in the wording that is
-held out, and counts the answers with all keys of the fact (`company.has_keys`). The seconds are
+held out, and counts the answers with all keys of the fact (`words.has_keys`). The seconds are
 those of the call of `finetune`, the encoding of the records among them; asking is timed apart.
 Settings are to be chosen by the validation wording (`--split validation`), which is not trained on
 either, so that the test wording stays unseen.
@@ -19,6 +19,7 @@ from common import timed
 from llmcourse import company, models
 from llmcourse.finetuning import Config, finetune
 from llmcourse.generation import generate
+from llmcourse.words import has_keys
 
 SETTINGS = Config(template="qa", epochs=5, learning_rate=2e-3, rank=64, batch_size=6, warmup=10)
 LONGEST = 48  # tokens of an answer; those of the company have 30 words at most
@@ -34,7 +35,7 @@ def right(model: models.LoadedModel, questions: list[dict], keys: dict[str, list
     """How many questions the model answers with every key of their fact."""
     answers = generate(model, [question["question"] for question in questions],
                        max_new_tokens=LONGEST, batch_size=50, progress=False)  # fmt: skip
-    return sum(company.has_keys(answer.text, keys[question["fact"]])
+    return sum(has_keys(answer.text, keys[question["fact"]])
                for answer, question in zip(answers, questions, strict=True))  # fmt: skip
 
 

@@ -6,9 +6,7 @@ a step is mostly spent reading the weights, so sixteen answers cost little more 
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -367,61 +365,3 @@ def end_tokens(model: LoadedModel) -> set[int]:
     configured = model.model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
     return {token for token in (*listed, model.tokenizer.eos_token_id) if token is not None}
-
-
-# --- what can be measured in an answer without judging it ---------------------------------------
-
-
-def repetition(text: str, n: int = 4) -> float:
-    """Share of the `n`-grams in `text` that stood there before, from 0 to 1.
-
-    Words and single punctuation marks are counted, so that a loop without spaces is seen too.
-    0 means that no run of `n` of them comes twice; texts shorter than `n` give 0. After the
-    repetition measures in Holtzman et al., The Curious Case of Neural Text Degeneration (2020).
-    """
-    words = re.findall(r"\w+|[^\w\s]", text)
-    grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
-    total = sum(grams.values())
-    return 1 - len(grams) / total if total else 0.0
-
-
-def continues_the_sentence(text: str) -> bool:
-    """True where `text` reads on from the prompt's last word instead of answering it.
-
-    The rule is coarse but says nothing about content: an answer opens a sentence of its own,
-    so its first sign is a capital, a digit, a list mark or a quotation mark; a continuation
-    opens with a small letter, with punctuation that closes what stood before, or is empty.
-    """
-    opening = text.lstrip(" \n\t")[:1]
-    return not opening or opening.islower() or opening in ".,;:?!)…"
-
-
-def is_question(text: str) -> bool:
-    """True where the first sentence of `text` is a question."""
-    first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
-    return bool(first) and first[0].endswith("?")
-
-
-def refuses(text: str) -> bool:
-    """True where an answer begins by saying that it can't or won't answer, or isn't sure.
-
-    A coarse rule, for English: doubts that come later in the answer are not seen.
-    """
-    start = (
-        r"(unfortunately, )?(i'm |i am )?((really|very|so) )?(sorry|not sure|unsure|unable to)\b"
-        r"|(unfortunately, )?i (can't|cannot|(don't|do not) (know|have))\b"
-        r"|as (an ai|a (large )?language model)\b"
-    )
-    return bool(re.match(start, text.strip().lower().replace("’", "'")))
-
-
-def token_f1(text: str, reference: str) -> float:
-    """How many words `text` and a good answer have in common, from 0 to 1.
-
-    The harmonic mean of precision (words of `text` that are in the reference) and recall (words of
-    the reference that are in `text`); order, case and punctuation do not matter. As in SQuAD
-    (Rajpurkar et al., 2016), but articles count as well.
-    """
-    said, wanted = (Counter(re.findall(r"\w+", t.lower())) for t in (text, reference))
-    common = sum((said & wanted).values())
-    return 2 * common / (said.total() + wanted.total()) if common else 0.0

@@ -10,6 +10,7 @@ import pytest
 
 from llmcourse import club, company, data
 from llmcourse.errors import SettingError
+from llmcourse.words import has_keys
 from tests.test_company import near_copies, words
 
 TRAIN, TEST = club.records("train"), club.records("test")
@@ -40,15 +41,15 @@ def test_each_fact_stands_under_its_heading() -> None:
     for record in TRAIN + TEST:
         section = company.sections(DOCUMENTS[record["document"]])[record["heading"]]
         forms = [key.split("|")[0] for key in KEYS[record["fact"]]]
-        assert company.has_keys(section, forms), record["fact"]
+        assert has_keys(section, forms), record["fact"]
 
 
 def test_answers_hold_the_keys_and_questions_do_not() -> None:
     for record in TRAIN + TEST:
         keys = KEYS[record["fact"]]
-        assert company.has_keys(record["answer"], keys), record
+        assert has_keys(record["answer"], keys), record
         for key in keys:
-            assert not company.has_keys(record["question"], [key]), record
+            assert not has_keys(record["question"], [key]), record
 
 
 def test_a_fact_has_one_answer_and_no_other_facts_keys_within_a_document() -> None:
@@ -60,7 +61,7 @@ def test_a_fact_has_one_answer_and_no_other_facts_keys_within_a_document() -> No
     for fact, keys in KEYS.items():
         for other, answer in answers.items():
             if other != fact and places[other] == places[fact]:
-                assert not company.has_keys(answer, keys), (fact, other)
+                assert not has_keys(answer, keys), (fact, other)
 
 
 def test_answers_keep_the_style() -> None:

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 FLOORS = (
     ("errors",),
-    ("files", "progress", "stats"),
+    ("files", "progress", "stats", "words"),
     ("pages", "parallel", "store"),
     ("tiers", "templates", "company", "club"),
     ("prompts", "models", "claims", "data", "encoding", "sizing"),

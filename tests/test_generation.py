@@ -15,12 +15,8 @@ import torch
 from llmcourse import generation, progress
 from llmcourse.errors import PromptError, SettingError, TemplateError
 from llmcourse.generation import (
-    continues_the_sentence,
     fits,
     generate,
-    is_question,
-    repetition,
-    token_f1,
 )
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
@@ -211,40 +207,6 @@ def test_other_errors_are_not_taken_for_memory() -> None:
 
 def test_end_tokens_come_from_model_and_tokenizer(chat32: LoadedModel) -> None:
     assert chat32.tokenizer.eos_token_id in generation.end_tokens(chat32)
-
-
-def test_repetition() -> None:
-    assert repetition("one two three four five") == 0
-    assert repetition("") == repetition("a b") == 0
-    assert repetition("a b c d " * 10) == pytest.approx(1 - 4 / 37)
-    assert repetition("no " * 100) > 0.98
-    assert repetition("<start>" * 40) > 0.9  # a loop without spaces
-
-
-@pytest.mark.parametrize(
-    ("text", "goes_on"),
-    [(".", True), (" on a chair?", True), ("", True), ("\n\n", True), ("?", True),
-     ("Training a dog", False), ("1. Bananas", False), ("\n\nMars is", False),
-     ("“Hello”", False), ("* item", False)],
-)  # fmt: skip
-def test_going_on_with_the_sentence(text: str, goes_on: bool) -> None:
-    assert continues_the_sentence(text) is goes_on
-
-
-@pytest.mark.parametrize(
-    ("text", "asks"),
-    [("\n\nWhat is the capital of France?\nParis", True), ("It is Mexico City.", False),
-     ("Paris. And you?", False), ("", False)],
-)  # fmt: skip
-def test_a_first_sentence_that_asks(text: str, asks: bool) -> None:
-    assert is_question(text) is asks
-
-
-def test_words_in_common_with_a_good_answer() -> None:
-    assert token_f1("Squeak, hinge!", "hinge squeak") == 1
-    assert token_f1("a lamp", "a kettle") == 0.5
-    assert token_f1("no no no", "no") == pytest.approx(0.5)  # saying it three times is no gain
-    assert token_f1("", "no") == token_f1("yes", "no") == 0
 
 
 def test_the_head_gets_its_states_in_one_piece(base32: LoadedModel) -> None:

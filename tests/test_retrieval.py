@@ -11,6 +11,7 @@ from llmcourse import company, data, models, templates
 from llmcourse.data.documents import skipped_documents
 from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
 from llmcourse.retrieval import Hit, Index, prompt_with
+from llmcourse.words import has_keys
 
 DOCUMENTS = Path(company.__path__[0]) / "documents"
 
@@ -33,7 +34,7 @@ def test_each_fact_stands_in_a_passage_under_its_heading(index: Index) -> None:
     for fact in company.records("facts"):
         assert any(
             p.document == fact["document"] and p.heading == fact["heading"]
-            and company.has_keys(p.text, [key.split("|")[0] for key in fact["keys"]])
+            and has_keys(p.text, [key.split("|")[0] for key in fact["keys"]])
             for p in index.passages
         ), fact["id"]  # fmt: skip
 
@@ -42,7 +43,7 @@ def test_the_right_passage_is_mostly_among_the_first_three(index: Index) -> None
     facts = {fact["id"]: fact for fact in company.records("facts")}
     questions = company.records("questions", "validation")
     found = sum(
-        any(company.has_keys(hit.passage.text, facts[q["fact"]]["keys"])
+        any(has_keys(hit.passage.text, facts[q["fact"]]["keys"])
             for hit in index.search(q["question"]))
         for q in questions
     )  # fmt: skip

@@ -14,6 +14,7 @@ from llmcourse.data import Passage
 from llmcourse.errors import DataError, SettingError, TemplateError
 from llmcourse.generation import Answer
 from llmcourse.synthesis import Pool, documents, instructions
+from llmcourse.words import numbers
 
 DOCUMENTS = Path(company.__path__[0]) / "documents"
 
@@ -257,7 +258,7 @@ def test_questions_from_documents_with_a_model(chat32: models.LoadedModel) -> No
         there = next(p.text for p in passages
                      if p.document == record["document"] and record["source"].split()[0] in p.text
                      and p.heading == record["heading"])  # fmt: skip
-        assert synthesis.numbers(record["answer"]) <= synthesis.numbers(text[record["document"]])
+        assert numbers(record["answer"]) <= numbers(text[record["document"]])
         assert synthesis.groundedness(record["answer"], text[record["document"]]) > 0.5, there
     again = [synthesis.questions_from_documents(passages, limit=16) for _ in range(2)]
     assert again[0].records == again[1].records  # the same sentences are chosen

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
@@ -92,18 +91,3 @@ def sections(document: str) -> dict[str, str]:
         elif heading:
             found[heading] += line + "\n"
     return found
-
-
-def has_keys(text: str, keys: Sequence[str]) -> bool:
-    """True where `text` contains every key; "a|b" is a key with two forms, one of which is enough.
-
-    Upper and lower case and runs of blanks do not matter. A key never counts inside a longer word
-    or number: "14" is not in "140" nor in "3.14".
-    """
-    text = re.sub(r"\s+", " ", text).lower()
-    forms = ([form.strip() for form in key.lower().split("|") if form.strip()] for key in keys)
-    return all(any(_stands_in(form, text) for form in known) for known in forms)
-
-
-def _stands_in(form: str, text: str) -> bool:
-    return bool(re.search(rf"(?<![\w])(?<!\d[.,]){re.escape(form)}(?![\w])(?![.,]\d)", text))

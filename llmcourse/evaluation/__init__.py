@@ -10,7 +10,7 @@ from llmcourse.evaluation.agreement import agreement, agreement_by_class, load_l
 from llmcourse.evaluation.comparing import Comparison, compare, consistency
 from llmcourse.evaluation.judge import elo, judged_against, position_bias, prefer
 from llmcourse.evaluation.losses import perplexity, record_losses
-from llmcourse.evaluation.metrics import METRICS, chrf, exact, keys_of, normalised
+from llmcourse.evaluation.metrics import METRICS, keys_of
 from llmcourse.evaluation.mistakes import KINDS, counted, label, misspelt
 from llmcourse.evaluation.running import Evaluation, evaluate
 from llmcourse.evaluation.ways import Way
@@ -18,7 +18,7 @@ from llmcourse.stats import Paired, Score, paired
 
 __all__ = [
     "KINDS", "METRICS", "Comparison", "Evaluation", "Paired", "Score", "Way", "agreement",
-    "agreement_by_class", "chrf", "compare", "consistency", "counted", "elo", "evaluate", "exact",
-    "judged_against", "keys_of", "label", "load_labels", "misspelt", "normalised", "paired",
+    "agreement_by_class", "compare", "consistency", "counted", "elo", "evaluate",
+    "judged_against", "keys_of", "label", "load_labels", "misspelt", "paired",
     "perplexity", "position_bias", "prefer", "record_losses", "save_labels",
 ]  # fmt: skip

@@ -12,9 +12,9 @@ from llmcourse.errors import DataError, SettingError
 from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.running import Evaluation, evaluate
 from llmcourse.evaluation.ways import Way
-from llmcourse.generation import token_f1
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Paired, paired
+from llmcourse.words import token_f1
 
 if TYPE_CHECKING:
     import pandas

@@ -48,7 +48,7 @@ metadata: {{version: 1.0, template: {template}}}
 _SCORING = '''\
 """How the harness scores an answer of ferrowick_facts: 1 where it has every key of the fact."""
 
-from llmcourse.company import has_keys
+from llmcourse.words import has_keys
 
 
 def process_results(doc, results):

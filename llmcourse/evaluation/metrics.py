@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llmcourse import company
 from llmcourse.errors import DataError, SettingError
-from llmcourse.generation import Answer, repetition, token_f1
+from llmcourse.generation import Answer
+from llmcourse.words import chrf, has_keys, normalised, repeated_ngrams, token_f1
 
 
 @dataclass(frozen=True)
@@ -33,41 +32,6 @@ class Metric:
     needs: str = ""
     failed: float | None = None
     better: str = "high"
-
-
-def exact(text: str, reference: str) -> bool:
-    """True where the two are the same, sign for sign."""
-    return text == reference
-
-
-def normalised(text: str, reference: str) -> bool:
-    """True where the two are the same but for case, punctuation, articles and runs of blanks.
-
-    The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
-    forms made one (NFKC).
-    """
-    one, other = _bare(text), _bare(reference)
-    return one == other if one and other else text.strip() == reference.strip()
-
-
-def _bare(text: str) -> str:
-    text = re.sub(r"[^\w\s]", "", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def chrf(text: str, reference: str) -> float:
-    """How many runs of one to six letters two texts have in common, from 0 to 100.
-
-    chrF2 (Popović, 2015) as sacrebleu computes it: recall counts twice; blanks do not count.
-    """
-    return _chrf().sentence_score(text, [reference]).score
-
-
-@functools.cache
-def _chrf() -> Any:
-    from sacrebleu.metrics import CHRF
-
-    return CHRF()
 
 
 def keys_of(record: Mapping[str, Any]) -> list[str] | None:
@@ -115,7 +79,7 @@ def _facts() -> dict[str, list[str]]:
 METRICS: dict[str, Metric] = {
     "exact": Metric(
         "the same as the reference, sign for sign (0 or 1)",
-        lambda answer, reference, _: exact(answer.text.strip(), reference.strip()),
+        lambda answer, reference, _: answer.text.strip() == reference.strip(),
         "answer", 0.0,
     ),
     "normalised": Metric(
@@ -125,7 +89,7 @@ METRICS: dict[str, Metric] = {
     ),
     "facts": Metric(
         "contains every key of the fact (0 or 1)",
-        lambda answer, _, record: company.has_keys(answer.text, keys_of(record) or []),
+        lambda answer, _, record: has_keys(answer.text, keys_of(record) or []),
         "keys", 0.0,
     ),
     "f1": Metric(
@@ -139,9 +103,9 @@ METRICS: dict[str, Metric] = {
         "answer", 0.0,
     ),
     "finished": Metric("ended by itself (0 or 1)", lambda answer, *_: answer.finished, "", 0.0),
-    "repetition": Metric(
-        "share of its runs of four words that stood there before (0 to 1)",
-        lambda answer, *_: repetition(answer.text), better="low",
+    "repeated_ngrams": Metric(
+        "share of its 4-grams that occurred earlier in it (0 to 1)",
+        lambda answer, *_: repeated_ngrams(answer.text), better="low",
     ),
     "tokens": Metric("tokens written", lambda answer, *_: answer.new_tokens, better=""),
     "loss": Metric("loss of the reference answer (nats a token)", None, "answer", better="low"),

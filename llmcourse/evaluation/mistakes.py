@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmcourse import company, templates
-from llmcourse.evaluation.metrics import keys_of, normalised
-from llmcourse.generation import Answer, refuses, repetition
-from llmcourse.synthesis import telling_words
+from llmcourse.evaluation.metrics import keys_of
+from llmcourse.generation import Answer
+from llmcourse.words import content_words, has_keys, normalised, refuses, repeated_ngrams
 
 LONGER = 2.0  # times as many words as the reference, and
 MORE_WORDS = 10  # so many more, make an answer too long
@@ -50,16 +50,16 @@ def label(answer: Answer, record: Mapping[str, Any]) -> list[str]:
     if not re.search(r"\w", text):
         return ["empty"]
     found, keys = set(), keys_of(record)
-    right = bool(keys) and company.has_keys(text, keys)
+    right = bool(keys) and has_keys(text, keys)
     if refuses(text):
         found.add("refused")
     elif reference and not right and not normalised(text, reference):
-        told, wanted = telling_words(text), telling_words(f"{question} {reference}")
+        told, wanted = content_words(text), content_words(f"{question} {reference}")
         if told and not told & wanted:
             found.add("off-topic")
     if keys and not found and not right:
         found.add("wrong fact")
-    if repetition(text, 3) > 0.2:
+    if repeated_ngrams(text, 3) > 0.2:
         found.add("repetitive")
     if not answer.finished:
         found.add("unfinished")

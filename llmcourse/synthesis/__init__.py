@@ -11,14 +11,11 @@ from llmcourse.synthesis.filters import (
     answer_trouble,
     groundedness,
     instruction_trouble,
-    numbers,
-    telling_words,
-    words,
 )
 from llmcourse.synthesis.instructions import self_instruct
 from llmcourse.synthesis.sieve import Synthesis
 
 __all__ = [
-    "Pool", "Synthesis", "answer_trouble", "groundedness", "instruction_trouble", "numbers",
-    "questions_from_documents", "self_instruct", "sentences", "telling_words", "topic", "words",
+    "Pool", "Synthesis", "answer_trouble", "groundedness", "instruction_trouble",
+    "questions_from_documents", "self_instruct", "sentences", "topic",
 ]  # fmt: skip

@@ -18,10 +18,9 @@ from llmcourse.synthesis.filters import (
     answer_trouble,
     groundedness,
     instruction_trouble,
-    numbers,
-    telling_words,
 )
 from llmcourse.synthesis.sieve import Sieve, Synthesis
+from llmcourse.words import content_words, numbers
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
@@ -186,8 +185,8 @@ def _ask(
         reason = instruction_trouble(question) if question else "empty"
         if not reason and not question.endswith("?"):
             reason = "is no question"
-        about = telling_words(f"{topic(passage)} {source}")
-        if not reason and len(telling_words(question) & about) < 2:
+        about = content_words(f"{topic(passage)} {source}")
+        if not reason and len(content_words(question) & about) < 2:
             reason = "is not about the sentence"
         if not reason and numbers(question) & numbers(source):
             reason = "gives the answer away"
@@ -209,7 +208,7 @@ def _untrue(answer: str, source: str, passage: str) -> str:
         return "says what is not in the passage"
     if numbers(source) and not numbers(source) & numbers(answer):
         return "does not lead back to the sentence"
-    if len(telling_words(source) & telling_words(answer)) < 2:
+    if len(content_words(source) & content_words(answer)) < 2:
         return "does not lead back to the sentence"
     return ""
 

@@ -6,12 +6,16 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from llmcourse.generation import (
-    Answer,
+from llmcourse.generation import Answer
+from llmcourse.words import (
+    STOPWORDS,
+    content_words,
     continues_the_sentence,
     is_question,
+    numbers,
     refuses,
-    repetition,
+    repeated_ngrams,
+    split_words,
 )
 
 ALIKE = 0.7  # two instructions with more of their words in common count as one (Self-Instruct)
@@ -23,55 +27,24 @@ IMPOSSIBLE = frozenset(
      "http", "file")
 )  # fmt: skip
 _TO_DRAW = re.compile(r"(?:^|[.!?;,]|\b(?:please|and|then|you|to))\s*draw\b(?! attention)", re.I)
-# Words that say nothing about the content.
-_FILLERS = frozenset(
-    """
-    a about after an and are as at be been before but by can could did do does for from had
-    has have he her his how i if in into is it its long many may much must my no not of on or
-    our out over she should so than that the their them then there these they this those to up
-    was we were what when where which who whom whose why will with would you your
-    """.split()  # noqa: SIM905 (a list would be far longer)
-)
-
-
-_NUMBER = r"\d+(?:[.,:]\d+)*"  # 1,640 and 12.6 and 9:30 are one number each
-_WORD = rf"{_NUMBER}|[^\W\d_]+(?:['’-][^\W\d_]+)*"
-
-
-def words(text: str) -> list[str]:
-    """The lower-case words and numbers of a text, without any marks around or between them.
-
-    `data` splits differently, to tell copies apart: there "C++" and "-5" keep their signs.
-    """
-    return re.findall(_WORD, text.lower())
-
-
-def telling_words(text: str) -> set[str]:
-    """Its words without articles, pronouns and the like, plural and singular as one."""
-    return {w.removesuffix("s") if len(w) > 3 else w for w in words(text) if w not in _FILLERS}
-
-
-def numbers(text: str) -> set[str]:
-    """The numbers in a text that are written in digits."""
-    return set(re.findall(_NUMBER, text))
 
 
 def instruction_trouble(text: str) -> str:
     """What is wrong with the form of an instruction or question; "" if nothing is."""
-    count = len(words(text))
+    count = len(split_words(text))
     if not 3 <= count <= 40:
         return "too short" if count < 3 else "too long"
     if not text[0].isupper() and not text[0].isdigit():
         return "does not begin like a sentence"
     if text[-1] not in ".?!":
         return "breaks off"
-    if "?" not in text and words(text)[0] in _FILLERS:
+    if "?" not in text and split_words(text)[0] in STOPWORDS:
         return "is no task"
     if "__" in text or "..." in text or "…" in text:
         return "has a gap to fill in"
-    if telling_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text):
+    if content_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text):
         return "asks for what text can't do"
-    if repetition(text, 3) > 0.2:
+    if repeated_ngrams(text, 3) > 0.2:
         return "goes in circles"
     return ""
 
@@ -89,22 +62,22 @@ def answer_trouble(answer: Answer, question: str) -> str:
         return "goes on with the question"
     if is_question(text):
         return "asks back"
-    if repetition(text) > 0.2:
+    if repeated_ngrams(text) > 0.2:
         return "goes in circles"
-    if not telling_words(text) - telling_words(question):
+    if not content_words(text) - content_words(question):
         return "only repeats the question"
     return ""
 
 
 def groundedness(answer: str, passage: str) -> float:
-    """The share of an answer's telling words that stand in the passage, from 0 to 1.
+    """The share of an answer's content words that stand in the passage, from 0 to 1.
 
     A number that is not in the passage makes it 0: that is how invented facts look most often.
     """
     if numbers(answer) - numbers(passage):
         return 0.0
-    told = telling_words(answer)
-    return len(told & telling_words(passage)) / len(told) if told else 0.0
+    told = content_words(answer)
+    return len(told & content_words(passage)) / len(told) if told else 0.0
 
 
 class Pool:
@@ -117,11 +90,11 @@ class Pool:
     def __init__(self, texts: str | Iterable[str] = ()) -> None:
         """Begin with `texts`, or with one text."""
         texts = [texts] if isinstance(texts, str) else texts
-        self._known: list[list[str]] = [words(text) for text in texts]
+        self._known: list[list[str]] = [split_words(text) for text in texts]
 
     def has_like(self, text: str) -> bool:
         """True where a text of the pool is too much like `text`."""
-        new = words(text)
+        new = split_words(text)
         match = difflib.SequenceMatcher(None, autojunk=False)
         match.set_seq2(new)
         for old in self._known:
@@ -134,4 +107,4 @@ class Pool:
 
     def add(self, text: str) -> None:
         """Put a text into the pool."""
-        self._known.append(words(text))
+        self._known.append(split_words(text))

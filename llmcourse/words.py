@@ -1,0 +1,154 @@
+"""Text metrics and word splitting: what can be said of a text without a model.
+
+The rules are coarse and say nothing about truth. Each is for English where words matter.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+# Words that say nothing about the content.
+STOPWORDS = frozenset(
+    """
+    a about after an and are as at be been before but by can could did do does for from had
+    has have he her his how i if in into is it its long many may much must my no not of on or
+    our out over she should so than that the their them then there these they this those to up
+    was we were what when where which who whom whose why will with would you your
+    """.split()  # noqa: SIM905 (a list would be far longer)
+)
+_NUMBER = r"\d+(?:[.,:]\d+)*"  # 1,640 and 12.6 and 9:30 are one number each
+_WORD = rf"{_NUMBER}|[^\W\d_]+(?:['’-][^\W\d_]+)*"
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def split_words(text: str) -> list[str]:
+    """The lower-case words and numbers of a text, without any marks around or between them.
+
+    `data` splits differently, to tell copies apart: there "C++" and "-5" keep their signs.
+    """
+    return re.findall(_WORD, text.lower())
+
+
+def content_words(text: str) -> set[str]:
+    """Its words without articles, pronouns and other stop words, plural and singular as one."""
+    return {
+        word.removesuffix("s") if len(word) > 3 else word
+        for word in split_words(text)
+        if word not in STOPWORDS
+    }
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers in a text that are written in digits."""
+    return set(re.findall(_NUMBER, text))
+
+
+# --- one text ------------------------------------------------------------------------------------
+
+
+def repeated_ngrams(text: str, n: int = 4) -> float:
+    """Share of the `n`-grams in `text` that occurred earlier in it, from 0 to 1.
+
+    Words and single punctuation marks are counted, so that a loop without spaces is seen too.
+    0 means that no `n`-gram comes twice; texts shorter than `n` give 0. After the repetition
+    measures in Holtzman et al., The Curious Case of Neural Text Degeneration (2020).
+    """
+    parts = re.findall(r"\w+|[^\w\s]", text)
+    ngrams = [tuple(parts[start : start + n]) for start in range(len(parts) - n + 1)]
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
+
+
+def continues_the_sentence(text: str) -> bool:
+    """True where `text` continues the prompt's last sentence instead of answering it.
+
+    An answer opens a sentence of its own, so its first character is a capital, a digit, a list
+    mark or a quotation mark; a continuation opens with a small letter, with punctuation that
+    closes the sentence before, or is empty.
+    """
+    opening = text.lstrip(" \n\t")[:1]
+    return not opening or opening.islower() or opening in ".,;:?!)…"
+
+
+def is_question(text: str) -> bool:
+    """True where the first sentence of `text` is a question."""
+    first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
+    return bool(first) and first[0].endswith("?")
+
+
+def refuses(text: str) -> bool:
+    """True where an answer begins by saying that it can't or won't answer, or isn't sure.
+
+    Doubts that come later in the answer are not seen.
+    """
+    start = (
+        r"(unfortunately, )?(i'm |i am )?((really|very|so) )?(sorry|not sure|unsure|unable to)\b"
+        r"|(unfortunately, )?i (can't|cannot|(don't|do not) (know|have))\b"
+        r"|as (an ai|a (large )?language model)\b"
+    )
+    return bool(re.match(start, text.strip().lower().replace("’", "'")))
+
+
+def has_keys(text: str, keys: Sequence[str]) -> bool:
+    """True where `text` contains every key; "a|b" is a key with two forms, one of which is enough.
+
+    Case and runs of blanks do not matter. A key never counts inside a longer word or number:
+    "14" is not in "140" nor in "3.14".
+    """
+    text = re.sub(r"\s+", " ", text).lower()
+
+    def occurs(form: str) -> bool:
+        return bool(re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(form)}(?!\w)(?![.,]\d)", text))
+
+    forms = ([form.strip() for form in key.lower().split("|") if form.strip()] for key in keys)
+    return all(any(map(occurs, key)) for key in forms)
+
+
+# --- two texts -----------------------------------------------------------------------------------
+
+
+def token_f1(text: str, reference: str) -> float:
+    """How many words `text` and a good answer have in common, from 0 to 1.
+
+    The harmonic mean of precision (words of `text` that are in the reference) and recall (words of
+    the reference that are in `text`); order, case and punctuation do not matter. As in SQuAD
+    (Rajpurkar et al., 2016), but articles count as well.
+    """
+    said, wanted = (Counter(re.findall(r"\w+", t.lower())) for t in (text, reference))
+    common = sum((said & wanted).values())
+    return 2 * common / (said.total() + wanted.total()) if common else 0.0
+
+
+def normalised(text: str, reference: str) -> bool:
+    """True where the two are the same but for case, punctuation, articles and runs of blanks.
+
+    The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
+    forms made one (NFKC).
+    """
+
+    def bare(text: str) -> str:
+        text = re.sub(r"[^\w\s]", "", unicodedata.normalize("NFKC", text).casefold())
+        return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+    one, other = bare(text), bare(reference)
+    return one == other if one and other else text.strip() == reference.strip()
+
+
+def chrf(text: str, reference: str) -> float:
+    """How many runs of one to six letters two texts have in common, from 0 to 100.
+
+    chrF2 (Popović, 2015) as sacrebleu computes it: recall counts twice; blanks do not count.
+    """
+    return _chrf().sentence_score(text, [reference]).score
+
+
+@functools.cache
+def _chrf() -> Any:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF()
