@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse import __version__, tiers
-from llmcourse.errors import CourseError, HubError, ModelNotInstalled, NotebookError, first_line
+from llmcourse.errors import (
+    CourseError,
+    HubError,
+    ModelNotInstalled,
+    NotebookError,
+    SettingError,
+    first_line,
+)
+from llmcourse.files import is_writable, writable_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -394,4 +402,12 @@ def _lab(options: argparse.Namespace) -> int:
     here = {"PATH": os.pathsep.join(filter(None, paths))}
     if sys.prefix != sys.base_prefix:
         here["VIRTUAL_ENV"] = sys.prefix
+    # Jupyter keeps settings, running servers and histories in the home folder, and ends where it
+    # can't; an unknown user of a container has none.
+    home = os.path.expanduser("~")  # noqa: PTH111 - stays "~" where there is none
+    if home == "~":
+        raise SettingError("JupyterLab needs a home folder. Set HOME to a folder that is yours.")
+    if not is_writable(Path(home)):
+        places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")
+        here |= {place: str(writable_cache("jupyter") / place.lower()) for place in places}
     return subprocess.call([*command, *options.options], env=os.environ | here)

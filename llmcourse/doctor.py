@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 from llmcourse import models, notebooks, tiers
-from llmcourse.errors import CourseError
-from llmcourse.files import cache_dir, free_bytes, shown, work_dir
+from llmcourse.errors import CourseError, NotebookError
+from llmcourse.files import cache_dir, free_bytes, is_writable, shown, work_dir, writable_cache
 from llmcourse.models import hub
 
 NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate",
@@ -41,17 +41,27 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything a lesson needs. Nothing is changed, and no model is loaded."""
-    checks = [_python(), *_packages(), _memory(), _disk()]
-    if all(check.well for check in checks if check.name in ("torch", "transformers")):
-        checks.append(_compute())
-    checks += [_tier(), *_models(), *_times()]
+    sections = {
+        "Python": _python, "Packages": _packages, "Memory": _memory, "Disk": _disk,
+        "Your files": _work, "Device": _device, "Tier": _tier, "Models": _models,
+        "Lessons": _lessons,
+    }  # fmt: skip
+    checks: list[Check] = []
+    for name, look in sections.items():
+        try:
+            checks += look()
+        except CourseError as error:  # a wrong setting; it is told once, and the rest goes on
+            if str(error) not in (check.advice for check in checks):
+                checks.append(Check(name, "unknown", str(error)))
+        except ImportError:
+            pass  # what is missing is told under its own name
     return checks
 
 
-def _python() -> Check:
-    old = sys.version_info < (3, 11)
+def _python() -> list[Check]:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("Python", found, "Install Python 3.11 or newer." if old else "")
+    old = sys.version_info < (3, 11)
+    return [Check("Python", found, "Install Python 3.11 or newer." if old else "")]
 
 
 def _packages() -> list[Check]:
@@ -64,92 +74,89 @@ def _packages() -> list[Check]:
     return checks
 
 
-def _memory() -> Check:
+def _memory() -> list[Check]:
     import psutil
 
     memory = psutil.virtual_memory()
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
     try:
         kind = notebooks.number_type()
-    except (CourseError, ImportError, OSError):  # another line tells
+    except (CourseError, ImportError):  # another line tells
         kind = "float32"  # which takes more
-    lessons = notebooks.published_times("cpu", kind).values()
-    needed = max((lesson["peak_gb"] for lesson in lessons), default=3.0)
+    needed = max(lesson["peak_gb"] for lesson in notebooks.published_times("cpu", kind).values())
     short = memory.available < needed * 1e9
     advice = f"Close other programs: a lesson needs up to {needed:g} GB." if short else ""
-    return Check("Memory", found, advice)
+    return [Check("Memory", found, advice)]
 
 
-def _disk() -> Check:
-    free, needed = free_bytes(cache_dir()), sum(m.disk for m in models.PACKAGED.values())
+def _disk() -> list[Check]:
+    cache = cache_dir()
     there = all(models.is_converted(name) for name in models.PACKAGED)
-    advice = ""
-    if free < needed and not there:
+    free, needed = free_bytes(cache), sum(model.disk for model in models.PACKAGED.values())
+    found, advice = f"{free / 1e9:.0f} GB free for models, in {shown(cache)}", ""
+    if not is_writable(cache):
+        found = f"{shown(cache)}, which can't be written to"
+        advice = "" if there else "Set LLMCOURSE_CACHE to a folder that you can write to."
+    elif free < needed and not there:
         advice = f"Free {needed / 1e9:.1f} GB, or set LLMCOURSE_CACHE to a larger disk."
-    return Check("Disk", f"{free / 1e9:.0f} GB free for models, in {shown(cache_dir())}", advice)
+    scratch = writable_cache()
+    elsewhere = [] if scratch == cache else [Check("Temporary files", f"in {shown(scratch)}")]
+    return [Check("Disk", found, advice), *elsewhere]
 
 
-def _compute() -> Check:
-    try:
-        device, dtype = tiers.device(), tiers.dtype()
-    except CourseError as error:
-        return Check("Device", "unknown", str(error))
-    cores = os.cpu_count() or 1
-    name = f"{cores} cores" if device.type == "cpu" else _gpu_name()
-    return Check("Device", f"{device.type} ({name}), {dtype}".replace("torch.", ""))
+def _work() -> list[Check]:
+    folder = work_dir()
+    if is_writable(folder):
+        return [Check("Your files", shown(folder))]
+    advice = "Set LLMCOURSE_WORK to a folder that you can write to."
+    return [Check("Your files", f"{shown(folder)}, which can't be written to", advice)]
 
 
-def _gpu_name() -> str:
+def _device() -> list[Check]:
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU"
+    device, dtype = tiers.device(), tiers.dtype()
+    name = f"{os.cpu_count() or 1} cores"
+    if device.type != "cpu":
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "GPU"
+    return [Check("Device", f"{device.type} ({name}), {dtype}".replace("torch.", ""))]
 
 
-def _tier() -> Check:
-    try:
-        tier = tiers.current()
-        pair = tiers.pair(tier)
-    except CourseError as error:
-        return Check("Tier", "unknown", str(error))
-    return Check("Tier", f"{tier.name}, for {tier.purpose}: {pair.base} and {pair.chat}")
+def _tier() -> list[Check]:
+    tier = tiers.current()
+    pair = tiers.pair(tier)
+    return [Check("Tier", f"{tier.name}, for {tier.purpose}: {pair.base} and {pair.chat}")]
 
 
 def _models() -> list[Check]:
     checks = []
-    try:
-        names = {role: models.resolve(role) for role in models.ROLES}
-    except CourseError:
-        return []
-    for role, name in names.items():
-        label = f"{role.capitalize()} model"
+    for role in models.ROLES:
+        name, label, advice = models.resolve(role), f"{role.capitalize()} model", ""
         if name not in models.PACKAGED:
             there = Path(name).is_dir() or hub.is_cached(name)
+            state = "downloaded" if there else "not downloaded"
             advice = "" if there else "Run `python -m llmcourse prefetch` while online."
-            checks.append(Check(label, f"{name}, {'' if there else 'not '}downloaded", advice))
         elif models.is_converted(name):
-            checks.append(Check(label, f"{name}, ready"))
+            state = "ready"
         else:
+            state = "installed, not unpacked yet (a minute, once)"
             try:
                 models.part_paths(models.PACKAGED[name])
-                found = f"{name}, installed; the first use unpacks it (about a minute)"
-                checks.append(Check(label, found))
             except CourseError as error:
-                checks.append(Check(label, f"{name}, missing", str(error)))
+                state, advice = "missing", str(error)
+        checks.append(Check(label, f"{name}, {state}", advice))
     return checks
 
 
-def _times() -> list[Check]:
+def _lessons() -> list[Check]:
     try:
-        tier = tiers.current().name
         names = [path.stem for path in notebooks.find(notebooks.folder())]
-        notebooks.number_type()  # the line on the device tells what is wrong with it
-    except CourseError:
-        return []
-    seconds = notebooks.expected_seconds(names, tier)
+    except NotebookError:
+        return []  # the package alone, without the lessons
+    seconds = notebooks.expected_seconds(names, tiers.current().name)
     total = notebooks.duration(sum(seconds.values()))
     each = ", ".join(f"{name[:2]} {notebooks.duration(s)}" for name, s in seconds.items())
-    return [Check("Lessons", f"about {total} in all ({each})"),
-            Check("Your files", shown(work_dir()))]  # fmt: skip
+    return [Check("Lessons", f"about {total} in all ({each})")]
 
 
 def _wrapped(text: str, begin: str) -> list[str]:

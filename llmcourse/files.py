@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from pathlib import Path
 
 import platformdirs
@@ -19,51 +21,102 @@ from llmcourse.errors import NoSpace, SettingError, is_disk_full
 
 
 def cache_dir() -> Path:
-    """Folder of converted models: `LLMCOURSE_CACHE`, or the user's cache folder."""
-    return _folder("LLMCOURSE_CACHE", platformdirs.user_cache_dir("llmcourse", appauthor=False))
+    """Folder of converted models: `LLMCOURSE_CACHE`, or the user's cache folder.
+
+    Raises:
+        SettingError: it is a file, or the user has no home folder.
+    """
+    return _folder("LLMCOURSE_CACHE", platformdirs.user_cache_dir)
 
 
 def work_dir() -> Path:
-    """Folder of what lessons make (ledgers, data, adapters): `LLMCOURSE_WORK`, or user data."""
-    return _folder("LLMCOURSE_WORK", platformdirs.user_data_dir("llmcourse", appauthor=False))
-
-
-def _folder(variable: str, default: str) -> Path:
-    """The folder that an environment variable names, or `default`; it need not exist yet.
+    """Folder of what lessons make (ledgers, data, adapters): `LLMCOURSE_WORK`, or user data.
 
     Raises:
-        SettingError: it is a file, or names a user that does not exist.
+        SettingError: it is a file, or the user has no home folder.
     """
+    return _folder("LLMCOURSE_WORK", platformdirs.user_data_dir)
+
+
+def _folder(variable: str, default: Callable[..., str]) -> Path:
+    """The folder that an environment variable names, or the system's; it need not exist yet."""
     chosen = os.environ.get(variable, "").strip()
     try:
-        path = Path(chosen or default).expanduser()
-    except RuntimeError as error:
-        raise SettingError(f"{variable}={chosen!r}: {error}") from error
-    if path.exists() and not path.is_dir():
+        path = Path(chosen or default("llmcourse", appauthor=False)).expanduser()
+    except RuntimeError:  # of platformdirs and pathlib: no such user, or one without a home folder
+        raise SettingError(
+            f"There is no home folder here. Set {variable} to the path of a folder."
+        ) from None
+    if os.path.isfile(path):  # noqa: PTH113 - `Path` raises where it may not look
         raise SettingError(f"{variable}: {path} is a file. Name a folder, new or existing.")
     return path
 
 
+def writable_cache(name: str = "") -> Path:
+    """The folder `name` of the cache, made where this user can write.
+
+    A class may share one read-only cache of unpacked models. Then the folder is in the user's own
+    cache, and where there is none either (a container without a home folder, say) it is a temporary
+    one that goes with this process.
+    """
+    for cache in (cache_dir, partial(platformdirs.user_cache_path, "llmcourse", appauthor=False)):
+        try:
+            folder = cache() / name
+            folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, SettingError, RuntimeError):  # platformdirs': there is no home folder
+            continue
+        if is_writable(folder):
+            return folder
+    folder = _temporary() / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@lru_cache
+def _temporary() -> Path:
+    folder = tempfile.mkdtemp(prefix="llmcourse-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, or where it does not exist yet, a folder for it.
+
+    It is tried out: permissions alone say little on Windows, network drives and read-only disks.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_nearest(folder)):
+            return True
+    except OSError:
+        return False
+
+
+def _nearest(folder: Path) -> Path:
+    """`folder`, or the nearest parent that exists."""
+    while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - as above
+        folder = folder.parent
+    return folder
+
+
 def scratch_path(ending: str) -> Path:
-    """A new place in the cache folder for records that are on disk only while they are used.
+    """A new place for records that are on disk only while they are used; its folder is there.
 
     What killed processes left there more than two days ago is removed.
     """
-    folder = cache_dir() / "records"
-    if folder.is_dir():
-        for old in folder.iterdir():
-            try:
-                if time.time() - old.stat().st_mtime > 2 * 86400:
-                    shutil.rmtree(old) if old.is_dir() else old.unlink()
-            except OSError:
-                pass  # still in use, or another process was faster
+    folder = writable_cache("records")
+    for old in folder.iterdir():
+        try:
+            if time.time() - old.stat().st_mtime > 2 * 86400:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        except OSError:
+            pass  # still in use, or another process was faster
     return folder / f"{uuid.uuid4().hex}.{ending}"
 
 
 def shown(path: Path) -> str:
     """`path` for people: their home folder as "~", so that no name gets into saved outputs."""
     path = path.expanduser().absolute()
-    home = Path.home()
+    home = os.path.expanduser("~")  # noqa: PTH111 - stays "~" where nobody has a home folder
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
@@ -127,9 +180,7 @@ def no_space(folder: Path, needed: int = 0, hint: str = "") -> NoSpace:
 
 def free_bytes(folder: Path) -> int:
     """Free bytes on the disk that holds `folder`, whether `folder` exists yet or not."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(_nearest(folder)).free
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def scratch(*, kept: bool = False) -> Iterator[Path]:
     folder = scratch_path("rows")
     done = False
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         yield folder
         done = True
     except BaseException as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcourse.errors import NoSpace, SettingError
-from llmcourse.files import cache_dir, write_json
+from llmcourse.files import writable_cache, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -237,7 +237,7 @@ def bfloat16_speedup() -> float:
     import torch
 
     key = f"{cpu_name()}, torch {torch.__version__}, 24 rows"
-    store = cache_dir() / "bfloat16.json"
+    store = writable_cache() / "bfloat16.json"
     try:
         known = json.loads(store.read_text(encoding="utf-8"))
         if isinstance(known.get(key), float):
@@ -256,7 +256,7 @@ def bfloat16_speedup() -> float:
     try:
         write_json(store, {**(known if isinstance(known, dict) else {}), key: round(ratio, 2)})
     except (OSError, NoSpace):
-        pass  # a read-only or full cache only means measuring again next time
+        pass  # a full disk only means measuring again next time
     return ratio
 
 

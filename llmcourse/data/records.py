@@ -163,7 +163,6 @@ def _begun(paths: list[Path]) -> Any:
     import pyarrow as pa
 
     paths.append(scratch_path("arrow"))
-    paths[-1].parent.mkdir(parents=True, exist_ok=True)
     return pa.OSFile(str(paths[-1]), "wb")
 
 
