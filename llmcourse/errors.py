@@ -40,6 +40,10 @@ class ModelTooLarge(CourseError):
     """The weights would not fit into this machine's memory."""
 
 
+class NotFinite(CourseError):
+    """A model's logits are NaN or infinite, so nothing it computes means anything."""
+
+
 class HubError(CourseError):
     """The model hub can't be reached, or does not hand out this model."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
 from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
-from llmcourse.models import LoadedModel, answering
+from llmcourse.models import LoadedModel, answering, require_finite
 from llmcourse.progress import bar
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def generate(
         TemplateError: see `templates.render`.
         SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range, or `model`
             is none.
+        NotFinite: the model's logits are NaN or infinite.
     """
     tier = tiers.current()
     wished = tier.new_tokens if max_new_tokens is None else max_new_tokens
@@ -320,29 +321,31 @@ def _run(
 
 
 @contextmanager
-def contiguous(head: torch.nn.Module) -> Iterator[None]:
-    """Hand the language-model head its states in one piece.
-
-    The states of the prompts' last tokens lie apart in memory. For a head with frozen weights
-    torch then takes a path on the CPU that is 200 times as slow and needs gigabytes (2.13).
-    """
-    hook = head.register_forward_pre_hook(lambda _, states: (states[0].contiguous(),))
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-@contextmanager
 def reading(model: LoadedModel) -> Iterator[None]:
-    """A model ready to answer inside the block: no dropout, an adapter as in `answering`."""
-    was_training = model.model.training
+    """A model ready to answer inside the block: no dropout, an adapter as in `answering`.
+
+    Its language-model head is handed the states in one piece. Those of the prompts' last tokens lie
+    apart in memory, and for a head with frozen weights torch then takes a path on the CPU that is
+    200 times as slow and needs gigabytes (2.13).
+
+    Raises:
+        NotFinite: the logits of a next token are NaN or infinite; `generate` would answer "".
+    """
+    was_training, head = model.model.training, model.model.get_output_embeddings()
+    hooks = (
+        head.register_forward_pre_hook(lambda _, states: (states[0].contiguous(),)),
+        head.register_forward_hook(
+            lambda _, __, logits: require_finite(logits[..., -1, :], model.model)
+        ),
+    )
     model.model.eval()
     try:
-        with contiguous(model.model.get_output_embeddings()), answering(model.model):
+        with answering(model.model):
             yield
     finally:
         model.model.train(was_training)
+        for hook in hooks:
+            hook.remove()
 
 
 def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int]) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -201,43 +200,93 @@ def test_a_score_out_of_reach_is_a_large_loss_and_no_infinity() -> None:
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_what_is_no_number_stays_none(broken: float) -> None:
     model, batch = random_model("llama"), random_batch()
+    assert torch.isfinite(completion_loss(model, **batch))
     with torch.no_grad():
         model.get_output_embeddings().weight[7, 0] = broken
     assert not torch.isfinite(completion_loss(model, **batch))
 
 
-def packed_loss(
-    encoded: encoding.Encoded, model: Any, tokenizer: Any, kernel: str
-) -> Callable[[int], float]:
-    """For the number of a record, its loss where it stands among others in a packed row."""
-    model.set_attn_implementation(kernel)
-    encoding.check_packing(model)
-    rows = list(encoding.pack(encoded, 64))
-    where = {number: (row, place) for row in rows for place, number in enumerate(row["records"])}
+# --- every causal architecture of transformers that a small configuration builds ------------------
 
-    def loss(number: int) -> float:
-        row, place = where[number]
-        starts = [spot for spot, position in enumerate(row["position_ids"]) if position == 0]
-        end = (*starts[1:], len(row["labels"]))[place]
-        labels = [label if starts[place] <= spot < end else -100
-                  for spot, label in enumerate(row["labels"])]  # fmt: skip
-        batch = encoding.Collator(tokenizer)([row | {"labels": labels}])
-        with torch.no_grad():
-            return completion_loss(model, **batch).item()
+TINY = {
+    "vocab_size": 83, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 40, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
+    "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64, "is_decoder": True,
+    "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16, "num_experts_per_tok": 2, "q_lora_rank": 8,
+    "kv_lora_rank": 8, "n_group": 1, "topk_group": 1, "vocab_size_per_layer_input": 83,
+    "hidden_size_per_layer_input": 8,
+}  # fmt: skip
+LATENT = {"head_dim": None, "num_key_value_heads": 4, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
+          "v_head_dim": 8}  # fmt: skip
+ROTARY = {"rotary_dim": 8}
+STATES = {"num_heads": 8, "mamba_n_heads": 8, "mamba_d_head": 8}
+BOTH_SIDES = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+FULL = {"layer_types": ["full_attention"] * 2}
+# What a family needs besides, or can't have (None).
+FAMILIES = {
+    **dict.fromkeys(["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite",
+                     "glm_moe_dsa", "minicpm3", "youtu"], LATENT),
+    **dict.fromkeys(["bamba", "granitemoehybrid", "mamba2", "nemotron_h"], STATES),
+    **dict.fromkeys(["codegen", "gptj"], ROTARY),
+    **dict.fromkeys(["plbart", "whisper"], BOTH_SIDES),
+    "dots1": FULL | {"max_window_layers": 2, "n_shared_experts": 1},
+    "dots3_note_text": {"num_key_value_heads": 4},
+    "falcon": {"head_dim": None},
+    "gemma3n_text": FULL | {"num_kv_shared_layers": 0},
+    "gpt_neo": {"attention_types": [[["global"], 2]]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [8, 8]},
+    "xmod": {"default_language": "en_XX"},
+    "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
+    "zaya": {"num_experts_per_tok": 1},
+}  # fmt: skip
+# What some do to their logits, where it is not their default.
+SCALES = {"lm_head_multiplier": 0.25, "logits_scaling": 3.0, "logit_scale": 0.25,
+          "logits_soft_cap": 2.0, "final_logit_softcapping": 2.0}  # fmt: skip
+NOT_BUILT = {
+    "part of a model of pictures or sound, with a configuration of several parts": (
+        "emu3", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2", "llama4",
+        "mllama", "moss_transcribe_diarize", "musicgen", "musicgen_melody", "phi4_multimodal",
+        "qwen3_5", "qwen3_5_moe", "qwen4_exp", "dots3_note",
+    ),
+    "a drafting model, which reads another one's states": (
+        "gemma4_assistant", "gemma4_unified_assistant",
+    ),
+    "its configuration ignores the small sizes": ("blenderbot", "blt", "roc_bert"),
+    "its configuration refuses the small sizes": (
+        "cohere_compass_text", "dbrx", "longcat_flash", "prophetnet", "xlnet", "zamba",
+    ),
+}  # fmt: skip
 
-    return loss
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(set(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+           - {name for names in NOT_BUILT.values() for name in names}),
+)  # fmt: skip
+def test_the_loss_of_every_architecture_is_that_of_its_own_logits(name: str) -> None:
+    settings = TINY | FAMILIES.get(name, {})
+    config = transformers.CONFIG_MAPPING[name](
+        **{key: value for key, value in settings.items() if value is not None}
+    )
+    for key in SCALES.keys() & vars(config).keys():
+        setattr(config, key, SCALES[key])
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for weight in model.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.05)
+    ids = torch.randint(3, 83, (2, 12))
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
+    batch["labels"][:, :5] = -100
+    with torch.no_grad():
+        assert completion_loss(model, **batch).item() == pytest.approx(
+            14 * plain_loss(model, batch | {"use_cache": False}).item(), rel=1e-4
+        )
 
 
-@pytest.mark.parametrize("kernel", ["sdpa", "eager"])
-def test_packed_and_padded_records_have_the_same_loss(
-    tiny: models.LoadedModel, kernel: str
-) -> None:
-    records = [{"question": f"What is {n}?", "answer": "It is so. " * n} for n in range(1, 7)]
-    encoded = encoding.encode(records, tiny.tokenizer)
-    packed = packed_loss(encoded, tiny.model, tiny.tokenizer, kernel)
-    for number, row in enumerate(encoded.dataset):
-        batch = encoding.Collator(tiny.tokenizer)([row])
-        with torch.no_grad():
-            assert packed(number) == pytest.approx(
-                completion_loss(tiny.model, **batch).item(), abs=1e-4
-            )
+def test_the_usual_architectures_keep_the_fast_way() -> None:
+    for name in ("llama", "gemma3", "capped", "gpt_neox", "bias"):
+        assert finetuning.loss.fast_way_holds(random_model(name), torch.arange(9)[None]), name
+    assert not finetuning.loss.fast_way_holds(random_model("scaled"), torch.arange(9)[None])

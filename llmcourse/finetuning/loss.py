@@ -12,22 +12,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from llmcourse import encoding
 from llmcourse.errors import DataError
-from llmcourse.models import LoadedModel
+from llmcourse.models import LoadedModel, require_finite
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SCORE_BYTES = 128 * 2**20  # scores held in memory at once
-_OTHER_SCALES = ("logit_scale", "logits_scaling")  # of some architectures, on the way to the scores
+CHECKED_TOKENS = 16  # how many tokens of a batch the fast way is tried on, see `fast_way_holds`
+# For each model whether its head may be computed apart. Keys go with their models.
+_known: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
-def completion_loss(model: Any, input_ids: torch.Tensor, labels: torch.Tensor,
-                    **more: Any) -> torch.Tensor:  # fmt: skip
+def completion_loss(
+    model: Any, input_ids: torch.Tensor, labels: torch.Tensor, **more: Any
+) -> torch.Tensor:
     """The summed cross-entropy of all labels that are not -100, in nats.
 
     The same number as transformers' own loss times the count of labels.
@@ -40,27 +44,68 @@ def completion_loss(model: Any, input_ids: torch.Tensor, labels: torch.Tensor,
 
     Returns:
         A scalar in float32; 0 where there is no label.
+
+    Raises:
+        NotFinite: the model's logits are NaN or infinite; looked at on its first batch.
     """
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    wanted = labels[:, 1:]
-    kept = wanted != encoding.UNTRAINED
-    if any(getattr(plain.config, name, None) for name in _OTHER_SCALES):
-        scores = plain(input_ids=input_ids, **{"use_cache": False, **more}).logits[:, :-1][kept]
-        return torch.nn.functional.cross_entropy(scores.float(), wanted[kept], reduction="sum")
-    out = plain.base_model(input_ids=input_ids, **{"use_cache": False, **more})
-    states, head = out.last_hidden_state[:, :-1][kept], plain.get_output_embeddings()
-    cap = getattr(plain.config, "final_logit_softcapping", None)
+    if plain not in _known:
+        _known[plain] = fast_way_holds(plain, input_ids)
+    targets = labels[:, 1:]
+    kept = targets != encoding.UNTRAINED
+    inputs = {"input_ids": input_ids, "use_cache": False, **more}
+    if not _known[plain]:
+        logits = plain(**inputs).logits[:, :-1][kept]
+        return torch.nn.functional.cross_entropy(logits.float(), targets[kept], reduction="sum")
+    states = plain.base_model(**inputs).last_hidden_state[:, :-1][kept]
+    head, cap = plain.get_output_embeddings(), _cap(plain)
     if type(head) is not torch.nn.Linear or head.bias is not None:
-        scores = _capped(head(states).float(), cap)
-        return torch.nn.functional.cross_entropy(scores, wanted[kept], reduction="sum")
+        logits = _capped(head(states).float(), cap)
+        return torch.nn.functional.cross_entropy(logits, targets[kept], reduction="sum")
     if torch.is_autocast_enabled(states.device.type):
         states = states.to(torch.get_autocast_dtype(states.device.type))
     with torch.autocast(states.device.type, enabled=False):
-        return _HeadLoss.apply(states, head.weight, wanted[kept], cap)
+        return _HeadLoss.apply(states, head.weight, targets[kept], cap)
 
 
-def _capped(scores: torch.Tensor, cap: float | None) -> torch.Tensor:
-    return torch.tanh(scores / cap) * cap if cap else scores
+@torch.no_grad()
+def fast_way_holds(model: Any, input_ids: torch.Tensor) -> bool:
+    """Whether the head on the last hidden states gives the model's own logits.
+
+    Architectures scale, cap or mix their logits in ways of their own (Falcon-H1 multiplies them,
+    RecurrentGemma caps them under another name). A list of such names is never complete, and what
+    it misses trains on a wrong loss without a word. So the model itself is asked, on a few tokens.
+
+    Args:
+        model: A transformers model without an adapter's wrapper.
+        input_ids: Of a batch, shape (batch, length).
+
+    Raises:
+        NotFinite: the model's own logits are NaN or infinite.
+    """
+    inputs = {"input_ids": input_ids[:1, :CHECKED_TOKENS], "use_cache": False}
+    was_training = model.training
+    model.eval()  # dropout would make two passes differ
+    try:
+        logits = model(**inputs).logits.float()
+        require_finite(logits, model)
+        try:
+            states = model.base_model(**inputs).last_hidden_state
+            ours = _capped(model.get_output_embeddings()(states).float(), _cap(model))
+            rounding = 8 * torch.finfo(states.dtype).eps * logits.abs().max().clamp_min(1e-3)
+            return ours.shape == logits.shape and bool((ours - logits).abs().max() <= rounding)
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False  # no such inner model, head or output: each family has its own
+    finally:
+        model.train(was_training)
+
+
+def _cap(model: Any) -> float | None:
+    return getattr(model.config, "final_logit_softcapping", None)
+
+
+def _capped(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
+    return torch.tanh(logits / cap) * cap if cap else logits
 
 
 class _HeadLoss(torch.autograd.Function):

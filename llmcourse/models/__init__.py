@@ -7,6 +7,7 @@ then on a load takes seconds and needs no network. What the hub says is in `mode
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from llmcourse.errors import (
     CorruptModel,
     CourseError,
     ModelTooLarge,
+    NotFinite,
     SettingError,
     UnknownModel,
     causes,
@@ -26,6 +28,7 @@ from llmcourse.errors import (
 )
 from llmcourse.models import hub
 from llmcourse.models.packaged import (
+    CHECK_TEXT,
     INSTALL,
     PACKAGED,
     convert,
@@ -54,7 +57,8 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "adapter_layers", "answering",
     "check_memory", "convert", "converted_path", "fingerprint", "is_converted", "is_plain", "load",
-    "load_adapter", "load_tokenizer", "part_paths", "prefetch", "resolve", "sharing",
+    "load_adapter", "load_tokenizer", "part_paths", "prefetch", "require_finite",
+    "resolve", "sharing",
 ]  # fmt: skip
 
 ROLES = ("base", "chat")
@@ -125,7 +129,8 @@ def load(
             a model in it, or with an adapter, whose base is loaded with it, or a hub name such as
             "owner/name".
         device: Where to; the tier decides if not given.
-        dtype: In which type; what this machine is fast at if not given.
+        dtype: In which type; what this machine is fast at if not given. A model whose numbers
+            float16 can't hold is loaded in float32 instead, and a line on stderr says so.
 
     Raises:
         UnknownModel: it is none of these.
@@ -147,6 +152,11 @@ def load(
     place = _place(name)
     with quiet():
         model, tokenizer = _from_pretrained(place, name, where, kind)
+        overflows = kind == torch.float16 and _overflows(model, tokenizer)
+        if overflows:
+            model, tokenizer = _from_pretrained(place, name, where, torch.float32)
+    if overflows:
+        print(f"{name} is loaded in float32: float16 can't hold its numbers.", file=sys.stderr)
     _choose_padding(tokenizer)
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -154,6 +164,23 @@ def load(
     if isinstance(place, Path):
         template = facts(place).get("template", template)
     return LoadedModel(model, tokenizer, name, template)
+
+
+def _overflows(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a model in float16 computes numbers beyond that type's range, 65,504.
+
+    Gemma 3's activations reach about 800,000. It was trained in bfloat16, whose range is float32's;
+    a GPU without bfloat16 (a T4) runs it in float32.
+    """
+    import torch
+
+    ids = tokenizer(CHECK_TEXT, return_tensors="pt").input_ids.to(model.device)
+    try:
+        with torch.inference_mode():
+            require_finite(model(ids).logits, model)
+    except NotFinite:
+        return True
+    return False
 
 
 def load_adapter(base: LoadedModel, folder: Path | str) -> LoadedModel:
@@ -365,6 +392,25 @@ def _choose_padding(tokenizer: PreTrainedTokenizerBase) -> None:
         usual = ("<pad>", "<|padding|>", "<|endoftext|>", tokenizer.unk_token)
         usable = (t for t in usual if t in vocabulary and t != tokenizer.eos_token)
         tokenizer.pad_token = next(usable, tokenizer.eos_token)
+
+
+def require_finite(logits: torch.Tensor, model: PreTrainedModel) -> None:
+    """Refuse NaN and infinity among a model's logits, shape (..., vocabulary).
+
+    Raises:
+        NotFinite: with the way out.
+    """
+    import torch
+
+    if torch.isfinite(logits.amax(-1)).all():  # the largest of a row with NaN is NaN
+        return
+    kind = str(model.dtype).removeprefix("torch.")
+    out = (
+        "Load it again with dtype=torch.float32 (LLMCOURSE_DTYPE=float32)."
+        if model.dtype == torch.float16
+        else "Its weights are damaged, or a training with too high a learning rate spoiled them."
+    )
+    raise NotFinite(f"The model's logits are NaN or infinite in {kind}. {out}")
 
 
 def prefetch(names: list[str] | None = None) -> dict[str, str]:
