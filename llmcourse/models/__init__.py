@@ -47,6 +47,7 @@ from llmcourse.models.tuned import (
     is_plain,
     sharing,
     with_adapter_of,
+    without_old_torchao,
 )
 from llmcourse.progress import quiet
 
@@ -58,7 +59,7 @@ __all__ = [
     "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "adapter_layers", "answering",
     "check_memory", "convert", "converted_path", "fingerprint", "is_converted", "is_plain", "load",
     "load_adapter", "load_tokenizer", "part_paths", "prefetch", "require_finite",
-    "resolve", "sharing",
+    "resolve", "sharing", "without_old_torchao",
 ]  # fmt: skip
 
 ROLES = ("base", "chat")

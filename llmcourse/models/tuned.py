@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,23 @@ def sharing(model: Any) -> Any:
     return copy.deepcopy(model, shared)
 
 
+def without_old_torchao() -> None:
+    """Let peft work beside a torchao that is too old for it.
+
+    Before it makes any adapter, peft (0.18 to 0.21) asks for torchao, and raises an ImportError
+    where it is older than 0.16. Colab's own is 0.10. No model here is quantised by torchao, so peft
+    is told that there is none.
+    """
+    import peft
+
+    try:
+        peft.import_utils.is_torchao_available()
+    except ImportError:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("peft.") and hasattr(module, "is_torchao_available"):
+                module.is_torchao_available = lambda: False
+
+
 def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
     """A copy of `model` that shares its weights and carries the adapter in `folder`.
 
@@ -115,6 +133,7 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
             f"other weights. Load it on its own base: models.load({str(folder)!r})."
         )
     names = _checked(folder)
+    without_old_torchao()
     try:
         with quiet():
             adapted = PeftModel.from_pretrained(sharing(model), str(folder))
