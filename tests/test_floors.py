@@ -21,8 +21,8 @@ FLOORS = (
     ("plots",),
     ("synthesis", "finetuning"),
     ("evaluation",),
-    ("exercises", "notebooks", "widgets", "own"),
-    ("doctor", "llama"),
+    ("notebooks", "widgets", "own"),
+    ("exercises", "doctor", "llama"),
     ("cli",),
     ("__main__",),
 )

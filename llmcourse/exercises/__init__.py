@@ -1,14 +1,18 @@
-"""Exercises with `check()`, `hint()` and `solution()`, a quiz a lesson, and what was done."""
+"""Exercises with `check()`, `hint()` and `solution()`, a quiz per lesson, and what was solved."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmcourse.errors import ExerciseError
-from llmcourse.exercises.base import Exercise, Outcome, shown
-from llmcourse.exercises.lessons import EXERCISES as _LESSONS
-from llmcourse.exercises.quizzes import Quiz
+from llmcourse.exercises.checking import Exercise, Outcome
+from llmcourse.exercises.lessons import EXERCISES
 from llmcourse.exercises.report import progress_text, summary
 
-__all__ = ["Exercise", "Outcome", "Quiz", "lesson", "progress_text", "quiz", "summary"]
+if TYPE_CHECKING:
+    from llmcourse.exercises.quizzes import Quiz
+
+__all__ = ["Exercise", "Outcome", "lesson", "progress_text", "quiz", "summary"]
 
 
 def lesson(number: str) -> tuple[Exercise, ...]:
@@ -17,9 +21,8 @@ def lesson(number: str) -> tuple[Exercise, ...]:
     Raises:
         ExerciseError: the lesson has none.
     """
-    if not isinstance(number, str) or number not in _LESSONS:
-        raise ExerciseError(f"Lesson {shown(number)} has no exercises. Try {', '.join(_LESSONS)}.")
-    return _LESSONS[number]
+    _require(number)
+    return EXERCISES[number]
 
 
 def quiz(number: str) -> Quiz:
@@ -28,4 +31,14 @@ def quiz(number: str) -> Quiz:
     Raises:
         ExerciseError: the lesson has none.
     """
+    from llmcourse.exercises.quizzes import Quiz  # loads the widgets, and torch with them
+
+    _require(number)
     return Quiz(number)
+
+
+def _require(number: str) -> None:
+    if number not in EXERCISES:
+        raise ExerciseError(
+            f"Lesson {number!r:.40} has no exercises and no quiz. Try {', '.join(EXERCISES)}."
+        )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from llmcourse.errors import ExerciseError, first_line
-from llmcourse.files import lock, put_aside, work_dir, write_json
+from llmcourse.errors import ExerciseError
+from llmcourse.files import work_dir
 from llmcourse.progress import run_by_program
+from llmcourse.store import Store
 
-_PARTS = {
-    "exercises": {"when": str},
-    "quizzes": {"answer": str, "right": bool, "tries": int, "when": str},
-}
+_FIELDS = {"exercises": {"when"}, "quizzes": {"answer", "right", "tries", "when"}}
 
 
 @dataclass(frozen=True)
@@ -25,18 +21,18 @@ class Progress:
     Attributes:
         exercises: Name of an exercise -> when it was first solved, as {"when": …}.
         quizzes: Name of a question -> {"answer": the last one's text, "right": whether it was
-            ever answered rightly, "tries": answers up to the first right one, "when": …}.
-        whole: False where the file has things that are none of these; they are left out here.
+            ever answered right, "tries": answers up to the first right one, "when": …}.
+        undamaged: False where the file has entries that are none of these; they are left out here.
     """
 
     exercises: dict[str, dict[str, Any]]
     quizzes: dict[str, dict[str, Any]]
-    whole: bool = True
+    undamaged: bool
 
 
-def progress_path() -> Path:
+def store() -> Store:
     """Where the progress is kept."""
-    return work_dir() / "progress.json"
+    return Store(work_dir() / "progress.json", "Your progress", _sound, ExerciseError)
 
 
 def read() -> Progress:
@@ -45,8 +41,8 @@ def read() -> Progress:
     Raises:
         ExerciseError: the file can't be opened.
     """
-    entries, whole = _raw(progress_path())
-    return Progress(entries["exercises"], entries["quizzes"], whole)
+    entries, undamaged = store().read()
+    return Progress(entries.get("exercises", {}), entries.get("quizzes", {}), undamaged)
 
 
 def solved(name: str) -> None:
@@ -55,88 +51,41 @@ def solved(name: str) -> None:
     A solution that a program runs is nobody's progress and is not noted.
 
     Raises:
-        ExerciseError: the progress can't be read or written; what was there stays.
-        NoSpace: the disk is full; what was there stays.
+        ExerciseError: the progress can't be read or written; it stays as it is.
+        NoSpace: the disk is full; the same.
     """
     if not run_by_program() and name not in read().exercises:
-        _change("exercises", name, lambda before: before or {"when": _now()})
+        store().update(lambda done: done.setdefault("exercises", {}).setdefault(name, _now()))
 
 
 def answered(name: str, answer: str, right: bool) -> None:
     """Note an answer to a quiz question; once right, a question stays so.
 
     Raises:
-        ExerciseError: the progress can't be read or written; what was there stays.
-        NoSpace: the disk is full; what was there stays.
-    """
-
-    def change(before: dict[str, Any]) -> dict[str, Any]:
-        done = before.get("right", False)
-        tries = before.get("tries", 0) + (not done)
-        when = before["when"] if done else _now()
-        return {"answer": answer, "right": done or right, "tries": tries, "when": when}
-
-    _change("quizzes", name, change)
-
-
-def _change(part: str, name: str, change: Any) -> None:
-    """Put what `change` makes of an entry in its place; two notebooks wait for each other.
-
-    Raises:
         ExerciseError, NoSpace: see `solved`.
     """
-    path = progress_path()
-    try:
-        with lock(path.with_suffix(".lock")):
-            entries, whole = _raw(path)
-            if not whole:
-                _tell_damaged(path)
-            entries[part][name] = change(entries[part].get(name, {}))
-            write_json(path, entries)
-    except OSError as error:
-        raise ExerciseError(
-            f"Your progress can't be kept in {path} ({first_line(error)}). Set LLMCOURSE_WORK to "
-            f"a folder of your own."
-        ) from error
+
+    def change(done: dict[str, Any]) -> None:
+        row = {"right": False, "tries": 0} | done.setdefault("quizzes", {}).get(name, {})
+        if not row["right"]:
+            row |= {"right": right, "tries": row["tries"] + 1} | _now()
+        done["quizzes"][name] = row | {"answer": answer}
+
+    store().update(change)
 
 
-def _tell_damaged(path: Path) -> None:
-    """Keep a damaged file under another name, and say so."""
-    aside = put_aside(path)
-    print(f"{path.name} was damaged. It is kept as {aside.name}; what is whole in it goes on.")
+def _sound(found: dict[str, Any]) -> dict[str, Any]:
+    """The entries that are undamaged; parts that a later version has added stay as they are."""
+    return {
+        part: _rows(rows, _FIELDS[part]) if part in _FIELDS else rows
+        for part, rows in found.items()
+    }
 
 
-def _raw(path: Path) -> tuple[dict[str, Any], bool]:
-    """The sound entries by part, and whether the file is undamaged; other parts stay as they are.
-
-    Raises:
-        ExerciseError: the file can't be opened.
-    """
-    nothing: dict[str, Any] = {part: {} for part in _PARTS}
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return nothing, True
-    except (ValueError, RecursionError):
-        return nothing, False
-    except OSError as error:
-        raise ExerciseError(f"Your progress {path} can't be read ({first_line(error)}).") from error
-    if not isinstance(entries, dict):
-        return nothing, False
-    whole = True
-    for part, fields in _PARTS.items():
-        found = entries.get(part, {})
-        rows = found if isinstance(found, dict) else {}
-        sound = {name: row for name, row in rows.items() if _is_entry(row, fields)}
-        whole &= isinstance(found, dict) and len(sound) == len(rows)
-        entries[part] = sound
-    return entries, whole
+def _rows(rows: Any, fields: set[str]) -> dict[str, Any]:
+    items = rows.items() if isinstance(rows, dict) else ()
+    return {name: row for name, row in items if isinstance(row, dict) and row.keys() >= fields}
 
 
-def _is_entry(row: Any, fields: dict[str, type]) -> bool:
-    """Whether `row` has the fields of its part, each of its kind."""
-    return isinstance(row, dict) and all(type(row.get(k)) is kind for k, kind in fields.items())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _now() -> dict[str, str]:
+    return {"when": datetime.now(UTC).isoformat(timespec="seconds")}

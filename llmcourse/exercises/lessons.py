@@ -1,31 +1,69 @@
-"""The exercises and the quiz questions of every lesson."""
+"""The exercises and the quiz of each lesson, from texts/*.toml.
+
+An exercise there has `cases` for a function, a `number`, a `sorting`, or the name of a `checker`.
+A question has its options under their letters, each with the reason why it is right or wrong.
+"""
 
 from __future__ import annotations
 
-from llmcourse.exercises import (
-    lesson00,
-    lesson01,
-    lesson02,
-    lesson03,
-    lesson04,
-    lesson05,
-    lesson06,
-    lesson07,
-    lesson08,
-    quiz_start,
-    quiz_work,
-)
-from llmcourse.exercises.base import Exercise
-from llmcourse.exercises.choices import Question
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
 
-EXERCISES: dict[str, tuple[Exercise, ...]] = {
-    "00": lesson00.TASKS, "01": lesson01.TASKS, "02": lesson02.TASKS, "03": lesson03.TASKS,
-    "04": lesson04.TASKS, "05": lesson05.TASKS, "06": lesson06.TASKS,
-    "07": lesson07.TASKS, "08": lesson08.TASKS,
-}  # fmt: skip
-QUESTIONS: dict[str, tuple[Question, ...]] = quiz_start.QUESTIONS | quiz_work.QUESTIONS
+from llmcourse.exercises.checkers import CHECKERS
+from llmcourse.exercises.checking import Case, Checker, Exercise, function, number, sorting
 
 
-def question_name(lesson: str, number: int) -> str:
-    """What a question's answer is kept under: "01-q2" is the second of lesson 01."""
-    return f"{lesson}-q{number}"
+@dataclass(frozen=True)
+class Question:
+    """A multiple-choice question.
+
+    Attributes:
+        name: "01-q2" is the second of lesson 01.
+        text: The question.
+        right: The letter of the right option.
+        options: Letter -> the option, and the reason why it is right or wrong.
+    """
+
+    name: str
+    text: str
+    right: str
+    options: dict[str, tuple[str, str]]
+
+    def verdict(self, letter: str) -> str:
+        """Whether an option is right, and why."""
+        mark = "✓ Right." if letter == self.right else "✗ Not this one."
+        return f"{mark} {self.options[letter][1]}"
+
+
+def _checker(table: dict[str, Any]) -> Checker:
+    if "cases" in table:
+        return function(*(Case(**case) for case in table["cases"]))
+    if "number" in table:
+        return number(**table["number"])
+    return sorting(**table["sorting"]) if "sorting" in table else CHECKERS[table["checker"]]
+
+
+def _exercise(name: str, table: dict[str, Any]) -> Exercise:
+    texts = {key: table[key].strip() for key in ("task", "praise", "answer")}
+    return Exercise(name, checker=_checker(table), hints=tuple(table["hints"]), **texts)
+
+
+def _question(name: str, table: dict[str, Any]) -> Question:
+    options = {key: tuple(value) for key, value in table.items() if len(key) == 1}
+    return Question(name, table["text"], table["right"], options)
+
+
+EXERCISES: dict[str, tuple[Exercise, ...]] = {}
+QUESTIONS: dict[str, tuple[Question, ...]] = {}
+for _file in sorted(
+    resources.files(__package__).joinpath("texts").iterdir(), key=lambda file: file.name
+):
+    _lesson, _tables = _file.name.removesuffix(".toml"), tomllib.loads(_file.read_text("utf-8"))
+    EXERCISES[_lesson] = tuple(
+        _exercise(f"{_lesson}-{n}", table) for n, table in enumerate(_tables["exercise"], 1)
+    )
+    QUESTIONS[_lesson] = tuple(
+        _question(f"{_lesson}-q{n}", table) for n, table in enumerate(_tables["question"], 1)
+    )

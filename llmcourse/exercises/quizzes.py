@@ -7,26 +7,24 @@ answer could be kept.
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
+from llmcourse import pages
 from llmcourse.errors import CourseError, ExerciseError
 from llmcourse.exercises import kept
-from llmcourse.exercises.base import Outcome, shown
-from llmcourse.exercises.choices import Option, Question
-from llmcourse.exercises.lessons import QUESTIONS, question_name
-from llmcourse.pages import without_formulas
-from llmcourse.progress import is_live
+from llmcourse.exercises.checking import Outcome
+from llmcourse.exercises.lessons import QUESTIONS, Question
+from llmcourse.widgets.shared import Shown, buttons, row
 
 if TYPE_CHECKING:
     import ipywidgets
 
-LETTERS = "ABCDEFGH"
-_VIEW = "application/vnd.jupyter.widget-view+json"
 _TEXT = "line-height:1.45;overflow-wrap:anywhere;max-width:48em"
 
 
-class Quiz:
+class Quiz(Shown):
     """The quiz of a lesson; the last line of a cell shows it.
 
     Each answer is explained at once and kept in `progress.json` of the work folder. Nothing is
@@ -34,24 +32,13 @@ class Quiz:
     """
 
     def __init__(self, lesson: str) -> None:
-        """Take the questions of a lesson.
-
-        Raises:
-            ExerciseError: there is no quiz for it.
-        """
-        if not isinstance(lesson, str) or lesson not in QUESTIONS:
-            raise ExerciseError(
-                f"Lesson {shown(lesson, 40)} has no quiz. Try {', '.join(QUESTIONS)}."
-            )
-        self.lesson = lesson
         self.questions = QUESTIONS[lesson]
-        self._widget: _Buttons | None = None
 
     def __repr__(self) -> str:
         """The questions as plain text."""
         return "\n\n".join(
-            "\n".join([f"{number}. {asked.text}", *_listed(asked)])
-            for number, asked in enumerate(self.questions, 1)
+            "\n".join([f"{number}. {question.text}", *_lines(question)])
+            for number, question in enumerate(self.questions, 1)
         )
 
     def answer(self, number: int, letter: str) -> Outcome:
@@ -67,21 +54,19 @@ class Quiz:
         Raises:
             ExerciseError: there is no such question or option.
         """
-        asked = self._asked(number)
-        letters = LETTERS[: len(asked.options)]
-        given = letter.strip().upper() if isinstance(letter, str) else ""
-        if len(given) != 1 or given not in letters:
+        question, letter = self._question(number), letter.strip().upper()
+        if letter not in question.options:
             raise ExerciseError(
-                f"Question {number} has the options {', '.join(letters)}; {shown(letter, 40)} is "
-                f"none of them."
+                f"Question {number} has the options {', '.join(question.options)}; {letter!r:.40} "
+                f"is none of them."
             )
-        option = asked.options[letters.index(given)]
-        said = option.because
+        text, reason = question.options[letter]
+        right = letter == question.right
         try:
-            kept.answered(question_name(self.lesson, number), option.text, option.right)
+            kept.answered(question.name, text, right)
         except CourseError as error:
-            said += f" (Not kept. {error})"
-        return Outcome("right" if option.right else "wrong", said)
+            reason += f" (Not kept. {error})"
+        return Outcome("right" if right else "wrong", reason)
 
     def explain(self, number: int | None = None) -> None:
         """Print what is right and wrong about each option, of one question or of all.
@@ -89,174 +74,114 @@ class Quiz:
         Raises:
             ExerciseError: there is no such question.
         """
-        chosen = range(1, len(self.questions) + 1) if number is None else [number]
-        for place in chosen:
-            asked = self._asked(place)
-            print(f"{place}. {asked.text}")
-            for letter, option in zip(LETTERS, asked.options, strict=False):
-                print(f"   {letter}. {option.text}\n      {_verdict(option)} {option.because}")
-
-    @property
-    def widget(self) -> ipywidgets.Widget:
-        """The buttons, made once."""
-        return self._buttons().box
+        for chosen in range(1, len(self.questions) + 1) if number is None else [number]:
+            question = self._question(chosen)
+            print(f"{chosen}. {question.text}")
+            for line, letter in zip(_lines(question), question.options, strict=True):
+                print(f"{line}\n      {question.verdict(letter)}")
 
     def buttons(self, number: int) -> dict[str, ipywidgets.Button]:
         """The buttons of a question by letter."""
-        self._asked(number)
-        return self._buttons().buttons[number - 1]
+        self._question(number)
+        return self.page.buttons[number - 1]
 
-    def show(self) -> None:
-        """Show the quiz: with buttons where a person runs the notebook."""
-        from IPython.display import display
-
-        display(self._repr_mimebundle_(), raw=True)
-
-    def _asked(self, number: Any) -> Question:
-        """The question of that number.
-
-        Raises:
-            ExerciseError: there is none.
-        """
-        count = len(self.questions)
-        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= count:
+    def _question(self, number: int) -> Question:
+        if number not in range(1, len(self.questions) + 1):
             raise ExerciseError(
-                f"There are {count} questions, from 1; {shown(number, 40)} is none of them."
+                f"There are {len(self.questions)} questions, from 1; {number!r:.40} is none of "
+                f"them."
             )
         return self.questions[number - 1]
 
-    def _buttons(self) -> _Buttons:
-        if self._widget is None:
-            self._widget = _Buttons(self)
-        return self._widget
+    def _make(self) -> _Page:
+        return _Page(self)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """What a notebook shows: the text, and the buttons where a person can press them."""
-        bundle: dict[str, Any] = {"text/plain": repr(self), "text/html": _page(self.questions)}
-        if is_live():
-            model_id = self.widget.model_id
-            bundle[_VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
-        return bundle
+    def _show_plain(self) -> None:
+        from IPython.display import display
 
+        display(self._plain(), raw=True)
 
-def _listed(asked: Question) -> list[str]:
-    """The options with their letters, a line each."""
-    return [
-        f"   {letter}. {option.text}"
-        for letter, option in zip(LETTERS, asked.options, strict=False)
-    ]
+    def _plain(self) -> dict[str, Any]:
+        """The quiz without buttons: the answer to each question folds out."""
+        parts = []
+        for number, question in enumerate(self.questions, 1):
+            verdicts = pages.bullets(
+                map(question.verdict, question.options), lettered=True, style=_TEXT
+            )
+            parts += [_asking(number, question), pages.details(f"Answer to {number}", verdicts)]
+        page = pages.without_formulas("".join(parts))
+        return {"text/plain": repr(self), "text/html": page}
 
 
-def _verdict(option: Option) -> str:
-    return "✓ Right." if option.right else "✗ Not this one."
+def _lines(question: Question) -> list[str]:
+    return [f"   {letter}. {text}" for letter, (text, _) in question.options.items()]
 
 
-def _asking(number: int, asked: Question) -> str:
-    """A question with its options as HTML."""
-    items = "".join(f"<li>{html.escape(option.text)}</li>" for option in asked.options)
-    return (
-        f'<div style="{_TEXT}"><p><b>{number}. {html.escape(asked.text)}</b></p>'
-        f'<ol type="A" style="margin:0 0 4px 0">{items}</ol></div>'
+def _asking(number: int, question: Question) -> Markup:
+    options = [text for text, _ in question.options.values()]
+    return pages.fill(
+        '<div style="{}"><p><b>{}. {}</b></p>{}</div>',
+        _TEXT,
+        number,
+        question.text,
+        pages.bullets(options, lettered=True, style="margin:0 0 4px 0"),
     )
 
 
-def _page(questions: tuple[Question, ...]) -> str:
-    """The whole quiz without buttons: each answer folds out."""
-    parts = []
-    for number, asked in enumerate(questions, 1):
-        why = "".join(
-            f"<li>{_verdict(option)} {html.escape(option.because)}</li>" for option in asked.options
-        )
-        parts.append(
-            f"{_asking(number, asked)}<details><summary>Answer to {number}</summary>"
-            f'<ol type="A" style="{_TEXT}">{why}</ol></details>'
-        )
-    return without_formulas("".join(parts))
-
-
-class _Buttons:
+class _Page:
     """The questions on the page, each with a button for each option.
 
-    The options stand above their buttons as text, where long ones wrap; the button has the letter,
-    and the option as its title.
+    The options are text above their buttons, where long ones wrap; a button has the letter, and
+    the option as its title.
 
     Attributes:
-        box: The whole.
+        box: Everything.
         buttons: For each question, by letter.
     """
 
     def __init__(self, quiz: Quiz) -> None:
         import ipywidgets as w
 
-        self._quiz = quiz
-        self._before, trouble = _kept_answers()
-        self._status = w.HTML()
-        self.buttons: list[dict[str, Any]] = []
-        self._notes: list[Any] = []
-        parts: list[Any] = []
-        for number, asked in enumerate(quiz.questions, 1):
-            row = {
-                letter: w.Button(
-                    description=letter,
-                    tooltip=f"Question {number}, answer {letter}: {option.text}",
-                    layout=w.Layout(width="4em"),
-                )
-                for letter, option in zip(LETTERS, asked.options, strict=False)
-            }
-            for letter, button in row.items():
-                button.on_click(lambda _, n=number, chosen=letter: self._pressed(n, chosen))
-            note = w.HTML()
-            self.buttons.append(row)
-            self._notes.append(note)
-            wrap = w.Layout(flex_flow="row wrap")
-            text = w.HTML(without_formulas(_asking(number, asked)))
-            parts += [text, w.HBox(list(row.values()), layout=wrap), note]
-            self._recall(number, asked)
+        self._quiz, self._status, self._notes = quiz, w.HTML(), [w.HTML() for _ in quiz.questions]
+        self.buttons: list[dict[str, ipywidgets.Button]] = []
+        parts: list[ipywidgets.Widget] = []
+        done = self._count()
+        for number, question in enumerate(quiz.questions, 1):
+            made = buttons(
+                dict(zip(question.options, question.options, strict=True)),
+                lambda letter, number=number: self._pressed(number, letter),
+            )
+            self.buttons.append(made)
+            text = w.HTML(pages.without_formulas(_asking(number, question)))
+            parts += [text, row(*made.values()), self._notes[number - 1]]
+            before = done.get(question.name, {}).get("answer")
+            for letter, (option, reason) in question.options.items():
+                made[letter].tooltip = f"Question {number}, answer {letter}: {option}"
+                made[letter].layout.width = "4em"
+                if option == before:
+                    self._tell(number, letter, reason)
         self.box = w.VBox([*parts, self._status])
-        self._count(trouble)
 
     def _pressed(self, number: int, letter: str) -> None:
-        """Answer, and say why on the page, where what goes wrong would be lost else."""
-        try:
-            outcome = self._quiz.answer(number, letter)
-        except CourseError as error:
-            self._count(str(error))
-            return
-        option = self._quiz.questions[number - 1].options[LETTERS.index(letter)]
-        self._tell(number, letter, option, outcome.message)
-        self._before, trouble = _kept_answers()
-        self._count(trouble)
+        self._tell(number, letter, self._quiz.answer(number, letter).message)
+        self._count()
 
-    def _recall(self, number: int, asked: Question) -> None:
-        """Show the answer that was given before, if it still is one of the options."""
-        row = self._before.get(question_name(self._quiz.lesson, number), {})
-        for letter, option in zip(LETTERS, asked.options, strict=False):
-            if row.get("answer") == option.text:
-                self._tell(number, letter, option, option.because)
-
-    def _tell(self, number: int, letter: str, option: Option, because: str) -> None:
+    def _tell(self, number: int, letter: str, reason: str) -> None:
+        """Mark the chosen button, and say why the answer is right or wrong."""
+        question = self._quiz.questions[number - 1]
+        mark = "✓" if letter == question.right else "✗"
         for other, button in self.buttons[number - 1].items():
-            sign = "✓" if option.right else "✗"
-            button.description = f"{other} {sign}" if other == letter else other
-        self._notes[number - 1].value = _said(f"{letter}. {_verdict(option)} {because}")
+            button.description = f"{other} {mark}" if other == letter else other
+        verdict = question.verdict(letter).removesuffix(question.options[letter][1])
+        self._notes[number - 1].value = pages.status(f"{letter}. {verdict}{reason}", _TEXT)
 
-    def _count(self, trouble: str) -> None:
-        """How many are right so far."""
-        names = [question_name(self._quiz.lesson, n + 1) for n in range(len(self._notes))]
-        right = sum(self._before.get(name, {}).get("right", False) for name in names)
-        self._status.value = _said(f"{right} of {len(names)} solved so far. {trouble}".strip())
-
-
-def _kept_answers() -> tuple[dict[str, dict[str, Any]], str]:
-    """The quiz answers so far, and what stood in the way of reading them."""
-    try:
-        return kept.read().quizzes, ""
-    except CourseError as error:
-        return {}, str(error)
-
-
-def _said(text: str) -> str:
-    """A line that screen readers read out when it changes."""
-    return without_formulas(
-        f'<div role="status" aria-live="polite" style="{_TEXT}">{html.escape(text)}</div>'
-    )
+    def _count(self) -> dict[str, dict[str, Any]]:
+        """Show how many are right so far; returns the answers that were kept."""
+        try:
+            done, problem = kept.read().quizzes, ""
+        except CourseError as error:
+            done, problem = {}, str(error)
+        right = sum(done.get(q.name, {}).get("right", False) for q in self._quiz.questions)
+        text = f"{right} of {len(self._quiz.questions)} solved so far. {problem}".strip()
+        self._status.value = pages.status(text, _TEXT)
+        return done

@@ -71,17 +71,19 @@ class Shown(ABC):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """What a notebook shows: the plain table, and the controls where a person can use them."""
-        from IPython.utils.capture import capture_output
-
-        bundle: dict[str, Any] = {"text/plain": repr(self)}
-        with capture_output() as taken:
-            self._show_plain()
-        for output in taken.outputs[:1]:  # none outside IPython
-            bundle |= output.data
+        bundle = {"text/plain": repr(self)} | self._plain()
         if is_live():
             model_id = self.widget.model_id
             bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return bundle
+
+    def _plain(self) -> dict[str, Any]:
+        """The plain table as data of a notebook's output; none outside IPython."""
+        from IPython.utils.capture import capture_output
+
+        with capture_output() as captured:
+            self._show_plain()
+        return captured.outputs[0].data if captured.outputs else {}
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

@@ -1,0 +1,125 @@
+"""The checkers that the tables in texts/*.toml can't say; an exercise names its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice, takewhile
+from typing import Any
+
+from llmcourse import templates
+from llmcourse.exercises.checking import Case, Checker, function
+
+
+def llama2_prompt(answer: Any) -> str | None:
+    """The prompt of lesson 01, with a message for each part that may be missing."""
+    right = templates.render("What is a lake?", "llama2", system="Be brief.").prompt
+    if not isinstance(answer, str):
+        return f"Your answer must be text, not {type(answer).__name__}."
+    text = answer.strip().removeprefix("<s>").strip().replace("\r\n", "\n")
+    if text == right:
+        return None
+    if not text.startswith("[INST]"):
+        return "The prompt starts with the tag [INST]."
+    if not text.endswith("[/INST]"):
+        return "It ends with the closing tag [/INST]: that tells the model that it is its turn."
+    if "<<SYS>>\nBe brief.\n<</SYS>>" not in text:
+        return (
+            "The system prompt goes between <<SYS>> and <</SYS>>, each tag and the text on a line "
+            "of its own."
+        )
+    if "lake" not in text:
+        return "The question itself is missing."
+    if text.index("lake") < text.index("<<SYS>>"):
+        return "The system prompt comes first, then the question."
+    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, right)))  # noqa: B905
+    return (
+        f"Close. It is right up to {text[:equal][-12:]!r}; then comes "
+        f"{text[equal : equal + 3]!r}, which is wrong. Spaces and line ends count."
+    )
+
+
+_BAD_PAIRS = {
+    2: "Pair 2 breaks off in the middle of a sentence. A model that learns from it learns to.",
+    4: "Pair 4 does not answer: it asks back.",
+    5: "Pair 5 has a number that is not in the passage.",
+}
+
+
+def rejected_pairs(answer: Iterable[int]) -> str | None:
+    """The numbers of the pairs of lesson 03 that should not go into training."""
+    try:
+        chosen = {float(number) for number in islice(answer, 100)}
+    except (TypeError, ValueError):
+        return "Your answer must be a set of whole numbers, such as {1, 6}."
+    if odd := chosen - set(range(1, 7)):
+        return f"There are pairs 1 to 6; {min(odd):g} is none of them."
+    if good := chosen - set(_BAD_PAIRS):
+        return f"Pair {min(good):g} is fine: the form is right, and all it says is in the passage."
+    return next((why for pair, why in _BAD_PAIRS.items() if pair not in chosen), None)
+
+
+def lora(answer: Any) -> str | None:
+    """A linear layer with an adapter."""
+    import torch
+
+    x = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    down, up = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0], [0.0], [2.0]])
+    return function(
+        Case(
+            [x, weight, down, torch.zeros(3, 1), 2.0],
+            [[1, 2, 3], [0, 1, 1]],
+            "If up is all zeros, as before the first update, only the frozen layer counts.",
+        ),
+        Case(
+            [x, weight, down, up, 1.0],
+            [[4, 2, 9], [1, 1, 3]],
+            "The adapter's output is added to the frozen layer's.",
+        ),
+        Case(
+            [x, weight, down, up, 0.5],
+            [[2.5, 2, 6], [0.5, 1, 2]],
+            "The adapter's output, and only that, is multiplied by scale.",
+        ),
+    )(answer)
+
+
+def ask_all(answer: Any) -> str | None:
+    """A loop that survives questions that fail; `ask` here fails where there is no "?"."""
+    twice = "asked twice"
+
+    def with_ask(questions: list[str]) -> Any:
+        asked: list[str] = []
+
+        def ask(question: str) -> str:
+            asked.append(question)
+            if "?" not in question:
+                raise ValueError("this is no question")
+            return question.upper()
+
+        answers = answer(ask, questions)
+        return twice if len(asked) > len(questions) else answers
+
+    once = [twice, "Call ask once for each question."]
+    stale = "That is the answer to the question before: the bug of the loop in section 2."
+    shift = "A question that fails must keep its place, or all later ones shift."
+    missing = "If ask raises, None is in the list."
+    return function(
+        Case([["a?", "b?"]], ["A?", "B?"], "No question fails here.", [once]),
+        Case(
+            [["a?", "b", "c?"]],
+            ["A?", None, "C?"],
+            missing,
+            [[["A?", "A?", "C?"], stale], [["A?", "C?"], shift], once],
+        ),
+        Case([["b", "a?"]], [None, "A?"], "The first one may fail too."),
+        Case([[]], [], "No question, no answer."),
+    )(with_ask if callable(answer) else answer)
+
+
+CHECKERS: dict[str, Checker] = {
+    "llama2_prompt": llama2_prompt,
+    "rejected_pairs": rejected_pairs,
+    "lora": lora,
+    "ask_all": ask_all,
+}
