@@ -153,10 +153,12 @@ def _lessons() -> list[Check]:
         names = [path.stem for path in notebooks.find(notebooks.folder())]
     except NotebookError:
         return []  # the package alone, without the lessons
-    seconds = notebooks.expected_seconds(names, tiers.current().name)
+    tier = tiers.current().name
+    seconds = notebooks.expected_seconds(names, tier)
     total = notebooks.duration(sum(seconds.values()))
     each = ", ".join(f"{name[:2]} {notebooks.duration(s)}" for name, s in seconds.items())
-    return [Check("Lessons", f"about {total} in all ({each})")]
+    where = "" if notebooks.own_times(tier) else ", as published for another machine"
+    return [Check("Lessons", f"about {total} in all ({each}){where}")]
 
 
 def _wrapped(text: str, begin: str) -> list[str]:

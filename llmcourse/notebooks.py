@@ -6,27 +6,33 @@ test can tell when outputs no longer belong to the source.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import html
 import json
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import tiers
 from llmcourse.errors import NoSpace, NotebookError, first_line
 from llmcourse.files import work_dir, write_json, write_text
+from llmcourse.progress import Pace
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
+
+
+ELSEWHERE = " (published times, of another machine; yours shows in the first lessons)"
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,14 @@ class Run:
         seconds: How long it took.
         peak_bytes: The most memory its kernel held.
         error: What went wrong and in which cell; "" where all went well.
+        cells: Seconds that each code cell took.
     """
 
     name: str
     seconds: float
     peak_bytes: int
     error: str
+    cells: tuple[float, ...] = ()
 
 
 def folder(given: str | None = None) -> Path:
@@ -92,16 +100,27 @@ def fingerprint(notebook: NotebookNode | dict[str, Any]) -> str:
 def expected_seconds(names: list[str], tier: str) -> dict[str, float]:
     """Seconds each lesson takes: as last seen on this machine, else as published.
 
-    Published are the times of machines that compute in bfloat16 and of those that don't. A lesson
-    that was never timed counts as the tier's limit.
+    Published are the times of machines that compute in bfloat16 and of those that don't. They are
+    scaled by what this machine took for the lessons that ran here. A lesson that was never timed
+    counts as the tier's limit.
     """
-    known = published_times(tier, number_type()) | _own_times(tier)
+    published, own = published_times(tier, number_type()), own_times(tier)
+    both = published.keys() & own.keys()
+    pace = (
+        sum(own[name]["seconds"] for name in both)
+        / sum(published[name]["seconds"] for name in both)
+        if both else 1.0
+    )  # fmt: skip
     limit = tiers.TIERS[tier].minutes * 60
-    return {name: known.get(name, {}).get("seconds", limit) for name in names}
+    return {
+        name: own[name]["seconds"] if name in own
+        else published.get(name, {"seconds": limit})["seconds"] * pace
+        for name in names
+    }  # fmt: skip
 
 
-def published_times(tier: str, kind: str = "bfloat16") -> dict[str, dict[str, float]]:
-    """Seconds and peak gigabytes a lesson, as measured by `run --save` for the README.
+def published_times(tier: str, kind: str = "bfloat16") -> dict[str, dict[str, Any]]:
+    """Seconds (in all and a code cell) and peak gigabytes of each lesson, from `run --save`.
 
     Args:
         tier: Name of the tier.
@@ -116,15 +135,12 @@ def number_type() -> str:
     return "float32" if str(tiers.dtype()) == "torch.float32" else "bfloat16"
 
 
-def _own_times(tier: str) -> dict[str, dict[str, float]]:
-    """What was measured here before; entries that make no sense are left out."""
+def own_times(tier: str) -> dict[str, dict[str, Any]]:
+    """The same as earlier runs measured here; {} where there was none, or its file is damaged."""
     try:
         kept = json.loads(_times_path(tier).read_text(encoding="utf-8"))
-        return {
-            name: entry for name, entry in kept.items()
-            if isinstance(entry, dict) and isinstance(entry.get("seconds"), int | float)
-        }  # fmt: skip
-    except (OSError, ValueError, AttributeError):
+        return {name: entry for name, entry in kept.items() if entry["seconds"] >= 0}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}
 
 
@@ -157,31 +173,39 @@ def run(
         NotebookError: `out` is a file, or the lessons' own folder.
     """
     check_out(out, paths)
-    expected = expected_seconds([path.stem for path in paths], tier)
+    names = [path.stem for path in paths]
+    expected, known = expected_seconds(names, tier), published_times(tier) | own_times(tier)
     say(
         f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
-        f"about {duration(sum(expected.values()))} in all"
+        f"about {duration(sum(expected.values()))} in all{'' if own_times(tier) else ELSEWHERE}"
     )
     runs: list[Run] = []
-    for number, path in enumerate(paths):
-        left = sum(expected[later.stem] for later in paths[number:])
-        say(f"[{number + 1}/{len(paths)}] {path.stem}: about {duration(expected[path.stem])}")
-        done = _run_one(path, out, tier, save, expected[path.stem])
+    pace = Pace()  # its units are expected seconds
+    for number, path in enumerate(paths, 1):
+        name, here = path.stem, f"[{number}/{len(paths)}] {path.stem}: "
+        each = pace.each() or 1
+        say(f"{here}about {duration(expected[name] * each)}")
+        cells = known.get(name, {}).get("cells", ())
+        done = _run_one(path, out, tier, save, partial(Estimate, expected[name], cells, pace))
         runs.append(done)
-        left -= expected[path.stem]
-        outcome = "failed" if done.error else "done"
+        if not done.error:  # one that failed was not as long as expected
+            pace.add(expected[name], done.seconds)
+        left = sum(expected[later] for later in names[number:]) * (pace.each() or 1)
         say(
-            f"[{number + 1}/{len(paths)}] {path.stem}: {outcome} in {duration(done.seconds)}, "
+            f"{here}{'failed' if done.error else 'done'} in {duration(done.seconds)}, "
             f"{done.peak_bytes / 1e9:.1f} GB of memory at most"
             + (f"; about {duration(left)} left" if left else "")
         )
     times = {
-        done.name: {"seconds": round(done.seconds), "peak_gb": round(done.peak_bytes / 1e9, 1)}
+        done.name: {
+            "seconds": round(done.seconds), "peak_gb": round(done.peak_bytes / 1e9, 1),
+            "cells": list(done.cells),
+        }
         for done in runs
         if not done.error
-    }
+    }  # fmt: skip
     try:
-        write_json(_times_path(tier), _own_times(tier) | times)
+        write_json(_times_path(tier), own_times(tier) | times)
     except (OSError, NoSpace) as error:
         say(f"The times could not be kept for the next run: {first_line(error)}")
     return runs
@@ -199,7 +223,9 @@ def check_out(out: Path, paths: list[Path]) -> None:
         )
 
 
-def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> Run:
+def _run_one(
+    path: Path, out: Path, tier: str, save: bool, estimate: Callable[[int], Estimate]
+) -> Run:
     try:
         import nbformat
         from jupyter_client.kernelspec import NoSuchKernel
@@ -220,13 +246,14 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:  # so that an error's place is not told from an older run's numbers
         cell.execution_count, cell.outputs = None, []
-    line = ProgressLine(path.stem, len(cells), expected)
+    left = estimate(len(cells))
+    line = ProgressLine(path.stem, len(cells), left)
     client = NotebookClient(
         notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: line.step(),
         extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
     )  # fmt: skip
-    start, error = time.perf_counter(), ""
+    start, error = perf_counter(), ""
     with environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
         try:
             execute(client)
@@ -239,14 +266,14 @@ def _run_one(path: Path, out: Path, tier: str, save: bool, expected: float) -> R
             error = f"there is no kernel {failed.name!r} here: pip install ipykernel"
         finally:
             line.close()
-    seconds = time.perf_counter() - start
+    seconds = perf_counter() - start
     text = keep(notebook, path, out, tier)
     if save and not error:
         if path.read_bytes() == before:
             write_text(path, text)
         else:
             error = f"{path} was changed while it ran, so it was left alone; see {out / path.name}"
-    return Run(path.stem, seconds, peak[0], error)
+    return Run(path.stem, seconds, peak[0], error, tuple(left.taken))
 
 
 def execute(client: Any) -> None:
@@ -315,24 +342,66 @@ _PICTURES = ("image/svg+xml", "image/png")
 _UNDESCRIBED = "No description has been provided for this image"  # nbconvert's words
 
 
+class Estimate:
+    """How long a notebook still takes, from what it and its cells are expected to take.
+
+    Args:
+        expected: Seconds of the whole notebook.
+        known: Seconds of each code cell; of no use where there are more or fewer cells by now.
+        pace: Of the lessons before, its units being expected seconds.
+        cells: How many code cells there are.
+    """
+
+    TRUSTED = 5.0  # expected seconds: what quicker cells take says little about the others
+
+    def __init__(self, expected: float, known: Sequence[float], pace: Pace, cells: int) -> None:
+        whole = sum(known) if len(known) == cells else 0
+        self.known = [seconds * expected / whole for seconds in known] if whole else []
+        self.expected, self.pace = expected, copy.deepcopy(pace)
+        self.taken: list[float] = []
+        self.start = self.last = perf_counter()
+
+    def step(self) -> None:
+        """A code cell has ended."""
+        now = perf_counter()
+        self.taken.append(round(now - self.last, 1))
+        if self.known:
+            self.pace.add(self.known[len(self.taken) - 1], now - self.last)
+        self.last = now
+
+    def left(self) -> float:
+        """Seconds from now, at least 0."""
+        each, now = (
+            (self.pace.each() or 1) if self.pace.units >= self.TRUSTED else 1,
+            perf_counter(),
+        )
+        if self.known:
+            return max(0.0, sum(self.known[len(self.taken) :]) * each - (now - self.last))
+        return max(0.0, self.expected * each - (now - self.start))
+
+
 class ProgressLine:
     """A line on a terminal that says how far a notebook is; silent where output is a file."""
 
-    def __init__(self, name: str, cells: int, expected: float) -> None:
-        self.name, self.cells, self.expected = name, cells, expected
-        self.done, self.start, self.ended = 0, time.perf_counter(), threading.Event()
+    def __init__(self, name: str, cells: int, estimate: Estimate | None = None) -> None:
+        self.name, self.cells, self.estimate = name, cells, estimate
+        self.done, self.start, self.ended = 0, perf_counter(), threading.Event()
         self.shown = sys.stderr.isatty()
         if self.shown:
             threading.Thread(target=self._tell, daemon=True).start()
 
     def step(self) -> None:
         self.done += 1
+        if self.estimate:
+            self.estimate.step()
 
     def _tell(self) -> None:
         while not self.ended.wait(1):
-            gone = time.perf_counter() - self.start
-            left = duration(self.expected - gone) if gone < self.expected else "a little"
-            text = f"  cell {self.done + 1} of {self.cells}, {duration(gone)} gone, {left} left"
+            left = round(self.estimate.left()) if self.estimate else 0
+            text = (
+                f"  cell {self.done + 1} of {self.cells}, {duration(perf_counter() - self.start)} "
+                f"gone, {f'{duration(left)} left' if left else 'longer than expected'}"
+            )
             print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr
+from time import perf_counter
 from typing import Any
 
 from tqdm import tqdm
@@ -23,8 +24,66 @@ from llmcourse.errors import SettingError
 _FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} left{postfix}"
 
 
+class Pace:
+    """How long a unit of work takes here, by what was done lately.
+
+    A machine becomes slower when it is hot or others use it, and the units differ (training stops
+    to measure and to answer), so neither the whole past nor the last unit alone says much: the last
+    quarter of the time counts, and at least half a minute.
+    """
+
+    RECENT = 30.0  # seconds
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[float, float]] = []  # (units, seconds), oldest first
+        self.units = self.seconds = 0.0  # in all
+
+    def add(self, units: float, seconds: float) -> None:
+        """Take down that `units` more took `seconds`."""
+        self.units, self.seconds = self.units + units, self.seconds + seconds
+        if self.parts and self.parts[-1][1] < 0.5:  # many quick units make one part
+            before = self.parts.pop()
+            units, seconds = units + before[0], seconds + before[1]
+        self.parts.append((units, seconds))
+
+    def each(self) -> float | None:
+        """Seconds a unit; None where nothing was done yet."""
+        enough = max(self.RECENT, self.seconds / 4)
+        done = taken = 0.0
+        for units, seconds in reversed(self.parts):
+            done, taken = done + units, taken + seconds
+            if taken >= enough and done:
+                break
+        return taken / done if done else None
+
+
 class _Line(tqdm):
-    """A tqdm whose `write` puts "?" for signs that stdout, sent into a file perhaps, can't take."""
+    """A tqdm whose time left follows the recent pace.
+
+    Its `write` puts "?" for signs that stdout, sent into a file perhaps, can't take.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.pace, self.last = Pace(), perf_counter()
+        super().__init__(*args, **kwargs)
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count `n` more units as done since the last call."""
+        now = perf_counter()
+        self.pace.add(n or 0, now - self.last)
+        self.last = now
+        return super().update(n)
+
+    def resume(self, n: float) -> None:
+        """Begin at `n` units, which an earlier run has done: they say nothing about the pace."""
+        self.n = self.initial = self.last_print_n = n
+        self.last = perf_counter()
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        """What the line is made of; tqdm's own rate is that of the last few calls alone."""
+        each = self.pace.each()
+        return super().format_dict | {"rate": 1 / each if each else None}
 
     @classmethod
     def write(cls, s: str, file: Any = None, end: str = "\n", nolock: bool = False) -> None:
@@ -68,8 +127,8 @@ class _NotebookLine(_Line):
             self.display(f"{self.desc}: {ended} {spent}{_postfix(self.postfix)}")
 
 
-class _Unseen(tqdm):
-    """A tqdm that shows nothing: the usual one's `write` prints even where the bar is off."""
+class _Unseen(_Line):
+    """A line that shows nothing: tqdm's `write` prints even where the bar is off."""
 
     @classmethod
     def write(cls, *args: Any, **kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import nbformat
 import psutil
 import pytest
 
-from llmcourse import claims, exercises, notebooks
+from llmcourse import claims, exercises, notebooks, progress
 from llmcourse.errors import NotebookError
 from tests.conftest import ROOT, Run
 
@@ -219,6 +220,84 @@ def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> Non
     times = json.loads((tmp_path / "work" / "times-smoke.json").read_text())
     assert set(times) == {"00_first", "01_second"}
     assert times["00_first"]["peak_gb"] > 0
+
+
+PUBLISHED = {
+    "00_a": {"seconds": 60, "cells": [0.0, 20.0, 40.0]},
+    "01_b": {"seconds": 100}, "02_c": {"seconds": 200},
+}  # fmt: skip
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Three lessons with published times, on a machine that has run none of them."""
+    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path / "work"))
+    monkeypatch.setattr(notebooks, "published_times", lambda *_: PUBLISHED)
+    return [tmp_path / f"{name}.ipynb" for name in PUBLISHED]
+
+
+def test_time_left_follows_the_pace_of_the_lessons_before(
+    published: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine takes 1.6 times as long as the published one; the second lesson fails."""
+
+    def slow(path: Path, *_: Any) -> notebooks.Run:
+        if path.stem == "01_b":
+            return notebooks.Run(path.stem, 2, 0, "code cell 1: failed")
+        return notebooks.Run(path.stem, 1.6 * PUBLISHED[path.stem]["seconds"], 0, "", (1.0, 2.0))
+
+    monkeypatch.setattr(notebooks, "_run_one", slow)
+    said: list[str] = []
+    notebooks.run(published, tmp_path / "out", "smoke", say=said.append)
+    assert "about 6 min in all (published times, of another machine" in said[0]
+    assert said[1].endswith("00_a: about 1 min") and said[3].endswith("01_b: about 2 min 40 s")
+    assert "about 8 min left" in said[2]
+    assert "failed" in said[4] and "about 5 min 20 s left" in said[4]
+    # From now on what was measured here counts, also for the lesson that never ran to its end.
+    expected = notebooks.expected_seconds(list(PUBLISHED), "smoke")
+    assert expected == pytest.approx({"00_a": 96, "01_b": 160, "02_c": 320})
+    notebooks.run(published, tmp_path / "out", "smoke", say=said.append)
+    assert "in all" in said[7] and "published" not in said[7]
+
+
+def test_time_left_of_a_lesson_follows_the_pace_of_its_cells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(notebooks, "perf_counter", lambda: now[0])
+    left = notebooks.Estimate(60, PUBLISHED["00_a"]["cells"], progress.Pace(), 3)
+    assert left.left() == 60
+    now[0] = 3.0
+    left.step()  # the first cell should take no time; this says nothing about the others
+    assert left.left() == 60
+    now[0] = 43.0
+    left.step()
+    assert left.left() == pytest.approx(80)  # the cells of late took twice their time
+    now[0] = 1000.0
+    assert left.left() == 0
+    assert left.taken == [3.0, 40.0]
+    # A lesson that was edited has other cells, whose times are not known.
+    edited = notebooks.Estimate(60, PUBLISHED["00_a"]["cells"], progress.Pace(), 4)
+    now[0] += 10
+    edited.step()
+    assert edited.left() == 50
+
+
+def test_time_left_of_a_bar_follows_the_recent_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quick at first, slow since, with one long stop: neither start nor last unit counts."""
+    terminal, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr(progress, "perf_counter", lambda: now[0])
+    with progress.bar(1000, "works") as line:
+        assert "? left" in str(line)  # nothing is measured yet
+        line.resume(400)  # what an earlier run has done took no time here
+        for seconds in [0.1] * 100 + [1.0] * 60 + [11.0] + [1.0] * 9:
+            now[0] += seconds
+            line.update()
+        assert line.n == 570
+        left = 430 / line.format_dict["rate"]
+        assert 430 < left < 1.6 * 430
 
 
 def test_running_leaves_the_lessons_alone_unless_asked(cli: Run, tmp_path: Path) -> None:

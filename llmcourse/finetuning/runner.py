@@ -317,7 +317,7 @@ class _Job:
         follow.lowest, follow.since = state["lowest"] and tuple(state["lowest"]), state["since"]
         self.best = {name.removeprefix("best."): start.weights.pop(name)
                      for name in list(start.weights) if name.startswith("best.")}  # fmt: skip
-        follow.line.update(start.step)
+        follow.line.resume(start.step)
 
     def note(self, text: str) -> None:
         """Tell the learner, and keep it for the model card."""

@@ -324,7 +324,7 @@ class _Line(notebooks.ProgressLine):
 
     def __init__(self, cells: int) -> None:
         self.cell, self.since = 0, time.perf_counter()
-        super().__init__("", cells, 0)
+        super().__init__("", cells)
 
     def begin(self) -> None:
         """The next cell begins."""
