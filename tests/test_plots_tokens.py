@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from llmcourse import models, plots
-from llmcourse.encoding import Collator, encode, pack
+from llmcourse.encoding import Collator, encode
 from llmcourse.errors import DataError, SettingError
 
 BAD = "<script>alert(1)</script>"
@@ -61,7 +60,7 @@ def test_a_row_shows_what_is_trained_on(shown: list, gemma: PreTrainedTokenizerB
     assert [text for tag, _, text in found if tag == "b"] == ["So", "·it", "·is", ".", "⏎", "Yes"]
     for word in ("prompt, read only", "trained on", "end token, trained on"):
         assert f">{word}</" in data["text/html"]
-    assert "padding, not looked at" not in data["text/html"]
+    assert "padding, ignored" not in data["text/html"]
 
 
 def test_every_box_sets_its_text_and_its_background(
@@ -101,7 +100,7 @@ def test_a_batch_shows_its_padding(shown: list, gemma: PreTrainedTokenizerBase) 
     assert [text for tag, _, text in boxes(shown[0]["text/html"]) if tag == "i"] == [
         f"&lt;pad&gt;×{count}"
     ]
-    assert "padding, not looked at" in shown[0]["text/html"]
+    assert "padding, ignored" in shown[0]["text/html"]
 
 
 def test_markup_stays_text(shown: list, smol: PreTrainedTokenizerBase) -> None:
@@ -138,25 +137,6 @@ def test_a_text_shows_tokens_and_ids(
     assert shown[0]["text/plain"].endswith("1 token, 2 characters")
 
 
-@pytest.mark.parametrize("name", ["gemma", "smol"])
-def test_a_packed_batch_shows_its_padding(
-    shown: list, name: str, request: pytest.FixtureRequest
-) -> None:
-    """With a padding token of its own, and with one that is the end token as well."""
-    tokenizer = request.getfixturevalue(name)
-    encoded = encode([*RECORDS, *RECORDS[:1]], tokenizer)
-    short, long = sorted(encoded.dataset["length"][:2])
-    rows = list(pack(encoded, long + short))
-    assert [row["records"] for row in rows] == [[1, 0], [2]]
-    for batch, count in ((rows, 0), (Collator(tokenizer)(rows), long)):
-        plots.tokens(batch, tokenizer)
-        found = boxes(shown[-1]["text/html"])
-        padding = [text.split("×") for tag, _, text in found if tag == "i"]
-        assert [int(times) for _, times in padding] == [count] * (count > 0)
-        told = f" (pad×{count})" if count else ""
-        assert shown[-1]["text/plain"].endswith(f"[So it is.\nYes]{tokenizer.eos_token}{told}")
-
-
 def test_rows_may_come_as_columns_or_tensors(shown: list, gemma: PreTrainedTokenizerBase) -> None:
     data = encode(RECORDS, gemma).dataset
     mask = [[True] * size for size in data["length"]]
@@ -177,12 +157,6 @@ def test_what_can_not_be_seen_is_shown_by_its_sign(
     assert ">U+200B<" in shown[0]["text/html"]
 
 
-def test_tokens_are_no_formulas(shown: list, gemma: PreTrainedTokenizerBase) -> None:
-    for text in ("costs $5 or $6", "costs 5 or 6"):
-        plots.tokens(text, gemma)
-    assert ["mathjax_ignore" in data["text/html"] for data in shown] == [True, False]
-
-
 def test_nothing_is_shown_as_nothing(shown: list, gemma: PreTrainedTokenizerBase) -> None:
     for empty in ([{"input_ids": [], "labels": []}], {"input_ids": [[]]}):
         plots.tokens(empty, gemma)
@@ -191,32 +165,13 @@ def test_nothing_is_shown_as_nothing(shown: list, gemma: PreTrainedTokenizerBase
     assert shown[-1]["text/plain"].endswith("0 tokens, 0 characters")
 
 
-ROW = {"input_ids": [4, 5], "labels": [-100, 5]}
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([{"question": "Hi"}], "rows that have input_ids, not {'question': 'Hi'}"),
-        (["Hi"], "rows that have input_ids, not 'Hi'"),
-        ([4, 5], "rows that have input_ids, not 4"),
-        (None, r"such as encoded.dataset\[0\], not NoneType"),
-        ([], "there are no rows to show"),
-        ("\udcff", "characters that are no text"),
-        ([ROW, ROW | {"input_ids": [4, 10**6]}], r"Row 1 \(counted from 0\) has id 1000000, which"),
-        ([ROW, ROW | {"input_ids": [-1, 5]}], "Row 1 .* has id -1, which is not in"),
-        ([ROW, ROW | {"input_ids": [4.5, 5]}], r"Row 1 .* no list of whole numbers: \[4.5, 5\]"),
-        (ROW | {"input_ids": 4}, "Row 0 .* no list of whole numbers: 4"),
-        (ROW | {"labels": [5]}, "Row 0 .* has 2 input_ids, 1 labels"),
-        ({"input_ids": [[4], [5]], "labels": [[4]]}, "input_ids and labels differ in length"),
-        (torch.tensor([4, 5]), "rows that have input_ids, not tensor"),
-    ],
-)
-def test_what_is_no_row_is_refused(
-    given: Any, message: str, gemma: PreTrainedTokenizerBase, shown: list
-) -> None:
-    with pytest.raises(DataError, match=message):
-        plots.tokens(given, gemma)
+def test_what_is_no_row_is_refused(gemma: PreTrainedTokenizerBase, shown: list) -> None:
+    with pytest.raises(DataError, match="there are no rows to show"):
+        plots.tokens([], gemma)
+    with pytest.raises(DataError, match="differ in length"):
+        plots.tokens({"input_ids": [[4], [5]], "labels": [[4]]}, gemma)
+    with pytest.raises(DataError, match="differ in length"):
+        plots.tokens({"input_ids": [4, 5], "labels": [4]}, gemma)
     assert shown == []
 
 

@@ -28,12 +28,10 @@ from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
 from llmcourse.notebooks import duration
 from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, drawn
-from llmcourse.plots.diagrams import canvas
-from llmcourse.plots.sketch import SMALL, arrow, box, label
+from llmcourse.plots.sketch import SMALL, Sketch
 from llmcourse.stats import Share
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,49 +128,44 @@ def draw(found: Found) -> Figure:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        figure, axes = canvas(9.6, 4.6)
-        label(axes, 48, 43.5, lines(found.question, 92, 2), fontsize=11, fontweight="bold")
-        _side(axes, 1, "before", found.model, found.before, ORANGE)
-        _side(axes, 61, "after", f"{found.model}, tuned", found.after, GREEN)
-        box(axes, 39, 22, 18, 11, "", INK, fill=PALE)
-        label(axes, 48, 30.4, "training", fontsize=SMALL)
-        label(axes, 48, 27.3, duration(found.seconds), fontsize=13, fontweight="bold")
-        label(axes, 48, 24.2, f"{found.records} records", fontsize=SMALL)
-        label(axes, 48, 19.5, found.machine, fontsize=SMALL)
-        arrow(axes, (35, 27.5), (39, 27.5))
-        arrow(axes, (57, 27.5), (61, 27.5))
-        label(axes, 1, 11.2, "right answers to", ha="left", fontsize=SMALL)
-        label(
-            axes, 1, 8.2, f"{found.right_after.total} unseen questions", ha="left", fontsize=SMALL
-        )
-        for row, (name, rate, colour) in enumerate(
-            (("before", found.right_before, ORANGE), ("after", found.right_after, GREEN))
-        ):
-            _interval(axes, 30, 12 - row * 5, 40, name, rate, colour)
-        label(axes, 50, 2.2, "thin line: 95 % interval", fontsize=SMALL)
-    return figure
+        sketch = Sketch(9.6, 4.6)
+        sketch.bold(48, 43.5, lines(found.question, 92, 2), fontsize=11)
+        _side(sketch, 1, "before", found.model, found.before, ORANGE)
+        _side(sketch, 61, "after", f"{found.model}, tuned", found.after, GREEN)
+        sketch.box(39, 22, 18, 11, "", INK, fill=PALE)
+        sketch.label(48, 30.4, "training", fontsize=SMALL)
+        sketch.bold(48, 27.3, duration(found.seconds), fontsize=13)
+        sketch.label(48, 24.2, f"{found.records} records", fontsize=SMALL)
+        sketch.label(48, 19.5, found.machine, fontsize=SMALL)
+        sketch.arrow(35, 27.5, 39, 27.5)
+        sketch.arrow(57, 27.5, 61, 27.5)
+        unseen = f"{found.right_after.total} unseen questions"
+        sketch.label(1, 11.2, "right answers to", ha="left", fontsize=SMALL)
+        sketch.label(1, 8.2, unseen, ha="left", fontsize=SMALL)
+        _interval(sketch, 12, "before", found.right_before, ORANGE)
+        _interval(sketch, 7, "after", found.right_after, GREEN)
+        sketch.label(50, 2.2, "thin line: 95 % interval", fontsize=SMALL)
+    return sketch.figure
 
 
-def _side(axes: Axes, left: float, name: str, model: str, answer: str, colour: str) -> None:
+def _side(sketch: Sketch, left: float, name: str, model: str, answer: str, colour: str) -> None:
     """One model's answer."""
-    box(axes, left, 18, 34, 20.5, "", colour)
-    label(axes, left + 17, 36, f"{name} · {model}", fontsize=SMALL, fontweight="bold", color=colour)
-    label(axes, left + 17, 26.5, lines(answer, 36, 7), fontsize=10, linespacing=1.35)
+    sketch.box(left, 18, 34, 20.5, "", colour)
+    sketch.bold(left + 17, 36, f"{name} · {model}", fontsize=SMALL, color=colour)
+    sketch.label(left + 17, 26.5, lines(answer, 36, 7), fontsize=10, linespacing=1.35)
 
 
-def _interval(
-    axes: Axes, x: float, y: float, length: float, name: str, rate: Share, colour: str
-) -> None:
+def _interval(sketch: Sketch, y: float, name: str, rate: Share, colour: str) -> None:
     """A bar for a share, with its 95 % interval as a thin line."""
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((x, y - 1.6), length, 3.2, facecolor=PALE))
-    axes.add_patch(Rectangle((x, y - 1.6), length * rate.value, 3.2, facecolor=colour))
+    x, length = 30, 40
+    track = {"y": y, "height": 3.2, "left": x}
+    sketch.axes.barh(width=length, facecolor=PALE, **track)
+    sketch.axes.barh(width=length * rate.value, facecolor=colour, **track)
     low, high = (x + length * end for end in rate.interval)
     for line, width in (("white", 4.5), (INK, 1.8)):
-        axes.plot([low, high], [y, y], color=line, linewidth=width, solid_capstyle="butt")
-    label(axes, x - 1, y, name, ha="right", fontweight="bold", color=colour)
-    label(axes, x + length + 1, y, rate.text, ha="left", fontweight="bold")
+        sketch.axes.plot([low, high], [y, y], color=line, linewidth=width, solid_capstyle="butt")
+    sketch.bold(x - 1, y, name, ha="right", color=colour)
+    sketch.bold(x + length + 1, y, rate.text, ha="left")
 
 
 def alt(found: Found) -> str:

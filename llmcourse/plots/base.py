@@ -7,10 +7,11 @@ Colours are from Okabe and Ito's set, which colour-blind people can tell apart
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import pages
@@ -44,14 +45,26 @@ STYLE = {
 }
 
 
+def styled(draw: Callable) -> Callable:
+    """Draw in the course's style, whatever style the notebook has set for its own plots."""
+
+    @functools.wraps(draw)
+    def in_style(*args: Any, **kwargs: Any) -> Any:
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return in_style
+
+
+@styled
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     """A figure in the course's style that no other plot's state can change."""
-    import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        return figure, figure.subplots(1, columns)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns)
 
 
 def drawn(text: Any) -> str:
@@ -67,14 +80,12 @@ def escaped(text: Any) -> str:
     return re.sub(r"[$\\]", lambda sign: f"<span>&#{ord(sign[0])};</span>", line)
 
 
+@styled
 def encoded(figure: Figure, kind: str) -> bytes:
     """A figure as a file: "png", or "svg" without a date, so that it is the same each time."""
-    import matplotlib
-
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    metadata = {"Date": None} if kind == "svg" else {}
+    figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
     return buffer.getvalue()
 
 
@@ -153,40 +164,26 @@ def table(
     Everything is escaped, so that markup in what a model wrote stays text.
 
     Args:
-        rows: One sequence of cells a row.
+        rows: One sequence of cells per row.
         columns: The headings.
         caption: Below the table; plain text.
-        widths: One number a column: its part of the whole width. Without it the browser shares
-            the width out by what stands in the columns.
+        widths: One number per column: its part of the full width. Without it the browser shares
+            the width out by the columns' contents.
 
     Raises:
-        DataError: a row has not one cell for each heading, or `widths` not one number.
+        DataError: a row or `widths` has not one entry for each heading.
     """
     from IPython.display import display
 
     columns = [str(name) for name in columns]
-    rows = [_cells(row, number, columns) for number, row in enumerate(rows)]
-    if widths is not None and len(widths) != len(columns):
-        raise DataError(f"widths has {len(widths)} numbers for {len(columns)} columns.")
+    rows = [[*map(str, row)] for row in rows]
+    for row in [*rows, columns if widths is None else widths]:
+        if len(row) != len(columns):
+            raise DataError(f"{row!r:.60} has {len(row)} entries for {len(columns)} columns.")
     page = pages.table(columns, rows, widths=widths, style=CELL)
     plain = "\n\n".join(
         "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
         for cells in rows
     )
-    display({"text/html": str(pages.without_formulas(page)), "text/plain": plain}, raw=True)
+    display({"text/html": pages.without_formulas(page), "text/plain": plain}, raw=True)
     show_caption(caption)
-
-
-def _cells(row: Any, number: int, columns: Sequence[str]) -> list[str]:
-    """A table's row as text.
-
-    Raises:
-        DataError: it has not a cell for each column.
-    """
-    cells = None if isinstance(row, str) or not isinstance(row, Iterable) else [*map(str, row)]
-    if not cells or len(cells) != len(columns):
-        raise DataError(
-            f"Row {number} (counted from 0) must have one cell for each of "
-            f"{', '.join(map(repr, columns)) or 'no columns'}, but it is {row!r:.60}"
-        )
-    return cells

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 from llmcourse import claims
-from llmcourse.plots.base import INK, PALE, show
-from llmcourse.plots.diagrams import draw_arrow, draw_box
+from llmcourse.plots.base import INK, PALE, new_figure, show
 from llmcourse.stats import Share, more_often
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 SMALL = 9  # points; the smallest type in a picture
 
@@ -40,7 +36,7 @@ class Measured:
         found = self._raw(claim, name)
         return found.value if isinstance(found, Share) else found
 
-    def said(self, claim: str, name: str) -> str:
+    def text(self, claim: str, name: str) -> str:
         """A number for people, as in "42 % (10 of 24)"; "run lesson 05" where there is none."""
         found = self._raw(claim, name)
         if found is None:
@@ -50,16 +46,14 @@ class Measured:
 
     def change(self, claim: str, before: str, after: str) -> str:
         """Two numbers of a claim with an arrow between; the lesson once where there are none."""
-        first, second = self.said(claim, before), self.said(claim, after)
-        return first if first == second == self._absent(claim) else f"{first} → {second}"
+        first, second = self.text(claim, before), self.text(claim, after)
+        missing = first == second == f"run lesson {claims.CLAIMS[claim].lesson}"
+        return first if missing else f"{first} → {second}"
 
     def too_close(self, claim: str, before: str, after: str) -> bool:
         """Whether two shares of a claim lie so near that chance may have made the difference."""
         pair = [self._raw(claim, name) for name in (before, after)]
         return all(isinstance(one, Share) for one in pair) and more_often(*pair) is None
-
-    def _absent(self, claim: str) -> str:
-        return f"run lesson {claims.CLAIMS[claim].lesson}"
 
     def _raw(self, claim: str, name: str) -> Any:
         if claim in self._entries:
@@ -69,63 +63,86 @@ class Measured:
         return claims.number(found)
 
 
-def box(
-    axes: Axes, x: float, y: float, w: float, h: float, text: str, colour: str, **style: Any
-) -> None:
-    """A rounded box from its lower left corner, with its text in the middle."""
-    draw_box(axes, x, y, w, h, text, colour, **{"fill": "white", "color": INK, **style})
+class Sketch:
+    """An empty drawing area whose units are a tenth of an inch, from its lower left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure, self.axes = new_figure(width, height)
+        self.axes.set(xlim=(0, width * 10), ylim=(0, height * 10))
+        self.axes.set_axis_off()
+
+    @cached_property
+    def measured(self) -> Measured:
+        """The learner's ledger; once it was asked, the caption names it as the source."""
+        return Measured()
+
+    def label(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Text with its middle at (x, y), unless `style` says otherwise."""
+        usual = {"ha": "center", "va": "center", "fontsize": 10, "color": INK}
+        self.axes.text(x, y, text, **usual | style)
+
+    def bold(self, x: float, y: float, text: str, **style: Any) -> None:
+        """A bold label."""
+        self.label(x, y, text, **{"fontweight": "bold", **style})
+
+    def box(
+        self, x: float, y: float, w: float, h: float, text: str, colour: str, **style: Any
+    ) -> None:
+        """A rounded box from its lower left corner, with its text in the middle."""
+        from matplotlib.patches import FancyBboxPatch
+
+        fill, rounded = style.pop("fill", "white"), "round,pad=0,rounding_size=1.2"
+        frame = {"facecolor": fill, "edgecolor": colour, "linewidth": 1.8}
+        self.axes.add_patch(FancyBboxPatch((x, y), w, h, boxstyle=rounded, **frame))
+        self.label(x + w / 2, y + h / 2, text, **style)
+
+    def card(
+        self, x: float, y: float, w: float, h: float, title: str, text: str, colour: str
+    ) -> None:
+        """A box with a bold title at its top and lines of text below it."""
+        self.box(x, y, w, h, "", colour, fill=PALE)
+        self.bold(x + w / 2, y + h - 1.2, title, va="top", fontsize=11)
+        self.label(x + w / 2, y + h - 4, text, va="top", fontsize=SMALL, linespacing=1.35)
+
+    def arrow(self, x: float, y: float, to_x: float, to_y: float, **style: Any) -> None:
+        """An arrow from (x, y) to (to_x, to_y)."""
+        look = {"arrowstyle": "-|>", "color": INK, "linewidth": 1.5, **style}
+        self.axes.annotate("", xy=(to_x, to_y), xytext=(x, y), arrowprops=look)
+
+    def path(self, xs: list[float], ys: list[float]) -> None:
+        """A line through points; its last piece is an arrow."""
+        self.axes.plot(xs[:-1], ys[:-1], color=INK, linewidth=1.5)
+        self.arrow(xs[-2], ys[-2], xs[-1], ys[-1])
+
+    def bar(
+        self, x: float, y: float, length: float, part: float | None, text: str, colour: str,
+        hatch: str | None = None,
+    ) -> None:  # fmt: skip
+        """A bar for a part of 1, on a pale track of `length`, with its number behind the track."""
+        track = {"y": y, "height": 2.2, "left": x}
+        self.axes.barh(width=length, facecolor=PALE, edgecolor="none", **track)
+        look = {"facecolor": colour, "edgecolor": "white", "hatch": hatch, "linewidth": 0}
+        self.axes.barh(width=length * (part or 0), **look, **track)
+        self.label(x + length + 1, y, text, ha="left", fontsize=SMALL)
+
+    def finish(self, caption: str, alt: str) -> None:
+        """Show the picture; where it has measured numbers the caption says whose they are.
+
+        Args:
+            caption: What it says, without the word "Figure".
+            alt: What is to be seen, numbers included.
+        """
+        source = ""
+        if "measured" in self.__dict__:
+            source = " The numbers are from your own ledger."
+            if self.measured.borrowed:
+                source = (
+                    ' The numbers are from your own ledger; one with "*" is the published one, '
+                    "until you have run its lesson."
+                )
+        show(self.figure, f"Figure. {caption}{source}", alt, vector=True)
 
 
-def card(
-    axes: Axes, x: float, y: float, w: float, h: float, title: str, text: str, colour: str
-) -> None:
-    """A box with a bold title at its top and lines of text below it."""
-    draw_box(axes, x, y, w, h, "", colour, fill=PALE)
-    middle = x + w / 2
-    label(axes, middle, y + h - 1.2, title, va="top", fontweight="bold", fontsize=11)
-    label(axes, middle, y + h - 4.0, text, va="top", fontsize=SMALL, linespacing=1.35)
-
-
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], **style: Any) -> None:
-    """An arrow from `start` to `end`."""
-    draw_arrow(axes, start, end, **{"color": INK, **style})
-
-
-def label(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Text with its middle at (x, y), unless `style` says otherwise."""
-    usual = {"ha": "center", "va": "center", "fontsize": 10, "color": INK}
-    axes.text(x, y, text, **usual | style)
-
-
-def bar(
-    axes: Axes, x: float, y: float, length: float, part: float | None, text: str, colour: str,
-    *, hatch: str | None = None,
-) -> None:  # fmt: skip
-    """A bar for a part of 1, on a pale track of `length`, with its number behind the track."""
-    from matplotlib.patches import Rectangle
-
-    axes.add_patch(Rectangle((x, y - 1.1), length, 2.2, facecolor=PALE, edgecolor="none"))
-    if part:
-        axes.add_patch(
-            Rectangle((x, y - 1.1), length * part, 2.2, facecolor=colour, edgecolor="white",
-                      hatch=hatch, linewidth=0)
-        )  # fmt: skip
-    label(axes, x + length + 1, y, text, ha="left", fontsize=SMALL)
-
-
-def finish(figure: Figure, caption: str, alt: str, *, measured: Measured | None = None) -> None:
-    """Show a picture; where it has measured numbers the caption says whose they are.
-
-    Args:
-        figure: The picture.
-        caption: What it says, without the word "Figure".
-        alt: What is to be seen, numbers included.
-        measured: What the numbers in it were taken from, where there are any.
-    """
-    source = " The numbers are from your own ledger." if measured else ""
-    if measured and measured.borrowed:
-        source = (
-            ' The numbers are from your own ledger; one with "*" is the published one, until you '
-            "have run its lesson."
-        )
-    show(figure, f"Figure. {caption}{source}", f"Diagram. {alt}", vector=True)
+def one_line(text: str) -> str:
+    """A label's text for the alternative text."""
+    return " ".join(text.split())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE
-from llmcourse.plots.diagrams import canvas
-from llmcourse.plots.sketch import SMALL, Measured, arrow, bar, box, card, finish, label
+from llmcourse.plots.sketch import SMALL, Sketch, one_line
 
 _TRAININGS = (
     ("general practitioner", "years with hearts alone", "heart surgeon"),
@@ -12,194 +11,200 @@ _TRAININGS = (
     ("GPT-4", "trained to write code", "GitHub Copilot"),
     ("a general model", "your records, minutes", "your own model"),
 )
+# Claim, number before and number after training, where several pictures show them.
+AGREEMENT = (
+    "consistency", "chat: agreement of five answers", "tuned: agreement of five answers",
+)  # fmt: skip
+FACTS = (
+    "learns-new-information",
+    "before: facts right, held-out wordings",
+    "LoRA: facts right, held-out wordings",
+)
+STYLE = ("tone", "chat alone: in style", "tuned, not told: in style")
 
 
 def general_to_special() -> None:
     """Show fine-tuning as the way from a generalist to a specialist."""
-    measured = Measured()
-    figure, axes = canvas(9.6, 4.5)
-    label(axes, 16, 43, "general", fontsize=13, fontweight="bold", color=ORANGE)
-    label(axes, 80, 43, "special", fontsize=13, fontweight="bold", color=GREEN)
+    draw = Sketch(9.6, 4.5)
+    draw.bold(16, 43, "general", fontsize=13, color=ORANGE)
+    draw.bold(80, 43, "special", fontsize=13, color=GREEN)
     for row, (before, how, after) in enumerate(_TRAININGS):
         bottom, own = 34 - row * 8.5, row == len(_TRAININGS) - 1
         style = {"fontsize": 11, "fontweight": "bold" if own else "normal"}
-        box(axes, 2, bottom, 28, 6, before, ORANGE, **style)
-        box(axes, 66, bottom, 28, 6, after, GREEN, **style)
-        arrow(axes, (30, bottom + 3), (66, bottom + 3))
-        label(axes, 48, bottom + 4.6, how)
-    facts = measured.change(
-        "learns-new-information", "before: facts right, held-out wordings",
-        "LoRA: facts right, held-out wordings",
-    )  # fmt: skip
-    label(axes, 48, 3, f"the company's facts right, before and after: {facts}")
-    finish(
-        figure,
+        draw.box(2, bottom, 28, 6, before, ORANGE, **style)
+        draw.box(66, bottom, 28, 6, after, GREEN, **style)
+        draw.arrow(30, bottom + 3, 66, bottom + 3)
+        draw.label(48, bottom + 4.6, how)
+    facts = draw.measured.change(*FACTS)
+    draw.label(48, 3, f"the company's facts right, before and after: {facts}")
+    draw.finish(
         "Fine-tuning goes on with the training of a model that is there, on one purpose.",
-        "Four arrows from general to special. "
+        "Diagram. Four arrows from general to special. "
         + "; ".join(f"{before}, {how}: {after}" for before, how, after in _TRAININGS)
         + f". The company's facts right, before and after: {facts}.",
-        measured=measured,
     )
 
 
-# Title, what a reader should know, claim, number before, number after.
+# Title, what a reader should know, and the numbers.
 _GAINS = (
-    ("Steadier answers", "agreement of five answers\nto one question; more is better",
-     "consistency", "chat: agreement of five answers", "tuned: agreement of five answers"),
-    ("Less invention", "answers that are sure and wrong;\nfewer are better",
-     "hallucination", "chat alone: confident and wrong", "tuned: confident and wrong"),
-    ("New knowledge", "the company's facts right,\nin new wordings; more is better",
-     "learns-new-information", "before: facts right, held-out wordings",
-     "LoRA: facts right, held-out wordings"),
-    ("A manner of its own", "answers in the company's style;\nmore is better",
-     "tone", "chat alone: in style", "tuned, not told: in style"),
-)  # fmt: skip
+    (
+        "Steadier answers",
+        "agreement of five answers\nto one question; more is better",
+        *AGREEMENT,
+    ),
+    (
+        "Less invention",
+        "answers that are sure and wrong;\nfewer are better",
+        *("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong"),
+    ),
+    ("New knowledge", "the company's facts right,\nin new wordings; more is better", *FACTS),
+    ("A style of its own", "answers in the company's style;\nmore is better", *STYLE),
+)
 
 
 def what_it_does() -> None:
     """Show what fine-tuning changes, as bars before and after."""
-    measured = Measured()
-    figure, axes = canvas(9.6, 4.8)
-    said = []
-    label(axes, 36, 46.3, "before", ha="left", color=BLUE, fontweight="bold")
-    label(axes, 45, 46.3, "and after tuning", ha="left", color=GREEN, fontweight="bold")
+    draw = Sketch(9.6, 4.8)
+    gains = []
+    draw.bold(36, 46.3, "before", ha="left", color=BLUE)
+    draw.bold(45, 46.3, "and after tuning", ha="left", color=GREEN)
     for row, (title, about, claim, before, after) in enumerate(_GAINS):
         middle = 39.5 - row * 11
-        if measured.too_close(claim, before, after):
+        if draw.measured.too_close(claim, before, after):
             title += " (too close to tell)"
-        label(axes, 1, middle + 3, title, ha="left", fontsize=11, fontweight="bold")
-        label(axes, 1, middle - 1.4, about, ha="left", fontsize=SMALL)
-        for shift, name, colour, hatch in ((1.6, before, BLUE, None), (-1.6, after, GREEN, "///")):
-            told = measured.said(claim, name)
-            bar(axes, 36, middle + shift, 40, measured.value(claim, name), told, colour,
-                hatch=hatch)  # fmt: skip
-        pair = f"before {measured.said(claim, before)}, after {measured.said(claim, after)}"
-        said.append(f"{title}, {' '.join(about.split())}: {pair}")
-    finish(
-        figure,
-        "What fine-tuning does for a model. A bar across the whole track would be 1, or 100 %.",
-        "Two bars each for four gains. " + ". ".join(said) + ".",
-        measured=measured,
+        draw.bold(1, middle + 3, title, ha="left", fontsize=11)
+        draw.label(1, middle - 1.4, about, ha="left", fontsize=SMALL)
+        texts = [draw.measured.text(claim, name) for name in (before, after)]
+        parts = [draw.measured.value(claim, name) for name in (before, after)]
+        draw.bar(36, middle + 1.6, 40, parts[0], texts[0], BLUE)
+        draw.bar(36, middle - 1.6, 40, parts[1], texts[1], GREEN, hatch="///")
+        gains.append(f"{title}, {one_line(about)}: before {texts[0]}, after {texts[1]}")
+    draw.finish(
+        "What fine-tuning does for a model. A bar across the full track would be 1, or 100 %.",
+        "Diagram. Two bars each for four gains. " + ". ".join(gains) + ".",
     )
 
 
 _BEHAVIOURS = (
     ("ends by itself", "base-continues", "base: ends by itself", "chat: ends by itself"),
-    ("goes in circles", "base-continues", "base: repeated 4-grams, mean share",
-     "chat: repeated 4-grams, mean share"),
-    ("answers with a question", "question-breeds-questions", "base: starts with a question",
-     "chat: starts with a question"),
-    ("finishes your sentence", "tags-matter", "base, no tags: completes the sentence",
-     "chat, its tags: completes the sentence"),
-)  # fmt: skip
+    (
+        "repeated 4-grams",
+        "base-continues",
+        "base: repeated 4-grams, mean share",
+        "chat: repeated 4-grams, mean share",
+    ),
+    (
+        "answers with a question",
+        "question-breeds-questions",
+        "base: starts with a question",
+        "chat: starts with a question",
+    ),
+    (
+        "finishes your sentence",
+        "tags-matter",
+        "base, no tags: completes the sentence",
+        "chat, its tags: completes the sentence",
+    ),
+)
 
 
 def tuned_or_not() -> None:
     """Show how a base and a tuned model take the same words."""
-    measured = Measured()
-    figure, axes = canvas(9.6, 4.6)
-    box(axes, 46, 38, 28, 5.5, "your words", INK, fontsize=11)
-    for left, name, about, colour in (
-        (26, "base model", "takes them for the beginning\nof a page, and writes on", ORANGE),
-        (62, "chat model", "takes them for a request,\nand answers", BLUE),
-    ):
-        card(axes, left, 21.5, 32, 10.5, name, about, colour)
-        arrow(axes, (60, 38), (left + 16, 32))
-    said = []
+    draw = Sketch(9.6, 4.6)
+    draw.box(46, 38, 28, 5.5, "your words", INK, fontsize=11)
+    base = "takes them for the beginning\nof a page, and writes on"
+    draw.card(26, 21.5, 32, 10.5, "base model", base, ORANGE)
+    draw.card(62, 21.5, 32, 10.5, "chat model", "takes them for a request,\nand answers", BLUE)
+    draw.arrow(60, 38, 42, 32)
+    draw.arrow(60, 38, 78, 32)
+    pairs = []
     for row, (name, claim, base, chat) in enumerate(_BEHAVIOURS):
         height = 16.5 - row * 4.6
-        label(axes, 1, height, name, ha="left", fontweight="bold")
-        label(axes, 42, height, measured.said(claim, base))
-        label(axes, 78, height, measured.said(claim, chat))
-        said.append(f"{name}: {measured.said(claim, base)} and {measured.said(claim, chat)}")
-    finish(
-        figure,
+        values = draw.measured.text(claim, base), draw.measured.text(claim, chat)
+        draw.bold(1, height, name, ha="left")
+        draw.label(42, height, values[0])
+        draw.label(78, height, values[1])
+        pairs.append(f"{name}: {values[0]} and {values[1]}")
+    draw.finish(
         "The same words, two behaviours, of two models that may differ in more than tuning "
-        "(section 3). Circles are the mean share of repeated runs of four words.",
-        "The same words go to a base model, which takes them for the beginning of a page and "
-        "writes on, and to a chat model, which takes them for a request and answers. Base and "
-        "chat: " + "; ".join(said) + ".",
-        measured=measured,
+        "(section 3). Repeated 4-grams: the mean share of repeated runs of four words.",
+        "Diagram. The same words go to a base model, which takes them for the beginning of a page "
+        "and writes on, and to a chat model, which takes them for a request and answers. Base and "
+        "chat: " + "; ".join(pairs) + ".",
     )
 
 
+_FOR_PROMPTING = ("no data needed to start", "no cost up front", "no special knowledge")
+_AGAINST_PROMPTING = (
+    "little fits into a prompt",
+    "facts are forgotten, or made up",
+    "paid for again with each request",
+)
+_FOR_TUNING = ("as much data as you have", "learns facts and styles", "short requests")
+_AGAINST_TUNING = ("good pairs must be collected", "training costs time", "needs some knowledge")
 _SIDES = (
-    ("Prompting", "careful prompt", ORANGE,
-     ("no data needed to start", "no cost up front", "no special knowledge"),
-     ("little fits into a prompt", "facts are forgotten, or made up",
-      "paid for again with each request")),
-    ("Fine-tuning", "tuned", GREEN,
-     ("as much data as you have", "learns facts and manners", "short requests"),
-     ("good pairs must be collected", "training costs time", "needs some knowledge")),
-)  # fmt: skip
+    ("Prompting", "careful prompt", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
+    ("Fine-tuning", "tuned", GREEN, _FOR_TUNING, _AGAINST_TUNING),
+)
 _COSTS = (
     ("facts right", "facts right"),
     ("prompt tokens", "prompt tokens"),
-    ("milliseconds a question", "ms a question"),
+    ("milliseconds per question", "ms a question"),
 )
 
 
 def prompt_or_tune() -> None:
     """Show what speaks for prompting and for fine-tuning, and what both came to."""
-    measured = Measured()
-    figure, axes = canvas(9.6, 4.8)
-    said = []
+    draw = Sketch(9.6, 4.8)
+    sentences = []
     for column, (name, _, colour, good, bad) in enumerate(_SIDES):
         left = 22 + column * 37
-        box(axes, left, 16.5, 35, 30, "", colour, fill=PALE)
-        label(axes, left + 17.5, 44, name, fontsize=13, fontweight="bold", color=colour)
+        draw.box(left, 16.5, 35, 30, "", colour, fill=PALE)
+        draw.bold(left + 17.5, 44, name, fontsize=13, color=colour)
         for row, line in enumerate((*good, *bad)):
-            sign = "+" if row < len(good) else "−"
             height = 40.2 - row * 3.5 - (1.6 if row >= len(good) else 0)
-            label(axes, left + 2, height, sign, ha="left", fontweight="bold")
-            label(axes, left + 5, height, line, ha="left")
-        said.append(f"{name}. For it: {', '.join(good)}. Against it: {', '.join(bad)}")
+            draw.bold(left + 2, height, "+" if row < len(good) else "−", ha="left")
+            draw.label(left + 5, height, line, ha="left")
+        sentences.append(f"{name}. For it: {', '.join(good)}. Against it: {', '.join(bad)}")
     for row, (text, number) in enumerate(_COSTS):
         height = 12.5 - row * 4.6
-        label(axes, 1, height, text, ha="left", fontsize=SMALL, fontweight="bold")
-        told = [measured.said("prompt-rag-finetune", f"{side[1]}: {number}") for side in _SIDES]
-        for column, value in enumerate(told):
-            label(axes, 39.5 + column * 37, height, value)
-        said.append(f"{text}: {told[0]} with a careful prompt, {told[1]} tuned")
-    finish(
-        figure,
+        draw.bold(1, height, text, ha="left", fontsize=SMALL)
+        values = [draw.measured.text("prompt-rag-finetune", f"{s[1]}: {number}") for s in _SIDES]
+        for column, value in enumerate(values):
+            draw.label(39.5 + column * 37, height, value)
+        sentences.append(f"{text}: {values[0]} with a careful prompt, {values[1]} tuned")
+    draw.finish(
         "Two ways to change what a model does, and what they came to on the same questions.",
-        ". ".join(said) + ".",
-        measured=measured,
+        "Diagram. " + ". ".join(sentences) + ".",
     )
 
 
 def benefits() -> None:
     """Show the four benefits of a model of one's own, each with what was measured."""
-    measured = Measured()
-    figure, axes = canvas(9.6, 4.4)
-    way = "prompt-rag-finetune"
+    draw = Sketch(9.6, 4.4)
+    facts, tokens = (
+        draw.measured.change("prompt-rag-finetune", f"{before}: {number}", f"tuned: {number}")
+        for before, number in (("chat alone", "facts right"), ("careful prompt", "prompt tokens"))
+    )
+    private = draw.measured.text("private", "connections to other machines")
+    agree = draw.measured.change(*AGREEMENT)
+    better = "better on your task\nthan the model it was made from"
+    stays = "your data and your questions\nstay where they are"
+    short = "short requests, a small model,\nno price for each of them"
+    same = "the same model tomorrow,\nand answers that agree"
     cards = (
-        ("Performance", "better on your task\nthan the model it was made from", "facts right",
-         measured.change(way, "chat alone: facts right", "tuned: facts right")),
-        ("Privacy", "your data and your questions\nstay where they are",
-         "connections opened", measured.said("private", "connections to other machines")),
-        ("Cost", "short requests, a small model,\nno price for each of them",
-         "tokens asked: long prompt, tuned",
-         measured.change(way, "careful prompt: prompt tokens", "tuned: prompt tokens")),
-        ("Reliability", "the same model tomorrow,\nand answers that agree",
-         "agreement of five answers",
-         measured.change("consistency", "chat: agreement of five answers",
-                         "tuned: agreement of five answers")),
-    )  # fmt: skip
-    for number, (title, about, what, told) in enumerate(cards):
+        ("Performance", better, "facts right", facts, BLUE),
+        ("Privacy", stays, "connections opened", private, GREEN),
+        ("Cost", short, "prompt tokens: long prompt, tuned", tokens, ORANGE),
+        ("Reliability", same, "agreement of five answers", agree, INK),
+    )
+    for number, (title, about, what, value, colour) in enumerate(cards):
         left, bottom = 1 + (number % 2) * 48, 22.5 - (number // 2) * 21.5
-        card(axes, left, bottom, 46, 20, title, about, (BLUE, GREEN, ORANGE, INK)[number])
-        label(axes, left + 23, bottom + 7, what, fontsize=SMALL)
-        label(axes, left + 23, bottom + 3, told, fontsize=11, fontweight="bold")
-    finish(
-        figure,
+        draw.card(left, bottom, 46, 20, title, about, colour)
+        draw.label(left + 23, bottom + 7, what, fontsize=SMALL)
+        draw.bold(left + 23, bottom + 3, value, fontsize=11)
+    texts = (f"{title}: {one_line(about)}; {what}: {v}" for title, about, what, v, _ in cards)
+    draw.finish(
         "What a model of your own promises, and what became of it here.",
-        "Four boxes. "
-        + ". ".join(
-            f"{title}: {' '.join(about.split())}; {what}: {told}"
-            for title, about, what, told in cards
-        )
-        + ".",
-        measured=measured,
+        "Diagram. Four boxes. " + ". ".join(texts) + ".",
     )
