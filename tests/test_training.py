@@ -52,15 +52,6 @@ def test_what_saves_memory_changes_no_result(tiny: models.LoadedModel, how: dict
     assert losses(train(tiny, **how)) == pytest.approx(losses(train(tiny)), abs=1e-5)
 
 
-def test_packing_sees_the_same_records(tiny: models.LoadedModel) -> None:
-    """With all records in one update, packed or not, the first loss is the same."""
-    alone = train(tiny, batch_size=12)
-    packed = train(tiny, batch_size=12, packing=True, max_length=64)
-    assert losses(packed)[0] == pytest.approx(losses(alone)[0], abs=1e-5)
-    assert packed.history[0]["tokens"] == alone.history[0]["tokens"]
-    assert losses(packed)[-1] < losses(packed)[0]
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
 def test_every_weight_can_be_trained(tiny: models.LoadedModel, optimizer: str) -> None:
     before = {name: value.clone() for name, value in tiny.model.state_dict().items()}
@@ -264,17 +255,6 @@ def test_what_is_too_long_to_be_held_out_is_told(
     assert tuned.held_out
 
 
-def test_packing_needs_a_model_that_keeps_records_apart(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def seen(model: Any) -> None:
-        raise SettingError("one record sees the other")
-
-    monkeypatch.setattr("llmcourse.encoding.check_packing", seen)
-    with pytest.raises(SettingError, match="sees the other"):
-        finetune(tiny, RECORDS, dataclasses.replace(FEW, packing=True), progress=False)
-
-
 def test_a_whole_model_is_saved_as_a_plain_folder(tiny: models.LoadedModel, tmp_path: Path) -> None:
     tuned = train(tiny, method="full", learning_rate=5e-3)
     tuned.save(tmp_path / "full", {"accuracy": 0.5})
@@ -460,7 +440,6 @@ def test_records_without_a_label(tiny: models.LoadedModel) -> None:
         ({"micro_batch": 0}, "micro_batch=0 must be a whole number"),
         ({"warmup": -1}, "warmup=-1"),
         ({"weight_decay": 2}, "weight_decay=2"),
-        ({"packing": "yes"}, "packing='yes' is none of True, False"),
         ({"checkpointing": 1}, "checkpointing=1 is none of"),
     ],
 )

@@ -207,7 +207,9 @@ def _described(folder: Path) -> dict[str, Any] | None:
 def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """How two fingerprints differ, for people; "" where they do not."""
     asked = json.loads(json.dumps(asked))
-    names = [name for name in {**known, **asked} if known.get(name) != asked.get(name)]
+    # (a setting that was off and is gone makes no difference: `packing`, up to version 0.1)
+    names = [name for name in {**known, **asked}
+             if known.get(name, False) != asked.get(name, False)]  # fmt: skip
     told = [f"{name} {known.get(name)!r} there, {asked.get(name)!r} now" for name in names[:3]]
     return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 

@@ -21,18 +21,18 @@ class Plan:
     """The run's rows and updates.
 
     Attributes:
-        rows: Encoded rows, a record each, or packed ones.
+        rows: Encoded rows, a record each.
         updates: For each update, the places of its rows.
         labels: For each row, how many tokens have a label.
         tokens: For each row, its tokens.
-        records: For each row, the numbers of the records in it, as they were given.
+        records: For each row, the number of its record, as it was given.
     """
 
     rows: list[Mapping[str, Any]]
     updates: list[list[int]]
     labels: list[int]
     tokens: list[int]
-    records: list[list[int]]
+    records: list[int]
 
     def share(self, update: int, process: int, processes: int) -> list[Mapping[str, Any]]:
         """The rows of an update that one of several processes computes.
@@ -58,7 +58,7 @@ class Plan:
 
     def records_of(self, update: int) -> list[int]:
         """The records in an update."""
-        return sorted(number for place in self.updates[update] for number in self.records[place])
+        return sorted(self.records[place] for place in self.updates[update])
 
 
 def plan(encoded: encoding.Encoded, config: Config) -> Plan:
@@ -66,17 +66,11 @@ def plan(encoded: encoding.Encoded, config: Config) -> Plan:
 
     Rows of like length stand together, the batches in another order every epoch.
     """
-    packed = encoding.pack(encoded, config.max_length) if config.packing else encoded.dataset
-    columns = [name for name in ("input_ids", "labels", "position_ids", "record", "records")
-               if name in packed.column_names]  # fmt: skip
-    rows = list(packed.select_columns(columns))
+    rows = list(encoded.dataset.select_columns(["input_ids", "labels", "record"]))
     tokens = [len(row["input_ids"]) for row in rows]
     labels = [sum(label != UNTRAINED for label in row["labels"][1:]) for row in rows]
-    records = [row.pop("records", None) or [row.pop("record")] for row in rows]
-    size = config.batch_size
-    if config.packing:  # as many records an update as without packing, nearly
-        size = max(1, round(config.batch_size * len(rows) / len(encoded)))
-    return Plan(rows, _updates(tokens, size, config), labels, tokens, records)
+    records = [row.pop("record") for row in rows]
+    return Plan(rows, _updates(tokens, config.batch_size, config), labels, tokens, records)
 
 
 def _updates(lengths: Sequence[int], size: int, config: Config) -> list[list[int]]:

@@ -98,8 +98,6 @@ def finetune(
     save_every = whole("save_every", every if save_every is None else save_every, 1)
     if config.patience is not None and held_out is None:
         raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
-    if config.packing:
-        encoding.check_packing(model)
     encoded = _encoded(model, records, config)
     watching = Watch(
         **watch_settings, patience=config.patience, live=live and shown,

@@ -114,7 +114,8 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
         CorruptModel: its files are damaged, or belong to another base.
     """
     known = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    config = Config(**known["settings"])
+    names = {setting.name for setting in dataclasses.fields(Config)}
+    config = Config(**{name: value for name, value in known["settings"].items() if name in names})
     if config.method == "lora":
         model = load_adapter(base, folder).model
     else:

@@ -37,8 +37,6 @@ class Config:
         warmup: Updates over which the learning rate rises; three, or a quarter of a short run, if
             not given.
         weight_decay: Of AdamW (Loshchilov & Hutter, 2017).
-        packing: Several records in a row of `max_length` tokens instead of padding; an update then
-            has as many records as fit.
         micro_batch: Records that are computed at once; the rest of the batch is accumulated. The
             result is the same. Chosen by `memory_gb` if not given.
         memory_gb: Most memory that training may take, weights among it, in gigabytes.
@@ -65,7 +63,6 @@ class Config:
     schedule: str = "cosine"
     warmup: int | None = None
     weight_decay: float = 0.0
-    packing: bool = False
     micro_batch: int | None = None
     memory_gb: float | None = None
     checkpointing: bool | None = None
@@ -98,7 +95,7 @@ class Config:
         _one_of("method", self.method, METHODS)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
-        for name in ("mask_prompt", "add_end", "packing"):
+        for name in ("mask_prompt", "add_end"):
             _one_of(name, getattr(self, name), (True, False))
         _one_of("checkpointing", self.checkpointing, (True, False, None))
 
