@@ -64,6 +64,7 @@ def generate(
     *,
     system: str | None = None,
     max_new_tokens: int | None = None,
+    min_new_tokens: int = 0,
     batch_size: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
@@ -78,6 +79,7 @@ def generate(
             "plain" sends the text as it is.
         system: What the model is told before each question.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
+        min_new_tokens: No answer ends before it has so many tokens.
         batch_size: Prompts answered at once; the tier's if not given. A batch that does not
             fit into memory is halved, down to one prompt.
         temperature: 0 takes the likeliest token each time, so that the same question gets
@@ -98,6 +100,7 @@ def generate(
     tier = tiers.current()
     wished = tier.new_tokens if max_new_tokens is None else max_new_tokens
     limit = whole("max_new_tokens", wished, 1)
+    shortest = min(whole("min_new_tokens", min_new_tokens, 0), limit)
     size = whole("batch_size", tier.batch_size if batch_size is None else batch_size, 1)
     if temperature != 0 and not (
         isinstance(temperature, int | float) and 0.01 <= temperature < 100
@@ -112,7 +115,7 @@ def generate(
     with bar(count * limit, told, enabled=progress and bool(jobs)) as line:
         for number in range(count):
             batch = jobs[number * size : (number + 1) * size]
-            done = _answer(model, batch, limit, temperature, seed + number, line)
+            done = _answer(model, batch, (shortest, limit), temperature, seed + number, line)
             answers |= {job.place: answer for job, answer in zip(batch, done, strict=True)}
             line.update((number + 1) * limit - line.n)
         written = sum(answer.new_tokens for answer in answers.values())
@@ -247,14 +250,19 @@ def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> l
 
 
 def _answer(
-    model: LoadedModel, batch: list[_Job], limit: int, temperature: float, seed: int, line: Any
+    model: LoadedModel,
+    batch: list[_Job],
+    limits: tuple[int, int],
+    temperature: float,
+    seed: int,
+    line: Any,
 ) -> list[Answer]:
     """One batch; halved and tried again where memory runs out."""
     import torch
 
     start = time.perf_counter()
     try:
-        written = _run(model, batch, limit, temperature, seed, line)
+        written = _run(model, batch, limits, temperature, seed, line)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -270,14 +278,19 @@ def _answer(
         return [
             answer
             for part in (batch[:half], batch[half:])
-            for answer in _answer(model, part, limit, temperature, seed, line)
+            for answer in _answer(model, part, limits, temperature, seed, line)
         ]
     seconds = (time.perf_counter() - start) / len(batch)
     return [replace(answer, seconds=seconds) for answer in written]
 
 
 def _run(
-    model: LoadedModel, batch: list[_Job], limit: int, temperature: float, seed: int, line: Any
+    model: LoadedModel,
+    batch: list[_Job],
+    limits: tuple[int, int],
+    temperature: float,
+    seed: int,
+    line: Any,
 ) -> list[Answer]:
     """The answers to one batch, in one go; ids and mask are (prompts, longest prompt), int64."""
     import torch
@@ -290,7 +303,8 @@ def _run(
     ends = end_tokens(model)
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     config = GenerationConfig(
-        max_new_tokens=limit,
+        min_new_tokens=limits[0],
+        max_new_tokens=limits[1],
         eos_token_id=sorted(ends),
         pad_token_id=pad,
         use_cache=True,  # a model that was trained may have it turned off

@@ -38,7 +38,7 @@ LABS = ROOT / "tests" / "labs"
 # Of each notebook: its cells with notes, by number, and the notes' kinds. The others just run.
 SUB, TRANS, IGN = "substituted", "translated", "ignored"
 NOTED: dict[str, dict[int, list[str]]] = {
-    "01_compare_models": {3: [SUB], 6: [SUB], 10: [SUB]},
+    "01_compare_models": {3: [SUB], 6: [SUB], 8: [TRANS], 10: [SUB]},
     "02_look_at_data": {2: [SUB], 10: [SUB]},
     "03_follow_instructions": {
         2: [SUB], 6: [SUB], 7: [SUB], 8: [SUB], 9: [SUB, SUB], 11: [SUB], 12: [SUB, SUB],
@@ -138,10 +138,11 @@ def test_a_notebook_runs_unchanged_and_every_cell_is_told(
 
 
 def _compared(shown: dict[int, str], folder: Path) -> None:
-    for number in (4, 5, 8, 9):  # without tags the small chat model may end at once
+    for number in (4, 5, 7, 8, 9, 11):
         assert len(shown[number].split()) > 3, shown[number]
-    assert len({shown[number] for number in (4, 8, 9)}) == 3
-    assert shown[7] == shown[11]  # "chat-gpt" and the Llama have the same model standing in
+    assert len({shown[number] for number in (4, 7, 8, 9)}) == 4
+    assert "[INST]" in shown[9] and "INST" not in shown[8].replace("[translated]", "")
+    assert shown[11] in shown[8]  # a hosted chat model gets every text as a message
     assert "[substituted] meta-llama/Llama-2-7b-hf can't be had here: gemma-3-270m" in shown[3]
 
 
@@ -159,6 +160,7 @@ def _followed(shown: dict[int, str], folder: Path) -> None:
     rows = (folder / "alpaca_processed.jsonl").read_text("utf-8").splitlines()
     assert len(rows) == 5 and "### Instruction:" in json.loads(rows[0])["input"]
     assert all(shown[number].strip() for number in (7, 8, 11, 12))
+    assert "tuned on the questions and answers of an invented company" in shown[12]
 
 
 def _prepared(shown: dict[int, str], folder: Path) -> None:
@@ -322,6 +324,34 @@ def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path
     assert done.returncode == 1
     assert "The kernel could not be prepared" in done.stderr and "'lamini'" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_install_is_ignored_and_told(notebook: Callable, tmp_path: Path) -> None:
+    which = 'python -c "import sys; print(sys.prefix)"'
+    shell = "%%cmd" if os.name == "nt" else "%%bash"
+    path = of(
+        tmp_path / "lab" / "installs.ipynb",
+        "!pip install -q no-such-package-of-anyones",
+        "%pip install no-such-package-of-anyones",
+        f"{shell}\npip3 install no-such-package-of-anyones\necho the rest runs",
+        f"!{which}",
+        f"{shell}\n{which}",
+        "import sys; print(sys.prefix)",
+        "from llama2 import BasicModelRunner\nprint(BasicModelRunner.__name__)",
+    )
+    done = notebook(path)
+    report, shown = told(done), outputs(tmp_path, "installs")
+    assert done.returncode == 0, done.stdout
+    assert {number: len(notes) for number, (_, notes) in report.items() if notes} == {
+        1: 1, 2: 1, 3: 1,
+    }  # fmt: skip
+    for number in (1, 2, 3):
+        (note,) = report[number][1]
+        assert note.startswith("ignored: ") and "nothing is installed here" in note
+        assert "ERROR" not in shown[number]
+    assert "the rest runs" in shown[3]
+    assert shown[4].strip() == shown[5].strip() == shown[6].strip() == sys.prefix
+    assert shown[7] == "BasicModelRunner\n"
 
 
 @pytest.mark.parametrize(

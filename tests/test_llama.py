@@ -16,10 +16,10 @@ import pandas
 import pytest
 import torch
 
-from llmcourse import finetuning, generation, hosted, llama, models
+from llmcourse import company, finetuning, generation, hosted, llama, models
 from llmcourse.errors import CourseError, PromptError
 from llmcourse.generation import Answer
-from llmcourse.llama import jobs, names, records
+from llmcourse.llama import helpers, jobs, names, records, tags
 from llmcourse.llama.settings import Settings, settings, taken
 from llmcourse.llama.training import SMOKE_STEPS
 from tests import faulty_proxy as faulty
@@ -332,11 +332,107 @@ def test_substitution_is_chosen_and_told_each_time(
         assert runner._base.name == "smollm2-135m-instruct"
         assert len(told("substituted")) == 1
         assert "[substituted] meta-llama/Llama-2-7b-chat-hf" in capsys.readouterr().out
-    hosted_one = llama.BasicModelRunner("chat-gpt")
-    assert hosted_one.model_name == "smollm2-135m-instruct"
-    assert "chat-gpt" in told("substituted")[0]
     with pytest.raises(llama.ModelNameError):  # what means nothing has no part to play
         llama.BasicModelRunner("nonsense")
+
+
+DOG = "Tell me how to train my dog to sit"
+
+
+def chat_prompt(question: str) -> str:
+    """What the packaged chat model was trained to read for a question."""
+    messages = [{"role": "user", "content": question}]
+    tokenizer = models.load_tokenizer("smollm2-135m-instruct")
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def test_the_courses_opening_demonstration(
+    monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    """Bare text is continued, tagged text is answered, by the substitute of a chat model alone."""
+    monkeypatch.setattr(settings, "substitute", True)
+    monkeypatch.setattr(tags, "_translated", set())
+    chat = llama.BasicModelRunner("meta-llama/Llama-2-7b-chat-hf")
+    told()
+    continued, answered = chat([DOG, f"[INST]{DOG}[/INST]"], max_tokens=24)
+    assert sent == [DOG, chat_prompt(DOG)]
+    assert len(continued.split()) > 8 and not continued.lstrip()[0].isupper()
+    assert answered.startswith("Training a dog to sit")
+    assert "INST" not in answered
+    chat(f"<s>[INST] {DOG} [/INST]", max_tokens=1)
+    assert sent[2] == sent[1]
+    (said,) = told("translated")  # once
+    assert "Llama 2" in said and "smollm2-135m-instruct" in said
+
+    base = llama.BasicModelRunner("meta-llama/Llama-2-7b-hf")
+    assert "[INST]" in base(f"[INST]{DOG}[/INST]", max_tokens=8)  # the base goes on with tags too
+    assert sent[3] == f"[INST]{DOG}[/INST]" and not told("translated")
+
+    hosted_one = llama.BasicModelRunner("chat-gpt")
+    assert hosted_one(DOG, max_tokens=24) == answered and sent[4] == sent[1]
+
+
+def test_a_chat_model_named_itself_reads_its_own_tags_alone(sent: list[str]) -> None:
+    runner = llama.BasicModelRunner("chat")
+    runner([chat_prompt(DOG), f"[INST]{DOG}[/INST]"], max_tokens=1)
+    assert sent == [f"[INST]{DOG}[/INST]", chat_prompt(DOG)]  # texts first
+    assert not told()
+
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+HI, YES, AND = (
+    {"role": role, "content": content}
+    for role, content in (("user", "Hi"), ("assistant", "Yes?"), ("user", "And?"))
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        ("[INST]Hi[/INST]", [HI]),
+        ("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]", [SYSTEM, HI]),
+        ("<s>[INST] Hi [/INST] Yes? </s><s>[INST] And? [/INST]", [HI, YES, AND]),
+        (
+            "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
+            "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n",
+            [SYSTEM, HI],
+        ),
+        ("### Human: Hi\n### Assistant:", [HI]),
+        ("Be brief.\n### Human: Hi\n### Assistant: Yes?\n### Human: And?\n### Assistant:",
+         [SYSTEM, HI, YES, AND]),
+        ("### System:\nBe brief.\n### User:\nHi\n### Assistant:\n", [SYSTEM, HI]),
+        ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", [HI]),
+        ("<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n", [HI]),
+        ("[INST]Hi[/INST] Yes", [HI]),  # an answer that is begun begins again
+        ("What does [INST] mean?", None),
+        ("### Question:\nHi\n\n### Answer:\n", None),  # a template, and no chat model's tags
+        ("[INST][/INST]", None),
+        ("Hi", None),
+    ],
+)  # fmt: skip
+def test_tags_are_read_as_turns(text: str, turns: list[dict[str, str]] | None) -> None:
+    found = tags.read(text)
+    assert (found and found.turns) == turns
+
+
+def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
+    monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    monkeypatch.setattr(settings, "substitute", True)
+    runner = llama.BasicModelRunner("lamini/lamini_docs_finetuned")
+    assert "Gemma 3 270M, the packaged base model, tuned" in str(told("substituted"))
+    (job,) = jobs.listed()
+    assert jobs.status(job)["status"] == "COMPLETED"
+    questions = {row["question"] for row in company.records("questions", "train")}
+    assert questions & {row["question"] for row in job.known()["records"]}
+    assert names.packaged("lamini/lamini_docs_finetuned") == names.packaged("EleutherAI/pythia-70m")
+    bigger = llama.BasicModelRunner(helpers.model_name_to_id["bigger_model_name"])
+    assert bigger("Can I send it back?", max_tokens=4) == runner(
+        "Can I send it back?", max_tokens=4
+    )
+    assert sent == ["Can I send it back?"] * 2  # as it was trained: no template, no tags
+    assert jobs.listed() == [job]
 
 
 def test_a_folder_without_safe_weights_says_so(tmp_path: Path) -> None:

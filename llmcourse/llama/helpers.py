@@ -13,9 +13,9 @@ from typing import Any
 
 import transformers
 
-from llmcourse import data, encoding, generation, models, tiers
+from llmcourse import data, encoding, generation, models
 from llmcourse.errors import CourseError, DataError, ModelNameError, UserError
-from llmcourse.llama import sets
+from llmcourse.llama import names, sets, tuned
 from llmcourse.llama.settings import note, settings
 
 __all__ = ["Trainer", "inference", "model_name_to_id", "tokenize_and_split_data"]
@@ -162,10 +162,10 @@ class _Hosted(Mapping[str, str]):
     """Names of models that were hosted for the course, each to be asked for by another name.
 
     The server and its models are gone. A look-up says so; under `settings.substitute` it gives the
-    packaged chat model's name, with a note.
+    number of a job that was tuned here (`tuned.job`), with a note.
     """
 
-    NAMES = ("bigger_model_name",)
+    NAMES = (names.BIGGER,)
 
     def __getitem__(self, name: str) -> str:
         """The name to give to a runner.
@@ -173,7 +173,6 @@ class _Hosted(Mapping[str, str]):
         Raises:
             ModelNameError: the model is gone, or there never was one of this name.
         """
-        chat = tiers.PAIRS["packaged"].chat
         if name not in self.NAMES:
             raise ModelNameError(
                 f"model_name_to_id has no {name!r}. It has: {', '.join(self.NAMES)}."
@@ -181,11 +180,11 @@ class _Hosted(Mapping[str, str]):
         if not settings.substitute:
             raise ModelNameError(
                 f"{name}: this larger tuned model was on the course's own server, and is gone. "
-                f"Train one: BasicModelRunner(…).train(). Or let the packaged {chat} stand in: "
-                f"llama.install(substitute=True), or --substitute on the command line."
+                f"Train one: BasicModelRunner(…).train(). Or let the packaged base model, tuned "
+                f"here, stand in: llama.install(substitute=True), or --substitute on the command "
+                f"line."
             )
-        note("substituted", f"{name} is gone: {chat}, the packaged chat model, is in its place")
-        return chat
+        return tuned.job(name).id
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.NAMES)

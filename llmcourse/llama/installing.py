@@ -13,7 +13,7 @@ from llmcourse.errors import UserError
 from llmcourse.llama.settings import note, settings
 
 OURS = "__llmcourse__"  # marks a module that was put in place here
-LIBRARIES = ("llama", "lamini")
+LIBRARIES = ("llama", "lamini", "llama2")  # the last as copies of the labs have it
 ERRORS = ("UserError", "AuthenticationError", "RateLimitError", "ModelNameError",
           "UnavailableResourceError", "APIError")  # fmt: skip
 
@@ -32,7 +32,7 @@ def install(substitute: bool = False, launch_shape: bool = False) -> None:
     Raises:
         UserError: a real package called llama or lamini is installed; nothing was changed.
     """
-    for name in LIBRARIES:
+    for name in LIBRARIES[:2]:
         if where := _real(name):
             raise UserError(
                 f"A package called {name!r} is installed here ({where}), and importing {name} "
@@ -41,6 +41,8 @@ def install(substitute: bool = False, launch_shape: bool = False) -> None:
             )
     settings.substitute, settings.launch_shape = substitute, launch_shape
     for name in LIBRARIES:
+        if name == "llama2" and _real(name):
+            continue
         there = sys.modules.get(name)  # a key that was set stays
         keys = {one: getattr(there, one, None) for one in ("api_key", "api_url")}
         _put(name, _public() | keys)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import UserError
+from llmcourse.llama.settings import note
+
+# What installs something, from a shell line or a magic such as %pip.
+INSTALL = re.compile(
+    r"\b(pip[\d.]*|conda|mamba|micromamba|apt|apt-get|brew|poetry|npm)\b[^|;&\n]*?"
+    r"\s(install|uninstall|update|upgrade|add)\b"
+    r"|\beasy_install\b|\buv\b[^|;&\n]*\s(add|sync)\b",
+)
+SHELLS = ("bash", "sh", "script", "system", "sx", "!", "cmd")  # cell magics
 
 # The evaluation harness's old script, which the course ran from a shell line.
 HARNESS = re.compile(r"lm-evaluation-harness\S*main\.py|\bmain\.py\b.*--model[ =]hf-causal")
@@ -32,20 +43,47 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
         from llmcourse.llama import helpers
 
         sys.modules["utilities"] = helpers
+    # `!python` and `!pip` are this environment's, whatever the shell that started the kernel has.
+    here = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
     shell = get_ipython()
     for name in ("system", "getoutput"):
         setattr(shell, name, _guarded(getattr(shell, name)))
+    shell.run_cell_magic = _without_installs(shell.run_cell_magic)
 
 
 def _guarded(original: Callable) -> Callable:
-    """A shell command's runner that knows the one command which is gone."""
+    """A shell command's runner that installs nothing, and knows the one command which is gone."""
 
     def call(command: str, *more: Any, **given: Any) -> Any:
         if HARNESS.search(command):
             raise UserError(harness_gone(command))
+        if INSTALL.search(command):
+            return _ignored(command)
         return original(command, *more, **given)
 
     return call
+
+
+def _without_installs(original: Callable) -> Callable:
+    """A runner of `%%bash` and its like that leaves out the lines which install something."""
+
+    def call(magic: str, line: str, cell: str) -> Any:
+        if magic in SHELLS:
+            lines = cell.splitlines(keepends=True)
+            for each in filter(INSTALL.search, lines):
+                _ignored(each)
+            cell = "".join(each for each in lines if not INSTALL.search(each))
+        return original(magic, line, cell)
+
+    return call
+
+
+def _ignored(command: str) -> None:
+    """Say that an install was not run: it would change the course's environment, by a network."""
+    note("ignored", f"{command.strip()}: nothing is installed here. What the labs need comes with "
+         f"the course; what you need beyond it, install in a terminal, with {sys.executable} -m "
+         f"pip")  # fmt: skip
 
 
 def harness_gone(command: str) -> str:

@@ -30,7 +30,7 @@ from llmcourse.errors import (
     UnknownModel,
     causes,
 )
-from llmcourse.llama import names, sets
+from llmcourse.llama import names, sets, tuned
 from llmcourse.llama.settings import note, settings
 from llmcourse.models import PACKAGED, hub
 
@@ -254,6 +254,12 @@ def _from_pretrained(original: Any, *, weights: bool) -> Any:
             raise type(told)(f"{told} {WAY}")
         for key in _OF_THE_NAME:
             given.pop(key, None)
+        if weights and names.is_tuned(text):
+            from peft import PeftModel
+
+            adapter = tuned.job(text).model
+            base = original(cls, models.convert(names.packaged(text)), *more, **given)
+            return PeftModel.from_pretrained(base, adapter).merge_and_unload()
         return original(cls, _packaged(text), *more, **given)
 
     return from_pretrained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from pathlib import Path
 
-from llmcourse import models, tiers
+from llmcourse import finetuning, models, tiers
 from llmcourse.errors import (
     CourseError,
     ModelNameError,
@@ -16,7 +16,7 @@ from llmcourse.errors import (
     UnavailableResourceError,
     UnknownModel,
 )
-from llmcourse.llama import names
+from llmcourse.llama import names, tuned
 from llmcourse.llama.settings import note, settings
 
 _loaded: weakref.WeakValueDictionary[str, models.LoadedModel] = weakref.WeakValueDictionary()
@@ -54,6 +54,8 @@ def load(name: str) -> models.LoadedModel:
                     f"{_without_hint(error)}{needed} The packaged {twin!r} plays the same part: "
                     f"name it, or let it stand in with llama.install(substitute=True)."
                 ) from None
+            if names.is_tuned(name):
+                return finetuning.saving.load(tuned.job(name).model, load(twin))
             note("substituted", f"{name} can't be had here: {twin}, a packaged model, answers")
             return load(twin)
         _loaded[wanted] = found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from llmcourse import models, tiers
@@ -52,6 +53,9 @@ def _on_hub(name: str) -> str:
 # The course's name -> where the model is on the hub, in files that transformers reads.
 HUB: dict[str, str] = {name: _on_hub(name) for name in WEIGHTS}
 
+# What the helper file calls a larger model that was tuned on the company's questions.
+BIGGER = "bigger_model_name"
+
 HOSTED = ("chat-gpt", "chatgpt")  # stand for whatever a server has; see `is_hosted`
 PREFIX = "openai:"
 
@@ -63,14 +67,29 @@ def is_hosted(name: str) -> bool:
     return name.lower().startswith("gpt-") and not is_folder(name)
 
 
+# Words in the names of models that were taught to chat.
+_CHAT = re.compile(
+    r"chat|instruct|assistant|-it\b|\b(gpt-[345]|vicuna|zephyr|guanaco|alpaca|hermes|dolly)",
+    re.IGNORECASE,
+)
+
+
 def is_chat(name: str) -> bool:
     """Whether a model was taught to chat, as far as its name tells."""
-    words = ("chat", "instruct", "finetuned", "-it", "gpt-3", "gpt-4", PREFIX)
-    return is_hosted(name) or any(word in name.lower() for word in words)
+    return is_hosted(name) or bool(_CHAT.search(name))
+
+
+def is_tuned(name: str) -> bool:
+    """Whether the course calls a model tuned on the company's questions."""
+    return name == BIGGER or (name.lower().startswith("lamini/") and "finetuned" in name.lower())
 
 
 def stand_in(name: str) -> str:
-    """The role that plays the same part as `name`: "chat" for a chat model, otherwise "base"."""
+    """The role that plays the same part as `name`: "chat" for a chat model, otherwise "base".
+
+    A tuned model is its base's kin, so that the tokenizer of one goes with the other: the course
+    reads with the tokenizer of pythia-70m what lamini_docs_finetuned answers.
+    """
     return "chat" if is_chat(name) else "base"
 
 

@@ -14,9 +14,11 @@ from typing import Any
 
 from llmcourse import finetuning, generation, hosted, models, templates, tiers
 from llmcourse.errors import SettingError, UserError, whole
-from llmcourse.llama import jobs, names, records, training, types
+from llmcourse.llama import jobs, names, records, tags, training, types
 from llmcourse.llama.loading import load
 from llmcourse.llama.settings import note, settings
+
+SHORTEST = 16  # tokens: a small chat model may end a text without tags after one
 
 
 class BasicModelRunner:
@@ -26,7 +28,9 @@ class BasicModelRunner:
         model("Tell me about the planet Mars")
 
     What is sent is the text itself, as in the course: no template, unless one is given or the
-    model was trained here. So a chat model needs its tags, or a runner that has them.
+    model was trained here. So a chat model needs its tags, or a runner that has them. A packaged
+    chat model that substitutes for another reads that one's tags too (`tags`), and goes on with
+    a text that has none.
 
     Args:
         model_name: A name of the course's, "base" or "chat", a packaged name, a folder, a hub name,
@@ -76,6 +80,8 @@ class BasicModelRunner:
             note("ignored", "local_cache_file: answers are not kept on disk")
         self._server = hosted.Server.found(api_key or settings.api_key, api_url or settings.api_url)
         self.base_name, self._tuned = self.model_name, None
+        self._substitutes = ""  # the model in whose place a packaged one answers
+        self._as_chat = False  # a hosted chat model's substitute gets every text as a message
         if self.is_hosted:
             self._check_hosted()
             return
@@ -87,6 +93,10 @@ class BasicModelRunner:
             self._restore(jobs.find(self.model_name))
         else:
             self._base = load(self.model_name)
+            known = (*models.ROLES, *models.PACKAGED)
+            if self._base.name in models.PACKAGED and self.model_name not in known:
+                self._substitutes = self.model_name
+            self._tuned = self._base if isinstance(self._base, finetuning.TunedModel) else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
@@ -105,7 +115,7 @@ class BasicModelRunner:
             note("substituted", f"{self.model_name}: no server is named, so {twin}, a packaged "
                  f"model, answers")  # fmt: skip
             self.base_name = self.model_name = twin
-            self._base = load(twin)
+            self._base, self._as_chat = load(twin), True
         elif self._server is None:
             raise UserError(
                 f"{self.model_name} runs on somebody's server, and none is named. To connect one, "
@@ -205,15 +215,29 @@ class BasicModelRunner:
         if template is not None:
             texts, system = [self._filled(text, template, system) for text in texts], None
         kind = "plain" if template is not None else self._kind()
-        answers = generation.generate(
-            self._tuned or self._base, texts, kind, system=system, max_new_tokens=limit,
-            progress=len(texts) > 1,
-        )  # fmt: skip
-        return [_cut(answer.text, stops) for answer in answers]
+        bare = kind == "plain" and not self._tuned
+        asked = [
+            (tags.record(text, self._base, self._substitutes) if bare else None) or text
+            for text in texts
+        ]
+        written: dict[int, str] = {}
+        for tagged in (False, True):
+            places = [place for place, one in enumerate(asked) if isinstance(one, dict) is tagged]
+            answers = generation.generate(
+                self._tuned or self._base,
+                [asked[place] for place in places],
+                "chat" if tagged else kind,
+                system=system,
+                max_new_tokens=limit,
+                min_new_tokens=SHORTEST if bare and self._substitutes and not tagged else 0,
+                progress=len(texts) > 1,
+            )
+            written |= {p: answer.text for p, answer in zip(places, answers, strict=True)}
+        return [_cut(written[place], stops) for place in range(len(texts))]
 
     def _kind(self) -> str:
         """The template that a text is sent in where the learner gave none."""
-        return self._learned() or "plain"
+        return self._learned() or ("chat" if self._as_chat else "plain")
 
     def _learned(self) -> str:
         """The template that the model was trained with, here or by the command; "" if it wasn't."""

@@ -1,0 +1,110 @@
+"""The tags that chat models were trained with, read as messages.
+
+Each family of chat models has tags of its own. A packaged model that substitutes for one of them
+never saw those, so what a notebook writes in them is put into the packaged model's own template.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from llmcourse.llama.settings import note
+from llmcourse.models import LoadedModel
+
+# What opens a turn, family by family; the group says whose turn it is.
+_OPENING = {
+    "Llama 3's headers": r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>",
+    "ChatML": r"<\|im_start\|>[ ]*(\w+)",
+    "Gemma's tags": r"<start_of_turn>[ ]*(\w+)",
+    "Zephyr's tags": r"<\|(system|user|assistant)\|>",
+    "the tags of Llama 2 and Mistral": r"(\[/?INST\]|<</?SYS>>)",
+    "### Human: and ### Assistant:": r"(?m:^[ ]*###[ ]*(human|user|system|assistant)[ ]*:)",
+}
+_ANY = re.compile("|".join(_OPENING.values()), re.IGNORECASE)
+# What closes a turn, or begins a text.
+_CLOSING = re.compile(
+    r"<\|(?:eot_id|im_end|begin_of_text|end_of_text|endoftext)\|>|<end_of_turn>|<bos>|<eos>|</?s>"
+)
+_ROLES = {
+    "human": "user", "[inst]": "user", "<</sys>>": "user", "[/inst]": "assistant",
+    "model": "assistant", "<<sys>>": "system",
+}  # fmt: skip
+_translated: set[tuple[str, str]] = set()  # models and families of tags of which it was said
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A text in some family's tags.
+
+    Attributes:
+        family: Whose tags they are, in words.
+        first: The first tag, as it was written.
+        turns: [{"role": "system", "user" or "assistant", "content": …}, …]; the last is the user's.
+    """
+
+    family: str
+    first: str
+    turns: list[dict[str, str]]
+
+
+def read(text: str) -> Tagged | None:
+    """The turns of a text that is written in tags; None for any other text.
+
+    A text counts as tagged where it begins with a tag, or ends with the one that opens an answer:
+    a question about tags is a question. What stands before the first tag is the system's. An
+    answer that is begun already is left out, and begins again.
+    """
+    text = _CLOSING.sub("", text).strip()
+    opened = list(_ANY.finditer(text))
+    if not opened:
+        return None
+    roles = [_role(match) for match in opened]
+    ends_open = opened[-1].end() == len(text) and roles[-1] == "assistant"
+    if opened[0].start() > 0 and not ends_open:
+        return None
+    starts = [match.end() for match in opened]
+    ends = [*(match.start() for match in opened[1:]), len(text)]
+    parts = [("system", text[: opened[0].start()])]
+    parts += [(role, text[a:b]) for role, a, b in zip(roles, starts, ends, strict=True)]
+    turns = [{"role": role, "content": part.strip()} for role, part in parts if part.strip()]
+    while turns and turns[-1]["role"] != "user":
+        turns.pop()
+    if not turns:
+        return None
+    family = next(name for name, form in _OPENING.items() if re.match(form, opened[0][0], re.I))
+    return Tagged(family, opened[0][0].strip(), turns)
+
+
+def _role(match: re.Match[str]) -> str:
+    said = next(group for group in match.groups() if group).lower()
+    return _ROLES.get(said, said)
+
+
+def record(text: str, model: LoadedModel, substitutes: str = "") -> dict[str, Any] | None:
+    """A text in a chat model's tags as a record for its chat template; None where it stays text.
+
+    A model's own tags are always read. A substitute reads those of every family;
+    a base model none, as in the course.
+
+    Args:
+        text: From the learner.
+        model: Reads it.
+        substitutes: The name of the model that it substitutes for; "" for none.
+    """
+    found = read(text) if getattr(model.tokenizer, "chat_template", None) else None
+    if found is None:
+        return None
+    own = any(found.first.startswith(token) for token in model.tokenizer.get_added_vocab())
+    if not own and not substitutes:
+        return None
+    if not own and (substitutes, found.family) not in _translated:
+        _translated.add((substitutes, found.family))
+        note(
+            "translated",
+            f"{substitutes}: {model.name} was not trained with {found.family}, so they are "
+            f"translated into its own chat template",
+        )
+    *history, last = found.turns
+    return {"question": last["content"], "history": history}
