@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates, tiers
+from llmcourse import encoding, templates, tiers
 from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
 from llmcourse.models import LoadedModel, answering, require_finite
 from llmcourse.progress import bar
@@ -219,7 +219,7 @@ def _prepare(
                 f"max_new_tokens."
             )
         question = item if isinstance(item, str) else templates.get_field(item, "question")
-        jobs.append(_Job(place, question, rendered.prompt, ids))
+        jobs.append(_Job(place, question, rendered.prompt.replace(templates.INSIDE, ""), ids))
     return jobs
 
 
@@ -233,20 +233,18 @@ def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> l
 
     Raises:
         PromptError: it has characters that are no text, or tokens that the model does not know.
+        TemplateError: see `encoding.prompt_ids`.
     """
     try:
-        # A chat template's text holds its special tokens already.
-        ids = model.tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
+        ids = encoding.prompt_ids(rendered, model.tokenizer)
     except TypeError as error:  # half a character, from a terminal of another encoding
         raise PromptError(f"{here} has characters that are no text. Type it again.") from error
-    if ids and ids[-1] == model.tokenizer.eos_token_id and not rendered.special:
-        ids = ids[:-1]  # some tokenizers close every text; nothing would follow
     if ids and max(ids) >= model.model.get_input_embeddings().num_embeddings:
         raise PromptError(
             f"{here} has tokens that {model.title} does not know: its tokenizer belongs to "
             f"another model."
         )
-    return list(ids)
+    return ids
 
 
 def _answer(
@@ -378,7 +376,9 @@ def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int]) -> Answe
 
 
 def end_tokens(model: LoadedModel) -> set[int]:
-    """Ids that end an answer: the tokenizer's end-of-sequence token and the model's own list."""
+    """Ids that end an answer: the tokenizer's end-of-sequence token, the model's own list, and
+    what its chat template ends an answer with."""
     configured = model.model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*listed, model.tokenizer.eos_token_id) if token is not None}
+    own = (encoding.end_ids(model.tokenizer, name)[0] for name in ("plain", "chat"))
+    return {token for token in (*listed, *own) if token is not None}

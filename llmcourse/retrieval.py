@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates, tiers
+from llmcourse import encoding, templates, tiers
 from llmcourse.data import Passage
 from llmcourse.errors import (
     DataError,
@@ -342,7 +342,6 @@ def _counter(
 
     def rendered(text: str) -> int:
         whole_prompt = templates.render(text, template or own, tokenizer=tokenizer)
-        special = not whole_prompt.special  # a chat template's text holds them already
-        return len(tokenizer(whole_prompt.prompt, add_special_tokens=special).input_ids)
+        return len(encoding.prompt_ids(whole_prompt, tokenizer))
 
     return rendered

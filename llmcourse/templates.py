@@ -7,9 +7,10 @@ trained with matters: the same model given another one behaves like another mode
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from llmcourse.errors import PromptError, SettingError, TemplateError, first_line
 
@@ -22,6 +23,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "answer": ("answer", "response", "output", "completion"),
 }
 MOST_NAMES, LONGEST_NAME = 8, 40  # that a message shows, and signs of each
+
+
+# Noncharacters of Unicode, which no text has: they mark places in a text on its way to tokens.
+INSIDE = "\ufdd0"  # stands inside a control token that a text spells out, so that it is text
+_TURN = re.compile("\ufdd1(\\d+)\ufdd1")  # an assistant's turn, while a chat template is filled
+_MARKS = re.compile("[\ufdd0-\ufdef]")
 
 
 class ChatTokenizer(Protocol):
@@ -37,15 +44,26 @@ class Rendered:
     """A record as text.
 
     Attributes:
-        prompt: What the model reads.
-        completion: What it should write, without the end-of-sequence token; "" if not known.
-        special: True where `prompt` already holds its special tokens, so that the
-            tokenizer must not add a second beginning-of-sequence token.
+        parts: What the model reads and what it should write, by turns, beginning with what it
+            reads; the last answer, "" if not known, is without its end token. A control token
+            that a text of the record spells out is broken by `INSIDE`, so that no tokenizer
+            takes it for one; `encoding.prompt_ids` makes tokens of it that are text.
+        special: True where the prompt already holds its special tokens, so that the tokenizer
+            must not add a second beginning-of-sequence token.
     """
 
-    prompt: str
-    completion: str = ""
+    parts: tuple[str, ...]
     special: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """What the model reads before the last answer."""
+        return "".join(self.parts[:-1])
+
+    @property
+    def completion(self) -> str:
+        """What it should write last."""
+        return self.parts[-1]
 
 
 @dataclass(frozen=True)
@@ -65,6 +83,11 @@ class Template:
     prompt_with_input: str = ""
     system: str = "{system}\n\n"
     source: str = field(default="", compare=False)
+
+    def filled(self, question: str, extra: str = "") -> str:
+        """The prompt; a blank input is none."""
+        wanted = self.prompt_with_input if not is_blank(extra) else self.prompt
+        return fill(wanted, question=question, input=extra)
 
 
 TEMPLATES: dict[str, Template] = {
@@ -102,6 +125,14 @@ def fill(pattern: str, **parts: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], pattern)
 
 
+_UNSEEN = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
+
+
+def is_blank(text: str) -> bool:
+    """True where a text has nothing to see: no sign but blanks and those without a width."""
+    return not text or not _UNSEEN.sub("", text)
+
+
 def find(name: str) -> str:
     """Return `name` if it is a template.
 
@@ -125,13 +156,12 @@ def listed(names: Iterable[Any]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def get_field(record: Record, role: str, name: str | None = None, *, needed: bool = True) -> str:
+def get_field(record: Record, role: str, *, needed: bool = True) -> str:
     """The text that plays `role` ("question", "input" or "answer") in `record`.
 
     Args:
         record: The record.
         role: The part wanted.
-        name: The field's name; without it the usual names in `FIELDS` are tried.
         needed: False gives "" where there is no such field.
 
     Raises:
@@ -141,7 +171,8 @@ def get_field(record: Record, role: str, name: str | None = None, *, needed: boo
         raise TemplateError(
             f"A record must be a mapping of field names to text, not {type(record).__name__}."
         )
-    for candidate in (name,) if name else FIELDS[role]:
+    usual = FIELDS.get(role, (role,))
+    for candidate in usual:
         if candidate in record:
             value = record[candidate]
             if value is None and not needed:
@@ -154,9 +185,8 @@ def get_field(record: Record, role: str, name: str | None = None, *, needed: boo
             return value
     if not needed:
         return ""
-    wanted = repr(name) if name else " or ".join(map(repr, FIELDS[role]))
     raise TemplateError(
-        f"The record has no field {wanted} for the {role}. "
+        f"The record has no field {' or '.join(map(repr, usual))} for the {role}. "
         f"It has: {listed(record) or 'no fields at all'}."
     )
 
@@ -167,71 +197,186 @@ def render(
     *,
     tokenizer: ChatTokenizer | None = None,
     system: str | None = None,
-    question_field: str | None = None,
-    input_field: str | None = None,
-    answer_field: str | None = None,
 ) -> Rendered:
     """Turn a record, or a bare question, into prompt and completion.
 
     Args:
-        record: A mapping with the fields in `FIELDS`, or the question itself.
+        record: A mapping with the fields in `FIELDS`, or the question itself. Earlier turns of a
+            conversation are in its `history`, a list of {"role": …, "content": …}.
         template: A name in `NAMES`. "chat" is the tokenizer's own chat template.
-        tokenizer: Needed for "chat" only.
-        system: What the model is told before the question.
-        question_field: Name of the question's field where it is not one of the usual ones.
-        input_field: The same for the input.
-        answer_field: The same for the answer.
+        tokenizer: Needed for "chat", and to tell which texts spell out a control token.
+        system: What the model is told before the question, unless the record has its own.
 
     Raises:
         TemplateError: unknown template, missing field, or a model without a chat template.
         PromptError: the question is empty.
     """
     find(template)
+    extra = answer = ""
+    turns: list[dict[str, str]] = []
     if isinstance(record, str):
-        question, extra, answer = record, "", ""
+        question = record
     else:
-        question = get_field(record, "question", question_field)
-        extra = get_field(record, "input", input_field, needed=input_field is not None)
-        answer = get_field(record, "answer", answer_field, needed=answer_field is not None)
-    if not question.strip():
+        question = get_field(record, "question")
+        extra, answer = (get_field(record, role, needed=False) for role in ("input", "answer"))
+        turns = list(record.get("history") or ())
+    if is_blank(question):
         raise PromptError("The question is empty. A model needs at least one word to go on from.")
+    controls = Controls.of(tokenizer)
+    question, extra, answer = (controls.as_text(text) for text in (question, extra, answer))
+    if system and not any(turn["role"] == "system" for turn in turns):
+        turns.insert(0, {"role": "system", "content": system})
+    turns = [{"role": t["role"], "content": controls.as_text(t["content"])} for t in turns]
     if template == "chat":
-        return _render_chat(question, extra, answer, tokenizer, system)
+        asked = f"{question}\n{extra}" if not is_blank(extra) else question
+        turns.append({"role": "user", "content": asked})
+        return Rendered((*_chat_parts(turns, tokenizer, controls), answer), special=True)
     pattern = TEMPLATES[template]
-    if system:
-        system = fill(pattern.system, system=system)
-        question = system + question if template == "llama2" else question
-    wanted = pattern.prompt_with_input if extra else pattern.prompt
-    text = fill(wanted, question=question, input=extra)
-    if system and template != "llama2":
-        text = system + text
-    return Rendered(text, answer)
+    told = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    told = fill(pattern.system, system=told) if told else ""
+    parts, asked = [], []
+    for turn in turns:
+        if turn["role"] == "assistant":
+            parts += [pattern.filled("\n".join(asked)), turn["content"] + controls.end]
+            asked = []
+        elif turn["role"] == "user":
+            asked.append(turn["content"])
+    parts += [pattern.filled("\n".join([*asked, question]), extra), answer]
+    parts[2::2] = [f"\n\n{part}" for part in parts[2::2]]
+    if template == "llama2":  # its system text belongs into the first turn's tags
+        parts[0] = parts[0].replace("[INST] ", f"[INST] {told}", 1)
+    else:
+        parts[0] = told + parts[0]
+    return Rendered(tuple(parts))
 
 
-def _render_chat(
-    question: str, extra: str, answer: str, tokenizer: ChatTokenizer | None, system: str | None
-) -> Rendered:
-    """Prompt and completion in the model's own template.
+def _chat_parts(
+    turns: Sequence[dict[str, str]], tokenizer: Any, controls: Controls
+) -> Iterable[str]:
+    """What the model reads and what it wrote, by turns, in its own template.
+
+    The template gets a mark for each text of the assistant: so its place is known, whatever the
+    template puts around it.
 
     Raises:
-        TemplateError: it has none, or refuses the messages.
+        TemplateError: it has none, refuses the turns, or leaves some out.
     """
     if tokenizer is None or not getattr(tokenizer, "chat_template", None):
         raise TemplateError(
             "This model has no chat template: it was never taught to chat. "
             'Use template="plain", or one of ' + ", ".join(repr(n) for n in TEMPLATES) + "."
         )
-    messages = [{"role": "user", "content": f"{question}\n{extra}" if extra else question}]
-    if system:
-        messages.insert(0, {"role": "system", "content": system})
+    wrote = [turn["content"].strip() for turn in turns if turn["role"] == "assistant"]
+    numbers = iter(range(len(wrote)))
+    messages = [
+        turn | {"content": f"\ufdd1{next(numbers)}\ufdd1"} if turn["role"] == "assistant" else turn
+        for turn in turns
+    ]
+    text = _applied(tokenizer, messages, add_generation_prompt=True)
+    first, *others = _TURN.split(text)
+    if others[::2] != [str(number) for number in range(len(wrote))]:
+        raise TemplateError(
+            f"The model's own chat template leaves turns of this conversation out. Use another "
+            f"template: {', '.join(TEMPLATES)}."
+        )
+    parts = [first]
+    for content, after in zip(wrote, others[1::2], strict=True):
+        # the end of a turn is trained on too, as the model writes it itself
+        end = re.match(rf"\s*{re.escape(controls.end)}", after) if controls.end else None
+        size = end.end() if end else 0
+        parts += [content + after[:size], after[size:]]
+    return parts
+
+
+def _applied(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: Any) -> str:
+    """The text that the tokenizer's chat template makes of a conversation.
+
+    Raises:
+        TemplateError: it refuses the messages.
+    """
     try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:  # a template is a program of the model's maker: anything may happen
         raise TemplateError(
             f"The model's own chat template refused this ({first_line(error)}). Ask without a "
             f"system text, or use another template: {', '.join(TEMPLATES)}."
         ) from error
-    return Rendered(text, answer, special=True)
+
+
+# --- control tokens -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """The tokens that steer a model, such as the ends of turns: no text of a learner makes one.
+
+    Attributes:
+        ids: Spelling -> id: the special tokens, and added ones that its chat template puts around
+            a turn. Added tokens for ordinary text (blank lines, tags for thoughts) are none.
+        end: What ends an answer in its chat template, or its end-of-sequence token; "" for none.
+        form: Finds them in a text; None where there are none.
+        template: The chat template that this is about.
+    """
+
+    ids: dict[str, int]
+    end: str
+    form: re.Pattern[str] | None
+    template: str | None
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Controls:
+        """Those of a tokenizer; none for None."""
+        if tokenizer is None:
+            return _NO_CONTROLS
+        template = getattr(tokenizer, "chat_template", None)
+        found = _known_controls.get(tokenizer)
+        if found is None or found.template is not template:
+            found = _known_controls[tokenizer] = cls._made(tokenizer, template)
+        return found
+
+    @classmethod
+    def _made(cls, tokenizer: Any, template: Any) -> Controls:
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        around = _around_turns(tokenizer) if template else ("", "")
+        unknown = getattr(tokenizer, "unk_token", None)  # steers nothing, unless it ends texts too
+        if unknown in (
+            getattr(tokenizer, "bos_token", None),
+            getattr(tokenizer, "eos_token", None),
+        ):
+            unknown = None
+        ids = {
+            token.content: number
+            for number, token in added.items()
+            if token.content.strip()
+            and token.content != unknown
+            and (token.special or token.content in "".join(around))
+        }
+        spelt = "|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
+        form = re.compile(spelt) if ids else None
+        end = form.search(around[1]) if form else None
+        own = getattr(tokenizer, "eos_token", None) or ""
+        return cls(ids, end[0] if end else own, form, template)
+
+    def as_text(self, text: str) -> str:
+        """`text`, in which every control token that it spells out is broken by `INSIDE`."""
+        text = _MARKS.sub("", text)
+        if self.form is None:
+            return text
+        return self.form.sub(lambda found: f"{found[0][0]}{INSIDE}{found[0][1:]}", text)
+
+
+_NO_CONTROLS = Controls({}, "", None, None)
+_known_controls: WeakKeyDictionary[Any, Controls] = WeakKeyDictionary()
+
+
+def _around_turns(tokenizer: Any) -> tuple[str, str]:
+    """What a chat template puts before a text of the assistant, and behind it; "" for unknown."""
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\ufdd10\ufdd1"}]
+    try:
+        before, _, after = _TURN.split(_applied(tokenizer, turns))
+    except (TemplateError, ValueError):
+        return "", ""
+    return before.replace("<think>", "").replace("</think>", ""), after
 
 
 def tokenizer_of(given: Any) -> Any:

@@ -270,6 +270,28 @@ def test_contradictions_are_left_out_or_settled() -> None:
         data.clean([GOOD, wrong], settle=lambda _: 2)
     apart = [{**GOOD, "input": "Ghent"}, {**wrong, "input": "Bruges"}]
     assert len(answers(*apart)) == 2
+    labelled = [{**GOOD, "source": "faq"}, {**wrong, "source": "handbook.pdf"}]
+    assert answers(*labelled) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("history", [["When does the ferry leave?", "Wait."]], [["When does it close?", "Wait."]]),
+     ("passage", "The lamp is 2 m tall and stands here.", "The tree is 3 m tall and stands there."),
+     ("Context", "lamp", "tree")],
+    ids=lambda more: more[0],
+)  # fmt: skip
+def test_another_context_is_no_contradiction(more: tuple) -> None:
+    """Whatever an answer may depend on, in a column that no template reads, is part of it."""
+    name, first, second = more
+    apart = [{**GOOD, name: first}, {**GOOD, "answer": "There.", name: second}]
+    same = [{**GOOD, name: first}, {**GOOD, "answer": "There.", name: first}]
+    assert len(data.clean(data.load_records(apart)).dataset) == 2
+    assert len(data.clean(data.load_records(same)).dataset) == 0
+    report = data.inspect(data.load_records(apart))
+    assert report.count("contradictions") == 0
+    what = next(one.what for one in report.findings if one.kind == "contradictions")
+    assert f"1 more have different answers beside another {name}" in what
 
 
 @pytest.mark.parametrize(

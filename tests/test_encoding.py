@@ -158,11 +158,6 @@ def test_text_is_all_completion(tokenizers: dict[str, PreTrainedTokenizerBase]) 
         assert row["labels"] == [UNTRAINED, *row["input_ids"][1:]]
 
 
-def test_an_end_in_the_data_is_not_doubled(gemma: PreTrainedTokenizerBase) -> None:
-    ids = encode([record(answer="So.<eos>"), record(answer="So.")], gemma).dataset["input_ids"]
-    assert ids[0] == ids[1]
-
-
 def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt() -> None:
     tokenizer = word_tokenizer(single="$A <eos>")
     assert tokenizer("six").input_ids[-1] == tokenizer.eos_token_id

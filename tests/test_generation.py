@@ -163,13 +163,19 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         get_output_embeddings=torch.nn.Identity,
         training=False, eval=lambda: None, train=lambda mode: None,
     )  # fmt: skip
-    tokenizer = SimpleNamespace(
-        pad_token_id=0, eos_token_id=9, decode=lambda ids, **_: " ".join(map(str, ids))
-    )
-    words = type("Tokenizer", (SimpleNamespace,), {
-        "__call__": lambda self, text, **_: SimpleNamespace(input_ids=[1] * len(text.split()))
-    })  # fmt: skip
-    return LoadedModel(model, words(**vars(tokenizer)), "stand-in", "plain")
+
+    class Words:
+        """A tokenizer of words, all of which are number 1."""
+
+        pad_token_id, eos_token_id = 0, 9
+
+        def __call__(self, texts: list[str], **_: Any) -> Any:
+            return SimpleNamespace(input_ids=[[1] * len(text.split()) for text in texts])
+
+        def decode(self, ids: list[int], **_: Any) -> str:
+            return " ".join(map(str, ids))
+
+    return LoadedModel(model, Words(), "stand-in", "plain")
 
 
 @pytest.mark.parametrize(
@@ -231,9 +237,9 @@ def test_a_prompt_that_the_tokenizer_closes_is_opened(chat32: LoadedModel) -> No
         def __getattr__(self, name: str) -> Any:
             return getattr(self.tokenizer, name)
 
-        def __call__(self, text: str, **options: Any) -> Any:
-            out = self.tokenizer(text, **options)
-            out["input_ids"] = [*out["input_ids"], self.tokenizer.eos_token_id]
+        def __call__(self, texts: list[str], **options: Any) -> Any:
+            out = self.tokenizer(texts, **options)
+            out["input_ids"] = [[*ids, self.tokenizer.eos_token_id] for ids in out["input_ids"]]
             return out
 
     closing = dataclasses.replace(chat32, tokenizer=Closing(chat32.tokenizer))

@@ -324,6 +324,30 @@ def test_pairs_about_one_heading_stay_together() -> None:
     assert not {r["heading"] for r in parts.train} & {r["heading"] for r in parts.test}
 
 
+@pytest.mark.parametrize("values", [("handbook.pdf",), ("handbook.pdf", "faq")])
+@pytest.mark.parametrize("name", ["source", "document", "fact", "heading"])
+def test_a_column_of_the_learners_own_decides_nothing(name: str, values: tuple) -> None:
+    given = rows(20)
+    named = [row | {"heading": "A", name: values[n % len(values)]} for n, row in enumerate(given)]
+    usual, parts = own.split(given), own.split(named)
+    assert questions(parts.test) == questions(usual.test) and parts.held_out == usual.held_out
+
+
+def test_pairs_that_were_written_here_keep_their_headings(tmp_path: Path) -> None:
+    """Also where their file, of this version or an older one, is given as a file of pairs."""
+    given = [
+        row
+        | {"document": "a.md", "heading": f"part {n % 8}", "written": BY_TEMPLATE, "keep": "yes"}
+        for n, row in enumerate(rows(16))
+    ]
+    given[3]["keep"] = "no"
+    source = own.read(write_csv(tmp_path / "pairs.csv", given))
+    assert source.problems == ["1 pairs whose column keep says no"]
+    parts = own.split(own.pairs(source).records)
+    assert len(parts.train) + len(parts.test) == 31
+    assert not {r["heading"] for r in parts.train} & {r["heading"] for r in parts.test}
+
+
 def test_a_field_split_and_test_pairs_of_ones_own_are_kept_to() -> None:
     given = rows(10, 3)
     names = ("train", "test", "validation")
@@ -346,8 +370,8 @@ def test_too_few_pairs_and_too_few_facts_say_so() -> None:
         own.split(rows(1, 1))
     with pytest.raises(DataError, match="There are 9 pairs"):
         own.split(rows(9, 1))
-    with pytest.raises(DataError, match="about 1 facts or headings only"):
-        own.split([record | {"fact": "one"} for record in rows(6)])
+    with pytest.raises(DataError, match="about 1 answers or headings only"):
+        own.split([record | {"answer": "One."} for record in rows(6)], hold_out="facts")
     with pytest.raises(DataError, match="Only 0 facts have a second wording"):
         own.split(rows(12, 1), hold_out="wordings")
     with pytest.raises(SettingError, match="must be 'wordings', 'facts' or 'questions'"):

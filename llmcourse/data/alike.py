@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PAIR, TEXT = ("question", "input", "answer"), ("text",)
+# Names of columns that an answer may depend on; others count where they hold sentences or lists.
+_CONTEXT = (
+    "history", "system", "context", "passage", "paragraph", "article", "conversation", "dialogue",
+    "dialog", "background", "persona", "table", "schema", "title", "chat_history",
+)  # fmt: skip
+_LABELS = ("id", "keys", "split", "url", "reviewed", "written", "keep")
 NEAR = 0.7  # share of three-word runs in common
 BANDS, ROWS = 16, 4  # finds 98.8 % of the pairs at NEAR: 1 - (1 - 0.7**4)**16
 MOST_PAIRS = 1_000_000  # candidates checked; more are only met in data made from one mould
@@ -164,6 +170,23 @@ def asked(record: Mapping[str, str | None]) -> str:
     if _own(record) == TEXT:
         return record["text"] or ""
     return "\n".join(filter(None, (record["question"], record.get("input"))))
+
+
+def context(dataset: Dataset) -> list[str]:
+    """The columns beside the records' own that an answer may depend on.
+
+    The same question may have several right answers there: about several passages, after several
+    conversations. A column of labels, such as a file's name, is none.
+    """
+    own = {*fields(dataset), *_LABELS}
+    found = []
+    for name in dataset.column_names:
+        if name not in own:
+            values = [text for text in map(as_text, dataset[:1000][name]) if text.strip()]
+            long = sum(len(text.split()) > 3 or text.startswith("[") for text in values)
+            if values and (name.lower() in _CONTEXT or 2 * long > len(values)):
+                found.append(name)
+    return found
 
 
 # --- the same -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel
+from llmcourse import parallel, templates
 from llmcourse.data import alike, patterns
 from llmcourse.data.measuring import Counter
 from llmcourse.errors import CourseError, SettingError, first_line, whole
@@ -82,8 +82,9 @@ def clean(
       and punctuation, and of long ones where both share 90 % of their three-word runs and have
       the same numbers. Another wording of a question is none.
     - contradictions: all records are left out that answer the same question differently, since a
-      program can't know which is right. Leave the step out where questions have several right
-      answers, as "Write a poem" has.
+      program can't know which is right. Records whose other columns give the question another
+      context (a passage, a history) are none. Leave the step out where questions have several
+      right answers, as "Write a poem" has.
 
     Args:
         dataset: A data set or list with these fields, blank ones and all; or what `load_records`
@@ -252,7 +253,7 @@ def _left_out(
     unit = "words" if counter.tokenizer is None else "tokens"
     texts = records.select_columns(list(names))
     for place, record in enumerate(texts):
-        blank = next((n for n in names if n != "input" and not record[n].strip()), None)
+        blank = next((n for n in names if n != "input" and templates.is_blank(record[n])), None)
         if blank and "blank" in steps:
             out[place] = ("blank", blank, f"no {blank}")
             continue
@@ -335,9 +336,11 @@ def _contradictions(
     records: Dataset, keys: dict[int, _Keys], settle: Settle | None
 ) -> dict[int, Reason]:
     """All records of the questions that have different answers, but those settled as right."""
-    groups: dict[int, list[int]] = {}
+    given = records.select_columns(alike.context(records))
+    groups: dict[tuple[Any, ...], list[int]] = {}
     for place, key in keys.items():
-        groups.setdefault(key.asked, []).append(place)
+        around = map(alike.as_text, given[place].values()) if given.column_names else ()
+        groups.setdefault((key.asked, *around), []).append(place)
     out: dict[int, Reason] = {}
     for places in groups.values():
         if len({keys[place].answered for place in places}) == 1:

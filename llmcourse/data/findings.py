@@ -142,16 +142,30 @@ def copies(records: Dataset, numbers: Dataset) -> Iterator[Finding]:
         f"repeated); keep one of each.",
         tuple(_examples(records, extra)),
     )  # fmt: skip
-    _, again = np.unique(asked[places], return_inverse=True)
-    several = np.bincount(again)[again] > 1
-    questions = len(np.unique(again[several]))
+    # (where another column gives the question a context of its own, that is part of it)
+    keys = asked ^ measuring.column(numbers, "around")
+    several, questions = _shared(keys[places])
+    excused = _shared(asked[places])[1] - questions
+    unused = ", ".join(alike.context(records))
+    more = (
+        f" {excused:,} more have different answers beside another {unused}, which no template "
+        f"reads: put that into `input`."
+    )
     yield Finding(
         "contradictions", questions,
         f"Questions with different answers ({int(several.sum()):,} records): settle which is "
-        f"right, unless several are.",
+        f"right, unless several are." + more * (excused > 0),
         tuple(_examples(records, places[several])),
     )  # fmt: skip
     yield _near(records, numbers, places, asked)
+
+
+def _shared(keys: np.ndarray) -> tuple[np.ndarray, int]:
+    """Which of `keys` come more than once, and how many different ones these are."""
+    import numpy as np
+
+    _, again, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return counts[again] > 1, int((counts > 1).sum())
 
 
 def _first_ones(keys: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

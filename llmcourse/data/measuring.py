@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel
+from llmcourse import parallel, templates
 from llmcourse.data import alike, patterns
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def measured(
     """
     names = alike.fields(dataset)
     kinds = {"prompt": "int32", "answer": "int32", "flags": "int64", "content": "int64",
-             "asked": "int64", "answered": "int64"}  # fmt: skip
+             "asked": "int64", "answered": "int64", "around": "int64"}  # fmt: skip
     kinds |= dict.fromkeys([*CONTENT, *(ASKED if leaks else ())], "int64")
-    job = functools.partial(_measure, counter=counter, longest=longest, leaks=leaks)
-    texts = dataset.select_columns(list(names)).with_format(None)
+    job = functools.partial(_measure, names=names, counter=counter, longest=longest, leaks=leaks)
+    texts = dataset.select_columns([*names, *alike.context(dataset)]).with_format(None)
     with parallel.within_reach(counter):
         return parallel.map_rows(
             texts, job, kinds, folder, workers=workers, description="Inspecting"
@@ -70,8 +70,9 @@ def measured(
 
 
 def _measure(
-    batch: dict[str, list[str | None]],
+    batch: dict[str, list[Any]],
     _: list[int],
+    names: Sequence[str],
     counter: Counter,
     longest: int,
     leaks: bool,
@@ -80,9 +81,10 @@ def _measure(
     import numpy as np
 
     records = [
-        {name: text or "" for name, text in zip(batch, row, strict=True)}
-        for row in zip(*batch.values(), strict=True)
+        {name: text or "" for name, text in zip(names, row, strict=True)}
+        for row in zip(*(batch.pop(name) for name in names), strict=True)
     ]
+    around = zip(*batch.values(), strict=True) if batch else [()] * len(records)
     prompts = [alike.asked(record) for record in records]
     answers = [record.get("answer", "") for record in records]
     lengths = [np.array(counter(texts), dtype=np.int32) for texts in (prompts, answers)]
@@ -93,6 +95,7 @@ def _measure(
         "content": [alike.number(text) for text in whole],
         "asked": [alike.number(alike.wording(text)) for text in prompts],
         "answered": [alike.number(alike.wording(text)) for text in answers],
+        "around": [alike.number("\x1f".join(map(alike.as_text, row))) for row in around],
     }
     found = {"prompt": lengths[0], "answer": lengths[1], "flags": flags}
     found |= {name: np.array(values, dtype=np.int64) for name, values in hashes.items()}
@@ -107,7 +110,7 @@ def _flags(record: dict[str, str]) -> int:
     """What trouble a record has by itself, as bits."""
     flags = 0
     for name, text in record.items():
-        if not text.strip():
+        if templates.is_blank(text):
             flags |= BIT["blank"] if name != "input" else 0
             continue
         if patterns.markup(text):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from llmcourse.data.readers import LINED, Bad, Row, header_hint, kind_of, named, open_source
 from llmcourse.errors import DataError, NoSpace, SettingError, first_line, is_disk_full
 from llmcourse.files import no_space, scratch_path
-from llmcourse.templates import FIELDS
+from llmcourse.templates import FIELDS, is_blank
 
 if TYPE_CHECKING:
     import pandas
@@ -268,7 +268,7 @@ def _columns(
         value = record[field]
         if not isinstance(value, str):
             return field, f"text belongs here, not {kind_of(value)}"
-        if not value.strip():
+        if is_blank(value):
             return field, "blank"
         if trouble := unwritable(value):
             return field, trouble
@@ -307,7 +307,7 @@ def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
             return "messages", (
                 f"turn {number} needs a role (system, user or assistant) and a content that is text"
             )
-        if not content.strip():
+        if is_blank(content):
             return "messages", f"turn {number} is blank"
         if trouble := unwritable(content):
             return "messages", f"turn {number} has {trouble}"

@@ -15,8 +15,9 @@ from llmcourse.encoding.batches import Collator, batches_by_length, padding_shar
 from llmcourse.encoding.checks import UNTRAINED
 from llmcourse.encoding.packing import check_packing, pack
 from llmcourse.encoding.records import TOO_LONG, Encoded, encode
+from llmcourse.encoding.tokens import end_ids, prompt_ids, tokenized
 
 __all__ = [
     "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "check_packing", "encode",
-    "pack", "padding_share",
+    "end_ids", "pack", "padding_share", "prompt_ids", "tokenized",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import parallel, templates
 from llmcourse.encoding.checks import UNTRAINED, check_source
+from llmcourse.encoding.tokens import end_ids, tokenized
 from llmcourse.errors import CourseError, DataError, SettingError, TemplateError, whole
 
 if TYPE_CHECKING:
@@ -92,7 +93,6 @@ class _Way(parallel.Shared):
     too_long: str
     mask_prompt: bool
     end: list[int]
-    strip_end: bool
 
 
 def encode(
@@ -145,8 +145,7 @@ def encode(
     if not isinstance(system, str | None):
         raise SettingError(f"system={system!r:.60} must be text, or None for no system text.")
     tokenizer = templates.tokenizer_of(tokenizer)
-    end = tokenizer.eos_token_id
-    if end is None:
+    if tokenizer.eos_token_id is None:
         raise SettingError(
             "This tokenizer has no end-of-sequence token, so a model could never learn to stop. "
             "Set tokenizer.eos_token, or use another model."
@@ -154,8 +153,8 @@ def encode(
     templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
     source = _as_dataset(records)
     way = _Way(
-        tokenizer, template, system, max_length, too_long, mask_prompt, [end] if add_end else [],
-        _appends(tokenizer, end),
+        tokenizer, template, system, max_length, too_long, mask_prompt,
+        end_ids(tokenizer, template) if add_end else [],
     )  # fmt: skip
     columns = {"input_ids": ["int32"], "labels": ["int32"], "length": "int32", "record": "int64"}
     many = parallel.workers_for(source, workers)
@@ -168,11 +167,6 @@ def encode(
     record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))
     left_out = numpy.setdiff1d(numpy.arange(len(source)), record, assume_unique=True)
     return Encoded(dataset, record[cut].tolist(), left_out.tolist(), template, max_length)
-
-
-def _appends(tokenizer: PreTrainedTokenizerBase, end: int) -> bool:
-    """True where the tokenizer puts `end` behind every text by itself."""
-    return tokenizer("a").input_ids[-1:] == [end]
 
 
 def _as_dataset(records: Any) -> Dataset:
@@ -216,7 +210,7 @@ def _texts(record: templates.Record, number: int) -> dict[str, str]:
         usual = templates.FIELDS.get(role, (role,))
         name = next((name for name in usual if name in there), None)
         try:
-            text = templates.get_field(there, role, name, needed=role != "input")
+            text = templates.get_field(there, role, needed=role != "input")
             text.encode()
         except TemplateError as error:
             raise DataError(f"{here}: {error}") from error
@@ -224,7 +218,7 @@ def _texts(record: templates.Record, number: int) -> dict[str, str]:
             raise DataError(
                 f"{here}, field {name!r}: it has characters that are no text."
             ) from error
-        if role != "input" and not text.strip():
+        if role != "input" and templates.is_blank(text):
             raise DataError(f"{here}, field {name!r}: blank. Mend it or leave it out.")
         found[role] = text
     return found
@@ -240,45 +234,28 @@ def _encode_batch(batch: dict[str, list], numbers: list[int], way: _Way) -> dict
         CourseError: a record has a problem; the message says which.
     """
     names = list(batch)
-    prompts, completions = _tokenized(
-        [
-            _texts(dict(zip(names, values, strict=True)), number)
-            for number, values in zip(numbers, zip(*batch.values(), strict=True), strict=True)
-        ],
-        numbers,
-        way,
-    )
+    rendered = [
+        _rendered(_texts(dict(zip(names, values, strict=True)), number), number, way)
+        for number, values in zip(numbers, zip(*batch.values(), strict=True), strict=True)
+    ]
     rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": [], "cut": []}
-    for number, prompt, completion in zip(numbers, prompts, completions, strict=True):
-        fitted = _fit(prompt, completion, number, way)
+    for number, parts in zip(numbers, tokenized(rendered, way.tokenizer), strict=True):
+        parts[-1] += way.end
+        ids, labels = [], []
+        for place, part in enumerate(parts):
+            ids += part
+            trained = place % 2 or not way.mask_prompt
+            labels += part if trained else [UNTRAINED] * len(part)
+        fitted = _fit(ids, labels, len(parts[-1]), number, way)
         if fitted is None:
             continue
-        prompt, completion, cut = fitted
-        ids = prompt + completion
-        masked = max(len(prompt) if way.mask_prompt else 0, 1)
+        ids, labels = fitted
+        rows["cut"].append(len(ids) < sum(map(len, parts)))
         rows["input_ids"].append(ids)
-        rows["labels"].append([UNTRAINED] * masked + ids[masked:])
+        rows["labels"].append([UNTRAINED, *labels[1:]])
         rows["length"].append(len(ids))
         rows["record"].append(number)
-        rows["cut"].append(cut)
     return rows
-
-
-def _tokenized(
-    records: list[dict[str, str]], numbers: list[int], way: _Way
-) -> tuple[list[list[int]], list[list[int]]]:
-    """The ids of prompts, as `generation` sends them, and of completions with their end."""
-    rendered = [
-        _rendered(record, number, way) for number, record in zip(numbers, records, strict=True)
-    ]
-    prompts: list[list[int]] = [[] for _ in rendered]
-    for holds_special in {each.special for each in rendered}:
-        places = [place for place, each in enumerate(rendered) if each.special is holds_special]
-        texts = [rendered[place].prompt for place in places]
-        for place, ids in zip(places, _ids(texts, way, special=not holds_special), strict=True):
-            prompts[place] = ids
-    completions = _ids([each.completion for each in rendered], way, special=False)
-    return prompts, [ids if ids[-1:] == way.end else ids + way.end for ids in completions]
 
 
 def _rendered(record: dict[str, str], number: int, way: _Way) -> templates.Rendered:
@@ -288,43 +265,43 @@ def _rendered(record: dict[str, str], number: int, way: _Way) -> templates.Rende
         CourseError: see `templates.render`; the message says which record.
     """
     if "text" in record:
-        return templates.Rendered("", record["text"])
+        controls = templates.Controls.of(way.tokenizer)
+        return templates.Rendered(("", controls.as_text(record["text"])))
     try:
         return templates.render(record, way.template, tokenizer=way.tokenizer, system=way.system)
     except CourseError as error:
         raise type(error)(f"Record {number} (counted from 0): {error}") from error
 
 
-def _ids(texts: list[str], way: _Way, *, special: bool) -> list[list[int]]:
-    """The ids of each text; `special` adds the tokenizer's special tokens, but never an end."""
-    found = way.tokenizer(
-        texts, add_special_tokens=special, return_attention_mask=False, verbose=False
-    ).input_ids
-    return [ids[:-1] for ids in found] if special and way.strip_end else found
-
-
 def _fit(
-    prompt: list[int], completion: list[int], number: int, way: _Way
-) -> tuple[list[int], list[int], bool] | None:
-    """Prompt and completion within `max_length`, and whether one was cut; None leaves them out.
+    ids: list[int], labels: list[int], answer: int, number: int, way: _Way
+) -> tuple[list[int], list[int]] | None:
+    """A row within `max_length`; None leaves it out.
+
+    Args:
+        ids: All of the record.
+        labels: Its labels.
+        answer: How many of them, at the end, are the last answer and its end.
+        number: Of the record.
+        way: How to encode.
 
     Raises:
-        DataError: they are too long, and `too_long` is "error".
+        DataError: it is too long, and `too_long` is "error".
     """
-    tokens = len(prompt) + len(completion)
-    if tokens <= way.max_length:
-        return prompt, completion, False
+    size, start = way.max_length, len(ids) - answer
+    if len(ids) <= size:
+        return ids, labels
     if way.too_long == "error":
         raise DataError(
-            f"Record {number} (counted from 0) has {tokens} tokens, and max_length is "
-            f"{way.max_length}. Raise max_length, shorten the record, or choose what becomes of "
+            f"Record {number} (counted from 0) has {len(ids)} tokens, and max_length is "
+            f"{size}. Raise max_length, shorten the record, or choose what becomes of "
             f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
         )
     if way.too_long == "cut prompt":
-        begin = prompt[:1] if prompt[:1] == [way.tokenizer.bos_token_id] else []
-        room = way.max_length - len(completion) - len(begin)
-        if room >= 1 and len(prompt) > len(begin):
-            return begin + prompt[-room:], completion, True
-    if way.too_long == "cut completion" and len(prompt) < way.max_length:
-        return prompt, completion[: way.max_length - len(prompt)], True
+        begin = 1 if ids[:1] == [way.tokenizer.bos_token_id] else 0
+        if size - answer - begin >= 1 and start > begin:
+            rest = len(ids) - size + begin
+            return ids[:begin] + ids[rest:], labels[:begin] + labels[rest:]
+    if way.too_long == "cut completion" and start < size:
+        return ids[:size], labels[:size]
     return None

@@ -11,7 +11,7 @@ from typing import Any
 from llmcourse import data
 from llmcourse.data import alike
 from llmcourse.errors import DataError, SettingError, whole
-from llmcourse.own.writing import BY_MODEL, BY_TEMPLATE
+from llmcourse.own.writing import is_ours
 
 LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
 WORDINGS = 10  # questions with one answer; where more have it, the answer is a label
@@ -25,6 +25,7 @@ HELD_OUT = {
     "your own": "the test questions that you gave",
 }
 _BY_ANSWER = "answer "
+_GROUP = "llmcourse group"  # no column of a learner's
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ def split(
 ) -> Parts:
     """Split pairs into 80 % to train on and 20 %, at least 5, to test with.
 
-    What belongs to one fact is a group: pairs with the same `fact`, else those written about the
-    same heading of a document, else those with the same answer. Three tests are possible, and
-    they ask different things (`HELD_OUT`). With "facts", no group is torn apart. With "wordings",
-    one wording is taken out of each of several groups that have two or more. With "questions", the
-    same question (and input) alone is kept together: for answers that are labels, such as
+    What belongs to one fact is a group: pairs with the same answer, and of pairs that were written
+    here those about the same heading of a document. A learner's own columns decide nothing. Three
+    tests are possible, and they ask different things (`HELD_OUT`). With "facts", no group is torn
+    apart. With "wordings", one wording is taken out of each of several groups that have two or
+    more. With "questions", the same question (and input) alone is kept together: for answers that
+    are labels, such as
     "positive", each of which belongs into both parts.
 
     Args:
@@ -100,7 +102,7 @@ def split(
         hold_out = "questions"
     several = {name: found for name, found in groups.items() if len(found) > 1}
     if hold_out is None:
-        by_people = not any(row.get("written") in (BY_MODEL, BY_TEMPLATE) for row in rows)
+        by_people = not any(map(is_ours, rows))
         repeated = 2 * sum(map(len, several.values())) > len(rows)
         hold_out = "wordings" if by_people and repeated and len(several) >= LEAST_TEST else "facts"
     wanted = max(LEAST_TEST, math.floor(SHARE * len(rows)))
@@ -124,13 +126,12 @@ def _asked(row: Mapping[str, Any]) -> str:
 
 
 def group_of(record: Mapping[str, Any]) -> str:
-    """What a pair is about, as far as one can tell: a fact, heading, sentence, or answer."""
-    if record.get("fact"):
-        return f"fact {record['fact']}"
-    if record.get("document") and record.get("heading"):
-        return f"under {record['document']}#{record['heading']}"
-    if record.get("source"):
-        return f"source {alike.wording(str(record['source']))}"
+    """What a pair is about, as far as one can tell: what it was written from, or its answer."""
+    if is_ours(record):
+        if record.get("document") and record.get("heading"):
+            return f"under {record['document']}#{record['heading']}"
+        if record.get("source"):
+            return f"source {alike.wording(str(record['source']))}"
     return f"{_BY_ANSWER}{alike.wording(str(record.get('answer', '')))}"
 
 
@@ -206,12 +207,12 @@ def _questions(rows: list[dict[str, str]], wanted: int, seed: int) -> Parts:
 def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> Parts:
     """Whole groups for the test; where they are so large that too few fit in, a larger share."""
     columns = dict.fromkeys(key for row in rows for key in row)
-    full = [dict.fromkeys(columns, "") | row | {"group": group_of(row)} for row in rows]
+    full = [dict.fromkeys(columns, "") | row | {_GROUP: group_of(row)} for row in rows]
     most = 0
     for count in range(wanted, len(rows) // 2 + 1):
         shares = {"train": 1 - count / len(rows), "test": count / len(rows)}
         try:
-            found = data.split(full, shares, group="group", seed=seed)
+            found = data.split(full, shares, group=_GROUP, seed=seed)
         except DataError:
             continue  # a part would be empty
         train, test = ([_without_group(row) for row in found[name]] for name in shares)
@@ -223,14 +224,14 @@ def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> P
             return Parts(kept, test, "facts", [told] * bool(gone))
         most = max(most, len(test))
     raise DataError(
-        f"The pairs are about {groups} facts or headings only. Of these, {most} pairs "
+        f"The pairs are about {groups} answers or headings only. Of these, {most} pairs "
         f"can be held out without tearing what belongs together apart, and {LEAST_TEST} are "
         f"needed. Write pairs about more."
     )
 
 
 def _without_group(row: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in row.items() if name != "group"}
+    return {name: value for name, value in row.items() if name != _GROUP}
 
 
 def developed(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import data
 from llmcourse.data.documents import KINDS
 from llmcourse.errors import DataError, SettingError, first_line
-from llmcourse.own.reviewing import NO
+from llmcourse.own.reviewing import NO, YES
 
 if TYPE_CHECKING:
     from llmcourse.data import Passage, Report
@@ -140,6 +140,11 @@ def pairs_of(path: Path | str) -> Source:
             f"{path} holds texts and no pairs. It needs a column for the question and one for the "
             f"answer, called question and answer, say; it has: {', '.join(dataset.column_names)}."
         )
-    rows = [row for row in map(dict, dataset) if str(row.get("keep", "")).strip().lower() not in NO]
-    told = [str(data.Problem(**row)) for row in problems.to_dict("records")]
+    rows, told = list(map(dict, dataset)), []
+    cells = [row.get("keep", "").strip().lower() for row in rows]
+    if set(cells) <= {"", *YES, *NO}:  # as in a file that was reviewed
+        rows = [row for row, cell in zip(rows, cells, strict=True) if cell not in NO]
+        if len(rows) < len(cells):
+            told.append(f"{len(cells) - len(rows)} pairs whose column keep says no")
+    told += [str(data.Problem(**row)) for row in problems.to_dict("records")]
     return Source("pairs", str(path), records=rows, problems=told)

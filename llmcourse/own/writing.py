@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
 BY_MODEL, BY_TEMPLATE, BY_HAND = "the model", "a template", "your file"
+
+
+def is_ours(record: Mapping[str, Any]) -> bool:
+    """True for a pair that was written here about a document: its other columns are known then.
+
+    A column of a learner's own file may have any name (`source`, `document`) and mean anything.
+    """
+    return record.get("written") in (BY_MODEL, BY_TEMPLATE)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,8 @@ def pairs(
     """
     size = size or sizes()
     if source.kind == "pairs":
-        return Written([record | {"written": BY_HAND} for record in source.records])
+        return Written([{"written": BY_HAND} | record if is_ours(record) else
+                        record | {"written": BY_HAND} for record in source.records])  # fmt: skip
     found: list[dict[str, str]] = []
     rejected: list[dict[str, str]] = []
     seconds = 0.0

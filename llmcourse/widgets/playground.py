@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import plots, templates
+from llmcourse import encoding, plots, templates
 from llmcourse.errors import CourseError, DataError
 from llmcourse.evaluation.agreement import is_writable
 from llmcourse.plots.base import INK, YELLOW
@@ -64,14 +64,10 @@ def exact(
     rendered = templates.render(record, template, tokenizer=tokenizer, system=system or None)
     if not is_writable(rendered.prompt + rendered.completion):
         raise DataError("The record has characters that are no text. Type it again.")
-    end = tokenizer.eos_token_id
-    ids = tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
-    if ids and ids[-1] == end and not rendered.special:
-        ids = ids[:-1]  # as generate does: nothing would follow
-    written: list[int] = []
-    if rendered.completion:
-        written = tokenizer(rendered.completion, add_special_tokens=False).input_ids
-        written = written if end is None or written[-1:] == [end] else [*written, end]
+    parts = encoding.tokenized([rendered], tokenizer)[0]
+    ids, written = [token for part in parts[:-1] for token in part], parts[-1]
+    if written:
+        written += [end for end in encoding.end_ids(tokenizer, template) if end is not None]
     return Exact(_pieces(ids, tokenizer), _pieces(written, tokenizer), len(ids), len(written))
 
 

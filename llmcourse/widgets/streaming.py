@@ -99,7 +99,7 @@ def stream(
         ) from error
     written = out[0, len(read) :].tolist()
     return Answer(
-        prompt=prompt, sent=rendered.prompt, text=text_of(written),
+        prompt=prompt, sent=rendered.prompt.replace(templates.INSIDE, ""), text=text_of(written),
         finished=bool(written) and written[-1] in ends, prompt_tokens=len(read),
         new_tokens=len(written), seconds=time.perf_counter() - start,
     )  # fmt: skip
