@@ -33,7 +33,7 @@ class Proxy:
     Attributes:
         url: Its address, as `base_url`.
         script: What it does with each request in turn; the last one stays.
-        upstream: Address of the server that `forward` and `cut` ask.
+        upstream: Address of the server that `forward` asks.
         requests: What came in.
         errors: What went wrong in the script itself.
         over: Set when the proxy ends, so that nothing waits longer.
@@ -114,17 +114,6 @@ def answers(text: str | None, finish: str = "stop") -> Behaviour:
     return says(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}]})
 
 
-def events(*bodies: Any) -> Behaviour:
-    """A stream of server-sent events; texts go as they are, anything else as JSON."""
-    lines = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
-    return says(200, "".join(f"data: {line}\n\n" for line in lines), "text/event-stream")
-
-
-def piece(text: str | None, finish: str | None = None) -> dict[str, Any]:
-    """One event of a stream."""
-    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
-
-
 def hangs(handler: _Handler) -> None:
     """Never answer."""
     handler.proxy.over.wait(600)
@@ -139,17 +128,6 @@ def hangs_up(handler: _Handler) -> None:
 def forward(handler: _Handler) -> None:
     """Pass the request on to the real server, and its answer back."""
     handler.send(*handler.upstream_reply())
-
-
-def cut(handler: _Handler) -> None:
-    """Pass on the first half of the real server's answer, then close the connection."""
-    code, body, kind = handler.upstream_reply()
-    handler.send_response(code)
-    handler.send_header("Content-Type", kind)
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2])
-    handler.close_connection = True
 
 
 def for_key(key: str, good: Behaviour) -> Behaviour:

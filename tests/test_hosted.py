@@ -32,8 +32,6 @@ from llmcourse.errors import (
     UserError,
     causes,
 )
-from llmcourse.hosted.replies import until
-from llmcourse.hosted.server import HOW
 from tests import faulty_proxy as faulty
 from tests.conftest import ROOT
 
@@ -55,12 +53,6 @@ def ask(url: str, prompts: str | list[str] = "Hi", **options: object) -> list[st
     """`hosted.ask` with the secret key, without patience."""
     server = hosted.Server(url, SECRET)
     return hosted.ask(prompts, "some-model", server, **{"retries": 0, "progress": False} | options)
-
-
-def stream(url: str, prompt: str = "Hi", **options: object) -> list[str]:
-    """`hosted.stream` read to its end, with the secret key, without patience."""
-    server = hosted.Server(url, SECRET)
-    return list(hosted.stream(prompt, "some-model", server, **{"retries": 0} | options))
 
 
 def free_port() -> int:
@@ -158,22 +150,14 @@ class TestTheRealServer:
         )  # fmt: skip
         assert text == "The capital"
 
-    def test_a_stream_is_the_whole_answer_in_pieces(self, served: Served) -> None:
-        server = hosted.Server(served.url)
-        pieces = list(hosted.stream(QUESTIONS[0], served.model, server, max_new_tokens=8))
-        [whole] = hosted.ask(QUESTIONS[0], served.model, server, max_new_tokens=8)
-        assert "".join(pieces) == whole and len(pieces) > 4
-
     def test_a_stop_word_ends_the_answer_and_is_no_part_of_it(self, served: Served) -> None:
         server, options = hosted.Server(served.url), {"max_new_tokens": 8, "stop": [" Paris"]}
         assert hosted.ask(QUESTIONS[0], served.model, server, **options) == [
             "The capital of France is"
         ]
-        pieces = hosted.stream(QUESTIONS[0], served.model, server, **options)
-        assert "".join(pieces) == "The capital of France is"
 
     def test_an_unknown_model_is_named(self, served: Served) -> None:
-        with pytest.raises(APIError, match="500.*check the name 'no-such-model'"):
+        with pytest.raises(APIError, match=r"Check the name 'no-such-model'.*500"):
             hosted.ask("Hi", "no-such-model", hosted.Server(served.url), retries=0)
 
     def test_too_many_requests_then_an_answer(self, served: Served) -> None:
@@ -184,14 +168,6 @@ class TestTheRealServer:
         assert answer == ["The capital of France is Paris."]
         first, second = proxy.requests
         assert second.moment - first.moment > 0.9  # the server's wish; the client's own is 0.5
-
-    def test_a_cut_connection_in_the_middle_of_a_stream(self, served: Served) -> None:
-        with faulty.running(faulty.cut, upstream=served.url) as proxy:
-            pieces = hosted.stream(QUESTIONS[0], served.model, hosted.Server(proxy.url))
-            assert next(pieces) == "The"
-            with pytest.raises(UnavailableResourceError, match="middle of the answer, after"):
-                list(pieces)
-        assert len(proxy.requests) == 1
 
 
 # --- a server that fails ------------------------------------------------------------------------
@@ -233,71 +209,33 @@ LENGTH = {"choices": [{"index": 0, "message": {"content": ""}, "finish_reason": 
 NOWHERE = {"error": {"message": "The model `some-model` does not exist", "code": "model_not_found"}}
 FAULTS = {
     "429": (faulty.says(429, {"error": {"message": "slow down"}}), RateLimitError, "slow down"),
-    "wait an hour": (faulty.says(429, {}, Retry_After="3600"), RateLimitError, "too often"),
-    "500": (faulty.says(500, "Internal Server Error", "text/plain"), APIError, "failed (500)"),
-    "503": (faulty.says(503, {"error": "loading"}), APIError, 'It says: "loading"'),
+    "500": (faulty.says(500, "Internal Server Error", "text/plain"), APIError, "(500)"),
     "400": (faulty.says(400, {"detail": "no such field"}), APIError, "no such field"),
     "401": (faulty.for_key("another", GOOD), AuthenticationError, "key provided: …."),
     "403": (faulty.says(403, {"error": {"message": "no"}}), AuthenticationError, "some-model"),
     "no model": (faulty.says(404, NOWHERE), ModelNameError, "has no model 'some-model'"),
     "no route": (faulty.says(404, {"detail": "Not Found"}), APIError, "base_url end in /v1"),
-    "time-out": (faulty.hangs, UnavailableResourceError, "no sign for 0.3 s"),
+    "time-out": (faulty.hangs, UnavailableResourceError, "no answer within 0.3 s"),
     "hangs up": (faulty.hangs_up, UnavailableResourceError, "can't be reached"),
     "no JSON": (faulty.says(200, '{"choices": [{"mess'), APIError, "no chat completion"),
     "a web page": (faulty.says(200, "<p>Hello</p>", "text/html"), APIError, "no chat completion"),
-    "no choices": (faulty.says(200, {"choices": []}), APIError, "no chat completion"),
     "odd choices": (faulty.says(200, {"choices": 5}), APIError, "no chat completion"),
-    "odd choice": (faulty.says(200, {"choices": [5]}), APIError, "no chat completion"),
-}  # fmt: skip
-ANSWERS = {
     "nothing but thoughts": (faulty.says(200, LENGTH), APIError, "max_new_tokens"),
     "a filter": (faulty.answers(None, "content_filter"), APIError, "content_filter"),
-    "no text": (faulty.answers(7), APIError, "no chat completion"),
-}  # fmt: skip
-STREAMS = {
-    "an end without an end": (
-        faulty.events(faulty.piece("Par")), UnavailableResourceError, "after 3 characters"
-    ),
-    "an error of its own": (
-        faulty.events(faulty.piece("Par"), {"error": {"message": f"oops {SECRET}"}}), APIError,
-        'It says: "oops …"',
-    ),
-    "half an event": (
-        faulty.events(faulty.piece("Par"), '{"choi'), APIError, "no chat completion"
-    ),
-    "nothing but thoughts": (
-        faulty.events(faulty.piece(None, "length")), APIError, "max_new_tokens"
-    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("way", [ask, stream])
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_and_the_key_is_not(name: str, way: Callable, fails: Callable) -> None:
+def test_a_fault_is_told_and_the_key_is_not(name: str, fails: Callable) -> None:
     behaviour, kind, text = FAULTS[name]
     with faulty.running(behaviour) as proxy:
-        error = fails(kind, text, lambda: way(proxy.url, timeout=0.3 if "time" in name else 30))
+        error = fails(kind, text, lambda: ask(proxy.url, timeout=0.3 if "time" in name else 30))
     assert proxy.url in str(error) and {r.key for r in proxy.requests} == {SECRET}
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_without_text(name: str, fails: Callable) -> None:
-    behaviour, kind, text = ANSWERS[name]
-    with faulty.running(behaviour) as proxy:
-        fails(kind, text, lambda: ask(proxy.url))
-
-
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_that_fails(name: str, fails: Callable) -> None:
-    behaviour, kind, text = STREAMS[name]
-    with faulty.running(behaviour) as proxy:
-        fails(kind, text, lambda: stream(proxy.url))
-
-
-@pytest.mark.parametrize("way", [ask, stream])
-def test_nobody_there(way: Callable, fails: Callable) -> None:
+def test_nobody_there(fails: Callable) -> None:
     url = f"http://127.0.0.1:{free_port()}/v1"
-    fails(UnavailableResourceError, "Does the server run", lambda: way(url))
+    fails(UnavailableResourceError, "Does the server run", lambda: ask(url))
 
 
 def test_too_many_requests_for_ever(fails: Callable) -> None:
@@ -305,13 +243,6 @@ def test_too_many_requests_for_ever(fails: Callable) -> None:
     with faulty.running(busy) as proxy:
         fails(RateLimitError, "tried 3 times", lambda: ask(proxy.url, retries=2))
     assert len(proxy.requests) == 3
-
-
-def test_the_right_key_opens(fails: Callable) -> None:
-    with faulty.running(faulty.for_key(SECRET, GOOD)) as proxy:
-        assert ask(proxy.url) == ["Paris."]
-        wrong = hosted.Server(proxy.url, "sk-another")
-        fails(AuthenticationError, "401", lambda: hosted.ask("Hi", "m", wrong, progress=False))
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET} é", f"{SECRET}\u2026"])
@@ -328,7 +259,7 @@ def test_a_client_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, fails: Ca
 CELLS = (
     "from llmcourse import hosted\n%xmode Verbose",
     "hosted.ask(['Hi', 'Ho'], 'm', hosted.Server.found(), retries=0)",
-    "print(hosted.Server.found())\nlist(hosted.stream('Hi', 'm', hosted.Server.found()))",
+    "print(hosted.Server.found())\nhosted.ask('Hi', 'm', hosted.Server.found(), retries=0)",
 )
 
 
@@ -422,54 +353,28 @@ def test_what_is_sent() -> None:
     assert [request.key for request in proxy.requests] == [SECRET, SECRET, "none"]
 
 
-@pytest.mark.parametrize("host", ["api.openai.com", "eu.api.openai.com", "us.openai.azure.com"])
+@pytest.mark.parametrize(
+    ("url", "both"),
+    [
+        ("https://api.openai.com/v1", False),
+        ("https://us.openai.azure.com/v1", False),
+        ("http://my.openai.com.example/v1", True),
+    ],
+)
 def test_openais_own_servers_are_not_given_the_name_that_they_refuse(
-    host: str, monkeypatch: pytest.MonkeyPatch
+    url: str, both: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """openai: max_tokens is an error for its reasoning models, and all that others may know."""
     sent = []
-
-    def answered(call: object, request: dict, here: str = "") -> str:
-        sent.append(request)
-        return "Hi."
-
-    monkeypatch.setattr("llmcourse.hosted.asking.Call.answer", answered)
-    for url in (f"https://{host}/v1", "http://my.openai.com.example/v1"):
-        assert ask(url, max_new_tokens=5) == ["Hi."]
-    assert [("max_tokens" in request, request["max_completion_tokens"]) for request in sent] == [
-        (False, 5), (True, 5),
-    ]  # fmt: skip
+    monkeypatch.setattr(hosted, "_text", lambda *given: sent.append(given[-1]) or "Hi.")
+    assert ask(url, max_new_tokens=5) == ["Hi."]
+    assert sent[0]["max_completion_tokens"] == 5 and ("max_tokens" in sent[0]) == both
 
 
 def test_an_answer_that_ends_at_once_is_empty() -> None:
     with faulty.running(faulty.answers("")) as proxy:
         assert ask(proxy.url) == [""]
         assert ask(proxy.url, []) == [] and len(proxy.requests) == 1
-
-
-def test_a_stream_left_early_ends() -> None:
-    with faulty.running(faulty.events(faulty.piece("a"), faulty.piece("b", "stop"))) as proxy:
-        assert stream(proxy.url) == ["a", "b"]
-        pieces = hosted.stream("Hi", "m", hosted.Server(proxy.url))
-        assert next(pieces) == "a"
-        pieces.close()
-        assert list(pieces) == []
-
-
-@pytest.mark.parametrize(
-    ("pieces", "stops", "text"),
-    [
-        (["ab", "cd"], [], "abcd"),
-        (["ab", "cd"], ["bc"], "a"),
-        (["a", "b", "c", "d"], ["cd", "bcd"], "a"),  # both complete at once: the longer
-        (["abcd"], ["abcd", "b"], "a"),  # the one complete first, as if piece by piece
-        (["a", "b", "c", "d"], ["abcd", "b"], "a"),
-        (["aa", "ab"], ["aab"], "a"),
-        (["ab", "c"], ["cd"], "abc"),
-        (["ab"], ["ab"], ""),
-    ],
-)
-def test_what_comes_before_a_stop_word(pieces: list[str], stops: list[str], text: str) -> None:
-    assert "".join(until((piece for piece in pieces), stops)) == text
 
 
 # --- settings -----------------------------------------------------------------------------------
@@ -479,18 +384,8 @@ def test_what_comes_before_a_stop_word(pieces: list[str], stops: list[str], text
     ("options", "kind", "text"),
     [
         ({"prompts": ["a", " "]}, PromptError, "Prompt 2 of 2 is empty"),
-        ({"prompts": ["a", 5]}, PromptError, "Prompt 2 of 2 must be text, not int"),
-        ({"prompts": 5}, PromptError, "not int"),
-        ({"prompts": "\ud800"}, PromptError, "no text"),
-        ({"system": ""}, PromptError, "system is empty"),
+        ({"prompts": ["a", 5]}, PromptError, "Prompt 2 of 2 is empty, or no text: 5"),
         ({"max_new_tokens": 0}, SettingError, "max_new_tokens=0"),
-        ({"stop": ""}, SettingError, "stop=''"),
-        ({"stop": ["a", 5]}, SettingError, "stop="),
-        ({"stop": 5}, SettingError, "stop=5"),
-        ({"temperature": 3}, SettingError, "from 0 to 2"),
-        ({"timeout": 0}, SettingError, "timeout=0"),
-        ({"timeout": float("nan")}, SettingError, "timeout=nan"),
-        ({"retries": -1}, SettingError, "retries=-1"),
         ({"at_once": 0}, SettingError, "at_once=0"),
     ],
 )
@@ -498,29 +393,24 @@ def test_wrong_settings(options: dict, kind: type, text: str, fails: Callable) -
     fails(kind, text, lambda: ask("http://127.0.0.1:1/v1", **options))
 
 
-@pytest.mark.parametrize(
-    "url", ["localhost:8000/v1", "ftp://host/v1", "http://", "http://[", "http://a b/v1",
-            "http://host:99999/v1", 5],
-)  # fmt: skip
-def test_wrong_addresses(url: object, fails: Callable) -> None:
-    fails(SettingError, "Write it like http://localhost:8000/v1", lambda: ask(url))
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://a b/v1"])
+def test_wrong_addresses(url: str, fails: Callable) -> None:
+    fails(SettingError, "address", lambda: ask(url))
 
 
 @pytest.mark.parametrize("url", [f"https://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
 def test_secrets_in_an_address_are_not_taken_and_not_shown(url: str) -> None:
     server = hosted.Server(url)
-    with pytest.raises(SettingError, match="would not stay secret") as caught:
+    with pytest.raises(SettingError, match="address can't be used") as caught:
         hosted.ask("Hi", "m", server)
     assert SECRET not in f"{caught.value!r} {server} {server!r}"
     assert "https://host/v1" in str(server)
 
 
-def test_wrong_models_and_servers(fails: Callable) -> None:
-    good = hosted.Server("http://127.0.0.1:1/v1", SECRET)
-    fails(ModelNameError, "model=''", lambda: hosted.ask("Hi", "", good))
-    fails(AuthenticationError, HOW, lambda: hosted.ask("Hi", "m", hosted.Server.found()))
-    fails(AuthenticationError, HOW, lambda: hosted.stream("Hi", "m", hosted.Server()))
-    with pytest.raises(SettingError, match=r"type str; a hosted.Server") as caught:
+def test_without_a_server_the_way_to_one_is_told(fails: Callable) -> None:
+    fails(AuthenticationError, hosted.HOW, lambda: hosted.ask("Hi", "m", hosted.Server.found()))
+    fails(AuthenticationError, hosted.HOW, lambda: hosted.ask("Hi", "m", hosted.Server()))
+    with pytest.raises(AuthenticationError) as caught:
         hosted.ask("Hi", "m", SECRET)
     assert SECRET not in repr(caught.value)
 
