@@ -100,9 +100,8 @@ def main() -> None:
         return
     if not has_trl(options.peer_python):
         print(
-            "trl is not there and is left out. For the comparison, install it beside the course, "
-            "not into its environment: python -m venv /tmp/peer && /tmp/peer/bin/pip install trl "
-            "peft psutil, then give --peer-python /tmp/peer/bin/python.\n"
+            "trl is not there and is left out. benchmarks/README.md has the command that makes an "
+            "environment with it; then give --peer-python build/peer/bin/python.\n"
         )
     variants = [
         variant for variant in VARIANTS

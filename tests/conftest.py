@@ -7,8 +7,10 @@ import dataclasses
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,35 @@ from llmcourse import models
 collect_ignore_glob = ["labs/*.ipynb"]  # have no outputs to compare; test_labs.py runs them
 ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(autouse=True)
+def no_deprecated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test in which our own code calls what a library is about to drop.
+
+    `filterwarnings` alone would miss it: most libraries attribute the warning to themselves, and
+    `progress.quiet` keeps warnings off the page.
+    """
+    calls: list[str] = []
+    usual = warnings.warn
+
+    def warn(message: Any, category: Any = None, stacklevel: int = 1, **more: Any) -> None:
+        kind = type(message) if isinstance(message, Warning) else category or UserWarning
+        if issubclass(kind, DeprecationWarning | FutureWarning):
+            frame = library = sys._getframe(1)
+            name = library.f_globals.get("__name__", "").split(".")[0]
+            while frame and frame.f_globals.get("__name__", "").split(".")[0] in (
+                name,
+                "functools",
+            ):
+                frame = frame.f_back
+            if frame and Path(frame.f_code.co_filename).is_relative_to(ROOT / "llmcourse"):
+                calls.append(f"{frame.f_code.co_filename}:{frame.f_lineno}: {message}")
+        usual(message, category, stacklevel + 1, **more)
+
+    monkeypatch.setattr(warnings, "warn", warn)
+    yield
+    assert not calls, "\n".join(calls)
 
 
 @pytest.fixture(scope="session")

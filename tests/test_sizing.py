@@ -157,7 +157,9 @@ def test_operations_are_those_that_torch_counts(
     model = built(config, rank=rank if method == "lora" else 0)
     if checkpointing:
         model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        newer = hasattr(model, "activation_checkpointing_enable")
+        kind = "activation" if newer else "gradient"
+        getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     with FlopCounterMode(display=False) as counter:
         step(model, length, labelled=10)
     computed = 2 * length * Size.of(config).flops_per_token(

@@ -129,8 +129,10 @@ class Engine:
         plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         attention = plain.config._attn_implementation
         if self.checkpointing:
-            with quiet():  # the name of this method is about to change
-                plain.gradient_checkpointing_enable({"use_reentrant": False})
+            # transformers 6 drops the older name; 5.15 does not have the newer one yet
+            newer = hasattr(plain, "activation_checkpointing_enable")
+            kind = "activation" if newer else "gradient"
+            getattr(plain, f"{kind}_checkpointing_enable")({"use_reentrant": False})
         if self._better_eager(attention):
             plain.set_attn_implementation("eager")
         try:
@@ -139,8 +141,7 @@ class Engine:
         finally:
             plain.set_attn_implementation(attention)
             if self.checkpointing:
-                with quiet():
-                    plain.gradient_checkpointing_disable()
+                getattr(plain, f"{kind}_checkpointing_disable")()
             self.model.config.use_cache = caching
             self.model.zero_grad(set_to_none=True)
             self.model.eval()
