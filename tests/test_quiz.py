@@ -13,7 +13,7 @@ from llmcourse import exercises, notebooks
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises import kept
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS
-from llmcourse.widgets import shared
+from llmcourse.widgets import ui
 
 ALL = [question for questions in QUESTIONS.values() for question in questions]
 
@@ -97,10 +97,10 @@ def test_without_a_person_it_is_text_that_folds_out() -> None:
 
 
 def test_a_notebook_has_the_buttons_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "is_live", lambda: True)
+    monkeypatch.setattr(ui, "is_live", lambda: True)
     quiz = exercises.quiz("00")
     bundle = quiz._repr_mimebundle_()
-    assert bundle[shared.VIEW]["model_id"] == quiz.widget.model_id
+    assert bundle[ui.VIEW]["model_id"] == quiz.widget.model_id
     assert "<details>" in bundle["text/html"]  # what a saved notebook shows
 
 
@@ -115,7 +115,7 @@ def texts(quiz: Any) -> list[str]:
 
 def test_a_button_answers_and_explains_and_is_there_again() -> None:
     quiz = exercises.quiz("03")
-    question, row = quiz.questions[1], quiz.buttons(2)
+    question, row = quiz.questions[1], quiz.buttons[2 - 1]
     right, wrong = question.right, next(o for o in question.options if o != question.right)
     row[right].click()
     assert question.options[right][1] in texts(quiz)[1] and 'aria-live="polite"' in texts(quiz)[1]
@@ -125,7 +125,7 @@ def test_a_button_answers_and_explains_and_is_there_again() -> None:
     assert (row[right].description, row[wrong].description) == (right, f"{wrong} ✗")
     assert question.options[wrong][0] in row[wrong].tooltip
     again = exercises.quiz("03")
-    assert texts(again)[1] == texts(quiz)[1] and again.buttons(2)[wrong].description[-1] == "✗"
+    assert texts(again)[1] == texts(quiz)[1] and again.buttons[1][wrong].description[-1] == "✗"
     assert texts(again)[0] == "" and "1 of 4" in texts(again)[-1]
 
 
@@ -134,5 +134,5 @@ def test_an_answer_that_can_not_be_kept_is_explained_all_the_same(work: Path) ->
     kept.store().path.mkdir()  # a folder where the file should be
     quiz = exercises.quiz("00")
     assert "can't be read" in texts(quiz)[-1]
-    quiz.buttons(1)["B"].click()
+    quiz.buttons[1 - 1]["B"].click()
     assert "✓ Right." in texts(quiz)[0] and "(Not kept. " in texts(quiz)[0]

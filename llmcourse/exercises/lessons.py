@@ -31,10 +31,10 @@ class Question:
     right: str
     options: dict[str, tuple[str, str]]
 
-    def verdict(self, letter: str) -> str:
+    def verdict(self, letter: str, reason: str = "") -> str:
         """Whether an option is right, and why."""
         mark = "✓ Right." if letter == self.right else "✗ Not this one."
-        return f"{mark} {self.options[letter][1]}"
+        return f"{mark} {reason or self.options[letter][1]}"
 
 
 def _checker(table: dict[str, Any]) -> Checker:

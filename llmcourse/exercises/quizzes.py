@@ -7,24 +7,22 @@ answer could be kept.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from markupsafe import Markup
+import functools
+from functools import cached_property
+from typing import Any
 
 from llmcourse import pages
 from llmcourse.errors import CourseError, ExerciseError
 from llmcourse.exercises import kept
 from llmcourse.exercises.checking import Outcome
 from llmcourse.exercises.lessons import QUESTIONS, Question
-from llmcourse.widgets.shared import Shown, buttons, row
-
-if TYPE_CHECKING:
-    import ipywidgets
+from llmcourse.pages import Markup
+from llmcourse.widgets import ui
 
 _TEXT = "line-height:1.45;overflow-wrap:anywhere;max-width:48em"
 
 
-class Quiz(Shown):
+class Quiz(ui.Widget):
     """The quiz of a lesson; the last line of a cell shows it.
 
     Each answer is explained at once and kept in `progress.json` of the work folder. Nothing is
@@ -80,11 +78,6 @@ class Quiz(Shown):
             for line, letter in zip(_lines(question), question.options, strict=True):
                 print(f"{line}\n      {question.verdict(letter)}")
 
-    def buttons(self, number: int) -> dict[str, ipywidgets.Button]:
-        """The buttons of a question by letter."""
-        self._question(number)
-        return self.page.buttons[number - 1]
-
     def _question(self, number: int) -> Question:
         if number not in range(1, len(self.questions) + 1):
             raise ExerciseError(
@@ -93,24 +86,70 @@ class Quiz(Shown):
             )
         return self.questions[number - 1]
 
-    def _make(self) -> _Page:
-        return _Page(self)
-
-    def _show_plain(self) -> None:
-        from IPython.display import display
-
-        display(self._plain(), raw=True)
-
-    def _plain(self) -> dict[str, Any]:
+    def _static(self) -> dict[str, Any]:
         """The quiz without buttons: the answer to each question folds out."""
         parts = []
         for number, question in enumerate(self.questions, 1):
-            verdicts = pages.bullets(
-                map(question.verdict, question.options), lettered=True, style=_TEXT
-            )
-            parts += [_asking(number, question), pages.details(f"Answer to {number}", verdicts)]
-        page = pages.without_formulas("".join(parts))
-        return {"text/plain": repr(self), "text/html": page}
+            verdicts = map(question.verdict, question.options)
+            answers = pages.bullets(verdicts, lettered=True, style=_TEXT)
+            parts += [_asking(number, question), pages.details(f"Answer to {number}", answers)]
+        return {"text/plain": repr(self), "text/html": pages.without_formulas("".join(parts))}
+
+    # --- the page ---------------------------------------------------------------------------------
+
+    @cached_property
+    def buttons(self) -> list[dict[str, Any]]:
+        """For each question, a button for each option, by letter.
+
+        The options are text above their buttons, where long ones wrap; a button has the letter,
+        and the option as its title.
+        """
+        rows = []
+        for number, question in enumerate(self.questions, 1):
+            letters = dict(zip(question.options, question.options, strict=True))
+            press = functools.partial(self._pressed, number)
+            rows.append(made := ui.make_buttons(letters, press))
+            for letter, (option, _) in question.options.items():
+                made[letter].tooltip = f"Question {number}, answer {letter}: {option}"
+                made[letter].layout.width = "4em"
+        return rows
+
+    def _build(self) -> Any:
+        import ipywidgets as w
+
+        parts, done = [], self._count()
+        for number, question in enumerate(self.questions, 1):
+            text = w.HTML(pages.without_formulas(_asking(number, question)))
+            parts += [text, ui.row(*self.buttons[number - 1].values()), self._html[question.name]]
+            before = done.get(question.name, {}).get("answer")
+            for letter, (option, reason) in question.options.items():
+                if option == before:
+                    self._tell(number, letter, reason)
+        return ui.column(*parts, self._html["count"])
+
+    def _pressed(self, number: int, letter: str) -> None:
+        self._tell(number, letter, self.answer(number, letter).message)
+        self._count()
+
+    def _tell(self, number: int, letter: str, reason: str) -> None:
+        """Mark the chosen button, and say why the answer is right or wrong."""
+        question = self.questions[number - 1]
+        mark = "✓" if letter == question.right else "✗"
+        for other, button in self.buttons[number - 1].items():
+            button.description = f"{other} {mark}" if other == letter else other
+        text = f"{letter}. {question.verdict(letter, reason)}"
+        self._put(**{question.name: pages.status(text, _TEXT)})
+
+    def _count(self) -> dict[str, dict[str, Any]]:
+        """Show how many are right so far; returns the answers that were kept."""
+        try:
+            done, trouble = kept.read().quizzes, ""
+        except CourseError as error:
+            done, trouble = {}, str(error)
+        right = sum(done.get(question.name, {}).get("right", False) for question in self.questions)
+        text = f"{right} of {len(self.questions)} solved so far. {trouble}".strip()
+        self._put(count=pages.status(text, _TEXT))
+        return done
 
 
 def _lines(question: Question) -> list[str]:
@@ -126,62 +165,3 @@ def _asking(number: int, question: Question) -> Markup:
         question.text,
         pages.bullets(options, lettered=True, style="margin:0 0 4px 0"),
     )
-
-
-class _Page:
-    """The questions on the page, each with a button for each option.
-
-    The options are text above their buttons, where long ones wrap; a button has the letter, and
-    the option as its title.
-
-    Attributes:
-        box: Everything.
-        buttons: For each question, by letter.
-    """
-
-    def __init__(self, quiz: Quiz) -> None:
-        import ipywidgets as w
-
-        self._quiz, self._status, self._notes = quiz, w.HTML(), [w.HTML() for _ in quiz.questions]
-        self.buttons: list[dict[str, ipywidgets.Button]] = []
-        parts: list[ipywidgets.Widget] = []
-        done = self._count()
-        for number, question in enumerate(quiz.questions, 1):
-            made = buttons(
-                dict(zip(question.options, question.options, strict=True)),
-                lambda letter, number=number: self._pressed(number, letter),
-            )
-            self.buttons.append(made)
-            text = w.HTML(pages.without_formulas(_asking(number, question)))
-            parts += [text, row(*made.values()), self._notes[number - 1]]
-            before = done.get(question.name, {}).get("answer")
-            for letter, (option, reason) in question.options.items():
-                made[letter].tooltip = f"Question {number}, answer {letter}: {option}"
-                made[letter].layout.width = "4em"
-                if option == before:
-                    self._tell(number, letter, reason)
-        self.box = w.VBox([*parts, self._status])
-
-    def _pressed(self, number: int, letter: str) -> None:
-        self._tell(number, letter, self._quiz.answer(number, letter).message)
-        self._count()
-
-    def _tell(self, number: int, letter: str, reason: str) -> None:
-        """Mark the chosen button, and say why the answer is right or wrong."""
-        question = self._quiz.questions[number - 1]
-        mark = "✓" if letter == question.right else "✗"
-        for other, button in self.buttons[number - 1].items():
-            button.description = f"{other} {mark}" if other == letter else other
-        verdict = question.verdict(letter).removesuffix(question.options[letter][1])
-        self._notes[number - 1].value = pages.status(f"{letter}. {verdict}{reason}", _TEXT)
-
-    def _count(self) -> dict[str, dict[str, Any]]:
-        """Show how many are right so far; returns the answers that were kept."""
-        try:
-            done, problem = kept.read().quizzes, ""
-        except CourseError as error:
-            done, problem = {}, str(error)
-        right = sum(done.get(q.name, {}).get("right", False) for q in self._quiz.questions)
-        text = f"{right} of {len(self._quiz.questions)} solved so far. {problem}".strip()
-        self._status.value = pages.status(text, _TEXT)
-        return done

@@ -11,6 +11,7 @@ import functools
 import html
 import io
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ STYLE = {
 }
 
 
+# The style is one for the whole program, and a training may draw its losses in a thread.
+_DRAWING = threading.RLock()
+
+
 def styled(draw: Callable) -> Callable:
     """Draw in the course's style, whatever style the notebook has set for its own plots."""
 
@@ -52,7 +57,7 @@ def styled(draw: Callable) -> Callable:
     def in_style(*args: Any, **kwargs: Any) -> Any:
         import matplotlib
 
-        with matplotlib.rc_context(STYLE):
+        with _DRAWING, matplotlib.rc_context(STYLE):
             return draw(*args, **kwargs)
 
     return in_style

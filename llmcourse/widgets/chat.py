@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
-from llmcourse import plots, templates, tiers
+from llmcourse import pages, templates, tiers
 from llmcourse.errors import CourseError, SettingError, first_line
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
-from llmcourse.widgets.shared import (
-    Shown,
-    buttons,
-    halves,
-    is_live,
-    narrow,
-    part,
-    row,
-    section,
-    status,
-    wide,
-)  # fmt: skip
+from llmcourse.pages import Markup
+from llmcourse.progress import is_live
+from llmcourse.widgets import ui
 from llmcourse.widgets.streaming import stream
 
-if TYPE_CHECKING:
-    import ipywidgets
-
 OWN = "each model's own"  # the choice of template
-STATIC = 48  # tokens of an answer where nobody is there to ask for more
+STATIC = 48  # tokens of an answer in the plain table
 _EVERY = 0.1  # seconds between two changes of a text on the page
 
 
@@ -42,131 +30,28 @@ class Side:
         name: Whose.
         text: What is there so far.
         why: Why it ended, in words; "" while it is being written or waits.
-        answer: The whole, once it has ended without an error.
+        changed: When its text was last changed on the page.
     """
 
     name: str
     text: str = ""
     why: str = ""
-    answer: Answer | None = None
+    changed: float = 0.0
 
 
-class Talk:
-    """Asks models in a thread, one after the other, so that the kernel stays free.
+class Chat(ui.Threaded):
+    """Ask two models the same thing, and watch both answer; the last line of a cell shows it.
+
+    Answers come word by word from a thread, one model after the other, so the kernel stays free:
+    Stop works, and so does any other cell. Each answer says why it ended.
+
+    Where nobody is there (see `BlindVote`), a table shows the last answers; where there are none,
+    it answers `prompt` in up to 48 tokens for it.
 
     Attributes:
         models: By name.
-        sides: The answers at hand.
         answers: All answers so far: prompt, name of the model, `Answer`.
-    """
-
-    def __init__(self, models: Mapping[str, LoadedModel]) -> None:
-        """Take the models.
-
-        Raises:
-            SettingError: there are none, or one is not loaded.
-        """
-        if not isinstance(models, Mapping) or not models:
-            raise SettingError('models must map names to models, such as {"base": base}.')
-        for model in models.values():
-            check_loaded(model)
-        self.models = {str(name): model for name, model in models.items()}
-        self.sides: list[Side] = []
-        self.answers: list[tuple[str, str, Answer]] = []
-        self._stop, self._thread = threading.Event(), None
-
-    @property
-    def running(self) -> bool:
-        """Whether an answer is being written."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def ask(
-        self,
-        names: list[str],
-        prompt: str,
-        template: str | None = None,
-        *,
-        changed: Callable[[int], None] = lambda place: None,
-        **settings: Any,
-    ) -> None:
-        """Begin to answer; returns at once.
-
-        Args:
-            names: Of the models, in the order of the sides.
-            prompt: What is asked.
-            template: Name in `templates.NAMES`; each model's own if not given.
-            changed: Called, in the thread, with the number of a side that has changed.
-            settings: `max_new_tokens`, `temperature` and `seed`; see `stream`.
-
-        Raises:
-            SettingError: it is still answering, or there is no such model.
-        """
-        if self.running:
-            raise SettingError("Still answering. Press Stop first, or wait.")
-        if unknown := [name for name in names if name not in self.models]:
-            raise SettingError(
-                f"There is no model {unknown[0]!r}. There are: {', '.join(self.models)}."
-            )
-        self._stop.clear()
-        self.sides = [Side(name) for name in names]
-
-        def run() -> None:
-            for place, side in enumerate(self.sides):
-                self._answer(side, prompt, template, settings, lambda place=place: changed(place))
-
-        self._thread = threading.Thread(target=run, name="llmcourse chat", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the answers after the token at hand; what is written stays."""
-        self._stop.set()
-
-    def wait(self, seconds: float | None = None) -> bool:
-        """Wait for the answers, at most so long; returns whether they have ended."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-        return not self.running
-
-    def _answer(
-        self, side: Side, prompt: str, template: str | None, settings: Any, told: Callable[[], None]
-    ) -> None:
-        def more(text: str) -> bool:
-            side.text = text
-            told()
-            return not self._stop.is_set()
-
-        try:
-            if self._stop.is_set():
-                side.why = "stopped by you before it began"
-                return
-            answer = stream(self.models[side.name], prompt, template, more=more, **settings)
-            side.text, side.answer = answer.text, answer
-            self.answers.append((prompt, side.name, answer))
-            side.why = why_ended(answer, stopped=self._stop.is_set())
-        except CourseError as error:
-            side.why = f"not answered. {error}"
-        except Exception as error:  # told on the page: in a thread nobody would see it
-            side.why = f"not answered. {type(error).__name__}: {first_line(error)}"
-        finally:
-            told()
-
-
-def why_ended(answer: Answer, *, stopped: bool = False) -> str:
-    """Why an answer ended, in words."""
-    count = f"{answer.new_tokens} token{'s' * (answer.new_tokens != 1)}"
-    if answer.finished:
-        return f"ended by itself after {count}, with its end token"
-    return f"stopped by you after {count}" if stopped else f"cut off at the limit of {count}"
-
-
-class Chat(Shown):
-    """Ask two models the same thing, and watch both answer; the last line of a cell shows it.
-
-    Answers come word by word from a thread, so the kernel stays free: Stop works, and so does any
-    other cell. Each answer says why it ended. All are kept in `talk.answers`.
-
-    Where nobody is there (see `BlindVote`), a table shows what was asked so far; where nothing
-    was, it answers `prompt` in up to 48 tokens for it.
+        sides: The current answers.
     """
 
     def __init__(
@@ -176,107 +61,161 @@ class Chat(Shown):
 
         Args:
             models: A name to its loaded model, such as base, chat and tuned.
-            prompt: What stands in the prompt box at first.
+            prompt: What is in the prompt box at first.
 
         Raises:
             SettingError: there are no models, or one is not loaded.
         """
-        self.talk, self.prompt = Talk(models), prompt
+        super().__init__()
+        if not isinstance(models, Mapping) or not models:
+            raise SettingError('models must map names to models, such as {"base": base}.')
+        for model in models.values():
+            check_loaded(model)
+        self.models, self._prompt = dict(models), prompt
+        self.answers: list[tuple[str, str, Answer]] = []
+        self.sides: list[Side] = []
 
     def __repr__(self) -> str:
-        return f"Chat with {', '.join(self.talk.models)}: {len(self.talk.answers)} answers so far"
+        return f"Chat with {', '.join(self.models)}: {len(self.answers)} answers so far"
 
-    def _make(self) -> _Page:
-        return _Page(self.talk, self.prompt)
+    def ask(
+        self, names: list[str], prompt: str, template: str | None = None, **settings: Any
+    ) -> None:
+        """Begin to answer in a thread; returns at once.
 
-    def _show_plain(self) -> None:
-        shown = [(prompt, name, answer) for prompt, name, answer in self.talk.answers[-6:]]
+        Args:
+            names: Of the models, in the order of the sides.
+            prompt: The prompt.
+            template: Name in `templates.NAMES`; each model's own if not given.
+            settings: `max_new_tokens`, `temperature` and `seed`; see `stream`.
+
+        Raises:
+            SettingError: it is still answering.
+        """
+        if self.running:
+            raise SettingError("Still answering. Press Stop first, or wait.")
+        self.sides = [Side(name) for name in names]
+
+        def run() -> None:
+            for side in self.sides:
+                self._answer(side, prompt, template, settings)
+
+        self._begin(run)
+
+    def stop(self) -> None:
+        """End the answers after the current token; what is written stays."""
+        self._stop.set()
+
+    def _answer(
+        self, side: Side, prompt: str, template: str | None, settings: dict[str, Any]
+    ) -> None:
+        """Write one side; in the thread, in which nobody would see an error that is raised."""
+
+        def more(text: str) -> bool:
+            side.text = text
+            self._fill(side)
+            return not self._stop.is_set()
+
+        try:
+            if self._stop.is_set():
+                side.why = "stopped by you before it began"
+            else:
+                answer = stream(self.models[side.name], prompt, template, more=more, **settings)
+                self.answers.append((prompt, side.name, answer))
+                side.text = answer.text
+                side.why = why_ended(answer, stopped=self._stop.is_set())
+        except CourseError as error:
+            side.why = f"not answered. {error}"
+        except Exception as error:
+            side.why = f"not answered. {type(error).__name__}: {first_line(error)}"
+        finally:
+            self._fill(side)
+
+    # --- the page ---------------------------------------------------------------------------------
+
+    @cached_property
+    def controls(self) -> dict[str, Any]:
+        """The control of each setting, by name."""
+        names, limit = list(self.models), tiers.current().new_tokens
+        number, lists = "BoundedIntText", [OWN, *templates.NAMES]
+        # The prompt is sent as a whole when the box is left, so that it arrives before Ask does.
+        box = {"value": self._prompt, "rows": 3, "continuous_update": False}
+        most = {"value": limit, "min": 1, "max": 10**5}
+        heat = {"value": 0.0, "min": 0, "max": 99, "step": 0.1}
+        return {
+            "left": ui.control("Dropdown", "Left", options=names),
+            "right": ui.control("Dropdown", "Right", options=names, value=names[:2][-1]),
+            "template": ui.control("Dropdown", "Template", options=lists),
+            "prompt": ui.control("Textarea", "Prompt", "98%", **box),
+            "max_new_tokens": ui.control(number, "Longest answer, tokens", "18em", **most),
+            "temperature": ui.control("BoundedFloatText", "Temperature", "14em", **heat),
+            "seed": ui.control(number, "Seed", "14em", value=0, min=0, max=2**31 - 1),
+        }
+
+    @cached_property
+    def buttons(self) -> dict[str, Any]:
+        """The buttons "ask" and "stop"."""
+        return ui.make_buttons({"ask": "Ask both", "stop": "Stop"}, self._pressed)
+
+    def _table(self) -> ui.Table:
+        shown = self.answers[-6:]
         if not shown and not is_live():
             limit = min(STATIC, tiers.current().new_tokens)
-            for name, model in [*self.talk.models.items()][:2]:
-                [answer] = generate(model, self.prompt, max_new_tokens=limit, progress=False)
-                shown.append((self.prompt, name, answer))
-        plots.table(
-            [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in shown]
-            or [["nothing asked yet", "", "", ""]],
-            ["prompt", "model", "answer", "why it ended"],
-            caption="Run this cell in a notebook to ask something else.",
+            for name, model in [*self.models.items()][:2]:
+                [answer] = generate(model, self._prompt, max_new_tokens=limit, progress=False)
+                shown.append((self._prompt, name, answer))
+        rows = [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in shown]
+        columns = ["prompt", "model", "answer", "why it ended"]
+        caption = "Run this cell in a notebook to ask something else."
+        return columns, rows or [["nothing asked yet", "", "", ""]], caption
+
+    def _build(self) -> Any:
+        left, right, template, prompt, *settings = self.controls.values()
+        return ui.column(
+            ui.row(left, right, template),
+            prompt,
+            ui.row(*settings),
+            ui.row(*self.buttons.values()),
+            self._html["note"],
+            ui.row(self._html["left"], self._html["right"]),
         )
 
-
-class _Page:
-    """The controls, and the two answers.
-
-    Attributes:
-        box: The whole.
-        controls: The control of each setting, by name.
-        buttons: "ask" and "stop".
-    """
-
-    def __init__(self, talk: Talk, prompt: str) -> None:
-        import ipywidgets as w
-
-        self._talk, self._last = talk, {}
-        names, limit = list(talk.models), tiers.current().new_tokens
-        other = names[min(1, len(names) - 1)]
-        small = narrow("14em")
-        self.controls: dict[str, ipywidgets.Widget] = {
-            "left": w.Dropdown(description="Left", options=names, value=names[0], **narrow()),
-            "right": w.Dropdown(description="Right", options=names, value=other, **narrow()),
-            "prompt": w.Textarea(description="Prompt", value=prompt, rows=3,
-                                 continuous_update=False, **wide()),  # whole before Ask is heard
-            "template": w.Dropdown(description="Template", options=[OWN, *templates.NAMES],
-                                   value=OWN, **narrow()),
-            "max_new_tokens": w.BoundedIntText(description="Longest answer, tokens", value=limit,
-                                               min=1, max=100_000, **narrow("18em")),
-            "temperature": w.BoundedFloatText(description="Temperature", value=0.0, min=0,
-                                              max=99, step=0.1, **small),
-            "seed": w.BoundedIntText(description="Seed", value=0, min=0, max=2**31 - 1, **small),
-        }  # fmt: skip
-        self.buttons = buttons({"ask": "Ask both", "stop": "Stop"}, self._pressed)
-        self._sides, self._note = halves(), w.HTML()
-        c = self.controls
-        self.box = w.VBox([
-            row(c["left"], c["right"], c["template"]), c["prompt"],
-            row(c["max_new_tokens"], c["temperature"], c["seed"]), row(*self.buttons.values()),
-            self._note, row(*self._sides),
-        ])  # fmt: skip
-
     def _pressed(self, name: str) -> None:
+        running, before = self.running, self._html["note"].value
         if name == "stop":
-            if self._talk.running:
-                self._note.value = status("Stopping after the token at hand …")
-            self._talk.stop()
+            if running:
+                self._put(note=ui.status("Stopping after the current token …"))
+            self.stop()
             return
-        value = {key: control.value for key, control in self.controls.items()}
-        template = None if value["template"] == OWN else value["template"]
-        settings = {key: value[key] for key in ("max_new_tokens", "temperature", "seed")}
-        before, self._note.value = self._note.value, status("Answering. Stop ends it.")
-        if not self._talk.running:
-            for side in self._sides:  # what stood there was the answer to something else
-                side.value = ""
+        if not running:  # what is on the page answers something else
+            self._put(note=ui.status("Answering. Stop ends it."), left="", right="")
+        left, right, template, prompt, *_ = (box.value for box in self.controls.values())
+        settings = {key: box.value for key, box in [*self.controls.items()][4:]}
         try:
-            self._talk.ask([value["left"], value["right"]], value["prompt"], template,
-                           changed=self._changed, **settings)  # fmt: skip
+            self.ask([left, right], prompt, None if template == OWN else template, **settings)
         except CourseError as error:
-            self._note.value = before if self._talk.running else ""
-            self._note.value += status(str(error))
+            self._put(note=Markup(before) + ui.status(str(error)))
 
-    def _changed(self, place: int) -> None:
-        """A side has changed; in the thread. The page is told ten times a second at most."""
-        side, now = self._talk.sides[place], time.monotonic()
-        if not side.why and now - self._last.get(place, 0.0) < _EVERY:
+    def _fill(self, side: Side) -> None:
+        """A side has changed: the page changes with it, but ten times a second at most."""
+        now = time.monotonic()
+        if not side.why and now - side.changed < _EVERY:
             return
-        self._last[place] = now
-        self._fill()
+        side.changed = now
+        for name, one in zip(("left", "right"), self.sides, strict=False):
+            page = ui.part(one.name, one.text)
+            if not one.text and not one.why:
+                page = pages.section(one.name, pages.fill("<div>…</div>"))
+            why = f"{one.name}: {one.why.rstrip('.')}." if one.why else ""
+            self._put(**{name: page + ui.status(why)})
+        if all(one.why for one in self.sides):
+            stopped = any(one.why.startswith("stopped by you") for one in self.sides)
+            self._put(note=ui.status("Stopped." if stopped else "Done."))
 
-    def _fill(self) -> None:
-        for pane, side in zip(self._sides, self._talk.sides, strict=False):
-            if side.text or side.answer:
-                page = part(side.name, side.text)
-            else:
-                page = section(side.name, "" if side.why else "<div>…</div>")
-            pane.value = page + status(f"{side.name}: {side.why.rstrip('.')}." if side.why else "")
-        if all(side.why for side in self._talk.sides):
-            halted = any(side.why.startswith("stopped by you") for side in self._talk.sides)
-            self._note.value = status("Stopped." if halted else "Done.")
+
+def why_ended(answer: Answer, *, stopped: bool = False) -> str:
+    """Why an answer ended, in words."""
+    count = f"{answer.new_tokens} token{'s' * (answer.new_tokens != 1)}"
+    if answer.finished:
+        return f"ended by itself after {count}, with its end token"
+    return f"stopped by you after {count}" if stopped else f"cut off at the limit of {count}"

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import encoding, plots, templates
+from llmcourse import encoding, pages, templates
 from llmcourse.errors import CourseError, DataError
 from llmcourse.evaluation.agreement import is_writable
+from llmcourse.pages import Markup
 from llmcourse.plots.base import INK, YELLOW
 from llmcourse.plots.tokens import visible
-from llmcourse.widgets.shared import TEXT, Shown, cut, narrow, row, section, status, wide
+from llmcourse.widgets import ui
 
 if TYPE_CHECKING:
-    import ipywidgets
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("question", "input", "answer")
+_EXAMPLE = {
+    "question": "Shorten this.",
+    "input": "The kettle is 23.7 cm tall.",
+    "answer": "23.7 cm tall.",
+}
 _SPECIAL = f"color:{INK};background:{YELLOW};border:3px double {INK};font-weight:bold"
 
 
@@ -80,31 +85,33 @@ def _pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
     return found
 
 
-def page_of(found: Exact, *, signs: bool = False) -> str:
+def page_of(found: Exact, *, signs: bool = False) -> Markup:
     """The prompt and the completion as HTML.
 
     Args:
         found: From `exact`.
-        signs: Show blanks as "·" and line ends as "⏎".
+        signs: Show spaces as "·" and line ends as "⏎".
     """
-    pages = []
+    parts = []
     for label, pieces, count in (
         ("What the model reads", found.prompt, found.prompt_tokens),
         ("What it should write", found.completion, found.completion_tokens),
     ):
-        body = "".join(_page(text, special, signs) for text, special in pieces)
-        note = f"{label}: {count} token{'s' * (count != 1)}"
-        pages.append(section(note, f'<div style="font-family:monospace;{TEXT}">{body}</div>'))
-    return "".join(pages if found.completion_tokens else pages[:1])
+        texts = []
+        for text, special in pieces:
+            if special:
+                mark = '<mark style="{}" title="special token">{}</mark>'
+                texts.append(pages.fill(mark, _SPECIAL, text))
+            else:
+                shown = Markup(visible(text).replace("⏎", "⏎\n")) if signs else text
+                texts.append(pages.escape(shown))
+        div = '<div style="font-family:monospace;{}">{}</div>'
+        body = pages.fill(div, ui.TEXT, Markup("").join(texts))
+        parts.append(pages.section(f"{label}: {count} token{'s' * (count != 1)}", body))
+    return Markup("").join(parts if found.completion_tokens else parts[:1])
 
 
-def _page(text: str, special: bool, signs: bool) -> str:
-    if special:
-        return f'<mark style="{_SPECIAL}" title="special token">{html.escape(text)}</mark>'
-    return visible(text).replace("⏎", "⏎\n") if signs else html.escape(text)
-
-
-class TemplatePlayground(Shown):
+class TemplatePlayground(ui.Widget):
     """Change a record or its template, and see the exact prompt; the last line of a cell shows it.
 
     Special tokens have a frame of their own. Where nobody is there (see `BlindVote`), a table
@@ -114,12 +121,9 @@ class TemplatePlayground(Shown):
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        records: Mapping[str, Any] | Iterable[Mapping[str, Any]] = (
-            {"question": "Shorten this.", "input": "The kettle is 23.7 cm tall.",
-             "answer": "23.7 cm tall."},
-        ),
+        records: Mapping[str, Any] | Iterable[Mapping[str, Any]] = _EXAMPLE,
         template: str = "qa",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the tokenizer and the records.
 
         Args:
@@ -134,21 +138,37 @@ class TemplatePlayground(Shown):
         """
         self.tokenizer = templates.tokenizer_of(tokenizer)
         self.template = templates.find(template)
-        given = [records] if isinstance(records, Mapping) else list(records)
-        if not given:
-            raise DataError("There is no record to put into a template.")
         self.records = [
             {role: templates.get_field(record, role, needed=role == "question") for role in ROLES}
-            for record in given
+            for record in ([records] if isinstance(records, Mapping) else records)
         ]
+        if not self.records:
+            raise DataError("There is no record to put into a template.")
+        self._filling = False
 
     def __repr__(self) -> str:
         return f"TemplatePlayground: {len(self.records)} records"
 
-    def _make(self) -> _Page:
-        return _Page(self)
+    @cached_property
+    def controls(self) -> dict[str, Any]:
+        """The control of each part, by name."""
+        first, count = self.records[0], len(self.records)
+        names = {"options": templates.NAMES, "value": self.template}
+        number = {"value": 1, "min": 1, "max": count}
+        controls = {
+            "record": ui.control("BoundedIntText", f"Record (of {count})", "14em", **number),
+            "template": ui.control("Dropdown", "Template", **names),
+            "signs": ui.control("Checkbox", "Show blanks and line ends", indent=False),
+            "system": ui.control("Text", "System prompt", "98%"),
+        }
+        for role in ROLES:
+            box = ui.control("Textarea", role.capitalize(), "98%", value=first[role], rows=2)
+            controls[role] = box
+        for name, control in controls.items():
+            control.observe(self._chosen if name == "record" else self._changed, names="value")
+        return controls
 
-    def _show_plain(self) -> None:
+    def _table(self) -> ui.Table:
         rows = []
         for name in templates.NAMES:
             try:
@@ -156,53 +176,20 @@ class TemplatePlayground(Shown):
             except CourseError as error:
                 rows.append([name, str(error), "", ""])
                 continue
-            texts = ["".join(text for text, _ in pieces)
-                     for pieces in (found.prompt, found.completion)]  # fmt: skip
-            rows.append([name, *map(cut, texts), found.prompt_tokens])
-        plots.table(
-            rows,
-            ["template", "what the model reads", "what it should write", "tokens read"],
-            caption="Run this cell in a notebook to change the record.",
-        )
+            texts = ("".join(text for text, _ in part) for part in (found.prompt, found.completion))
+            rows.append([name, *texts, found.prompt_tokens])
+        columns = ["template", "what the model reads", "what it should write", "tokens read"]
+        return columns, rows, "Run this cell in a notebook to change the record."
 
-
-class _Page:
-    """The controls, and the prompt.
-
-    Attributes:
-        box: The whole.
-        controls: The control of each part, by name.
-    """
-
-    def __init__(self, playground: TemplatePlayground) -> None:
-        import ipywidgets as w
-
-        self._playground, self._shown, self._filling = playground, w.HTML(), False
-        first = playground.records[0]
-        self.controls: dict[str, ipywidgets.Widget] = {
-            "record": w.BoundedIntText(description=f"Record (of {len(playground.records)})",
-                                       value=1, min=1, max=len(playground.records),
-                                       **narrow("14em")),
-            "template": w.Dropdown(description="Template", options=templates.NAMES,
-                                   value=playground.template, **narrow()),
-            "signs": w.Checkbox(description="Show blanks and line ends", indent=False, **narrow()),
-            "system": w.Text(description="System text", **wide()),
-            **{role: w.Textarea(description=role.capitalize(), value=first[role], rows=2, **wide())
-               for role in ROLES},
-        }  # fmt: skip
-        for name, control in self.controls.items():
-            control.observe(self._chosen if name == "record" else self._changed, names="value")
-        c = self.controls
-        self.box = w.VBox([
-            row(c["record"], c["template"], c["signs"]), c["system"], *(c[role] for role in ROLES),
-            self._shown,
-        ])  # fmt: skip
+    def _build(self) -> Any:
+        record, template, signs, *boxes = self.controls.values()
         self._changed(None)
+        return ui.column(ui.row(record, template, signs), *boxes, self._html["prompt"])
 
     def _chosen(self, change: Any) -> None:
         """Put another record into the boxes; what was typed over the one before goes."""
         self._filling = True
-        for role, text in self._playground.records[change["new"] - 1].items():
+        for role, text in self.records[change["new"] - 1].items():
             self.controls[role].value = text
         self._filling = False
         self._changed(None)
@@ -210,12 +197,10 @@ class _Page:
     def _changed(self, _: Any) -> None:
         if self._filling:
             return
-        value = {name: control.value for name, control in self.controls.items()}
-        record = {role: value[role] for role in ROLES}
+        values = {name: control.value for name, control in self.controls.items()}
+        record, system = {role: values[role] for role in ROLES}, values["system"].strip()
         try:
-            found = exact(record, value["template"], self._playground.tokenizer,
-                          system=value["system"].strip())  # fmt: skip
+            found = exact(record, values["template"], self.tokenizer, system=system)
+            self._put(prompt=page_of(found, signs=values["signs"]))
         except CourseError as error:
-            self._shown.value = status(str(error))
-            return
-        self._shown.value = page_of(found, signs=value["signs"])
+            self._put(prompt=ui.status(str(error)))

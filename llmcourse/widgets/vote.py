@@ -1,32 +1,76 @@
-"""The page of a blind vote: buttons for a person, a plain table for everyone else."""
+"""A blind vote between answers: the pairs and the votes on them, and the page with buttons."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
+import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llmcourse import plots, templates
+from llmcourse import templates
+from llmcourse.errors import DataError, SettingError, first_line
+from llmcourse.evaluation.agreement import jsonl, read_jsonl, write_jsonl
+from llmcourse.evaluation.ratings import TIE
+from llmcourse.files import lock
 from llmcourse.stats import Share
-from llmcourse.widgets.ballot import CHOICES, Ballot
-from llmcourse.widgets.shared import Shown, buttons, cut, halves, once, part, row, status, told
+from llmcourse.widgets import ui
 
-if TYPE_CHECKING:
-    import ipywidgets
-
+CHOICES = {
+    "left": "Left is better",
+    "right": "Right is better",
+    "equal": "Both equally good",
+    "bad": "Both bad",
+}
+_FIELDS = ("pair", "question", "left", "right", "vote")
 _SHOWN = 3  # pairs in the plain table
 
 
-class BlindVote(Shown):
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one question, side by side.
+
+    Attributes:
+        question: The question.
+        left: The name of whoever wrote the answer on the left.
+        right: The same for the right.
+        left_text: The answer on the left.
+        right_text: The answer on the right.
+    """
+
+    question: str
+    left: str
+    right: str
+    left_text: str
+    right_text: str
+
+    @property
+    def key(self) -> str:
+        """What a vote is kept under: the same whichever side an answer is on."""
+        sides = sorted([(self.left, self.left_text), (self.right, self.right_text)])
+        return hashlib.sha256(json.dumps([self.question, sides]).encode()).hexdigest()[:16]
+
+
+class BlindVote(ui.Widget):
     """Vote on answers without knowing whose they are; the last line of a cell shows it.
 
     Each vote is in the file before the next pair comes, so nothing is lost when the kernel stops,
     and the same call goes on where it was. Between the votes the kernel is free.
 
-    Shown are buttons where a person runs the cell, and a plain table of the first pairs where a
-    program does (it says that nobody can be asked: Jupyter's `allow_stdin`), where there is no
-    notebook, and where the environment has `LLMCOURSE_STATIC=1`. The buttons have that table with
-    them, so that a saved notebook shows it without any widget state.
+    Where a person runs the cell, it shows buttons. It shows a plain table of the first pairs where
+    a program does (it says that nobody can be asked: Jupyter's `allow_stdin`), where there is no
+    notebook, and where the environment has `LLMCOURSE_STATIC=1`. The buttons carry that table, so
+    that a saved notebook shows it without any widget state.
+
+    Attributes:
+        pairs: Every two answers to every question, in an order and on sides drawn with the seed.
+        place: The number of the current pair, from 0; `len(pairs)` when all have a vote.
+        path: The file with the votes.
     """
 
     def __init__(
@@ -41,106 +85,173 @@ class BlindVote(Shown):
         """Draw the order and the sides, and read the votes so far.
 
         Args:
-            questions: What was asked: questions, or records with one; each once.
+            questions: Questions, or records with one; each once.
             answers: A name to its answers, as text or as `generate` gives them. Of more than two
                 names every two are compared.
             path: A .jsonl file for the votes, there already or not.
-            references: What is right, one text a question, for voters who can't know it.
+            references: What is right, one text per question, for voters who can't know it.
             seed: Of the order and the sides. Votes count whatever the seed.
 
         Raises:
             DataError: questions and answers do not belong together, or the file has other things
                 than votes in it.
-            SettingError: `seed` is no whole number.
             PromptError, TemplateError: a question is empty or no question.
         """
-        self.ballot = Ballot(questions, answers, path, references=references, seed=seed)
+        self.path = jsonl(path)
+        prompts = [templates.render(question, "plain").prompt for question in questions]
+        texts = {name: [str(answer) for answer in given] for name, given in answers.items()}
+        if len(texts) < 2 or TIE in texts:
+            raise DataError(f"answers must have at least two names, none of them {TIE!r}.")
+        if twice := [prompt for prompt, count in Counter(prompts).items() if count > 1]:
+            raise DataError(f"Each question must be there once; {twice[0]!r:.60} is there twice.")
+        known = {"references": list(references)} if references is not None else {}
+        for name, given in {**texts, **known}.items():
+            if not prompts or len(given) != len(prompts):
+                raise DataError(f"{name}: {len(given)} texts for {len(prompts)} questions.")
+        self._references = dict(zip(prompts, known.get("references", ()), strict=bool(known)))
+        rng = random.Random(seed)
+        self.pairs = []
+        for number, prompt in enumerate(prompts):
+            for names in itertools.combinations(texts, 2):
+                left, right = rng.sample(names, 2)
+                self.pairs.append(
+                    Pair(prompt, left, right, texts[left][number], texts[right][number])
+                )
+        rng.shuffle(self.pairs)
+        self._votes = self._read()
+        self.place = self._next(0)
 
     def __repr__(self) -> str:
-        return f"BlindVote: {self.ballot.voted} of {len(self.ballot.pairs)} pairs voted on"
+        return f"BlindVote: {self.voted} of {len(self.pairs)} pairs voted on"
+
+    @property
+    def voted(self) -> int:
+        """How many pairs have a vote."""
+        return sum(pair.key in self._votes for pair in self.pairs)
+
+    def choice(self, place: int) -> str:
+        """The vote on a pair as seen from its sides now, a key of `CHOICES`; "" if it has none."""
+        pair = self.pairs[place]
+        kept = self._votes.get(pair.key, {"vote": ""})
+        winner = kept.get(kept["vote"])  # the name on the side that was better; None for a tie
+        return {pair.left: "left", pair.right: "right"}.get(winner, kept["vote"])
+
+    def vote(self, choice: str) -> None:
+        """Vote on the current pair, keep the vote, and go to the next pair without one.
+
+        Args:
+            choice: A key of `CHOICES`.
+
+        Raises:
+            SettingError: there is no such choice, or every pair has a vote.
+            DataError: the vote can't be kept; it does not count, and the pair stays.
+            NoSpace: the same, for a full disk.
+        """
+        if choice not in CHOICES:
+            raise SettingError(f"There is no choice {choice!r}. There are: {', '.join(CHOICES)}.")
+        if self.place == len(self.pairs):
+            raise SettingError("Every pair has a vote. back() goes to the last one.")
+        pair = self.pairs[self.place]
+        values = (pair.key, pair.question, pair.left, pair.right, choice)
+        try:
+            with lock(self.path.with_name(f".{self.path.name}.lock")):
+                # Another window may have voted meanwhile.
+                votes = self._read() | {pair.key: dict(zip(_FIELDS, values, strict=True))}
+                write_jsonl(self.path, votes.values())
+        except OSError as error:
+            raise DataError(f"{self.path} can't be written: {first_line(error)}.") from error
+        self._votes = votes
+        self.place = self._next(self.place)
+
+    def back(self) -> None:
+        """Go to the pair before; a new vote there replaces the old one."""
+        self.place = max(0, self.place - 1)
 
     def results(self) -> list[tuple[str, str, str]]:
-        """The votes for `evaluation.judge.elo`; see `Ballot.results`."""
-        return self.ballot.results()
+        """The votes as (name on the left, name on the right, winner's name or "tie").
+
+        Both equally good and both bad are ties. In the order of the pairs, as `evaluation.elo`
+        takes them.
+        """
+        votes = [self._votes[pair.key] for pair in self.pairs if pair.key in self._votes]
+        return [(vote["left"], vote["right"], vote.get(vote["vote"], TIE)) for vote in votes]
 
     def wins(self) -> dict[str, Share]:
-        """How often each name won, of the votes on its answers; see `Ballot.wins`."""
-        return self.ballot.wins()
+        """How often each name won, of the votes on its answers; without names that have no vote."""
+        results = self.results()
+        total = Counter(name for left, right, _ in results for name in (left, right))
+        won = Counter(winner for *_, winner in results)
+        return {name: Share(won[name], total[name]) for name in sorted(total)}
 
-    def buttons(self) -> dict[str, ipywidgets.Button]:
+    def _next(self, start: int) -> int:
+        """The first pair without a vote from `start` on, else from the beginning."""
+        order = [*range(start, len(self.pairs)), *range(start)]
+        return next((place for place in order if not self.choice(place)), len(self.pairs))
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        """The votes in the file by the key of their pair; none where there is no file yet.
+
+        Raises:
+            DataError: it can't be read, or a line in it is no vote.
+        """
+        votes = {}
+        for line, vote in read_jsonl(self.path) if self.path.exists() else ():
+            texts = all(isinstance(value, str) for value in vote.values())
+            if set(vote) != set(_FIELDS) or not texts or vote["vote"] not in CHOICES:
+                raise DataError(
+                    f"{self.path}, line {line}: this is no vote. A vote has the fields "
+                    f"{', '.join(_FIELDS)}, all of them text. Remove the line, or name another "
+                    f"file."
+                )
+            votes[vote["pair"]] = vote
+        return votes
+
+    # --- the page ---------------------------------------------------------------------------------
+
+    @cached_property
+    def buttons(self) -> dict[str, Any]:
         """The buttons by choice, and "back"."""
-        return self.page.buttons
+        return ui.make_buttons(CHOICES | {"back": "Back one"}, ui.once(self._pressed, "back"))
 
-    def _make(self) -> _Buttons:
-        return _Buttons(self.ballot)
+    def _table(self) -> ui.Table:
+        rows = [[pair.question, pair.left_text, pair.right_text] for pair in self.pairs[:_SHOWN]]
+        caption = f"{len(rows)} of {len(self.pairs)} pairs. Run this cell in a notebook to vote."
+        return ["question", "left", "right"], rows, caption
 
-    def _show_plain(self) -> None:
-        pairs = self.ballot.pairs[:_SHOWN]
-        plots.table(
-            [[cut(text) for text in (pair.question, pair.left_text, pair.right_text)]
-             for pair in pairs],
-            ["question", "left", "right"],
-            caption=f"{len(pairs)} of {len(self.ballot.pairs)} pairs. Run this cell in a notebook "
-            "to vote with buttons.",
-        )  # fmt: skip
-
-
-class _Buttons:
-    """The buttons and texts on the page, for a `Ballot`.
-
-    Attributes:
-        box: The whole.
-        buttons: By choice, and "back".
-    """
-
-    def __init__(self, ballot: Ballot) -> None:
-        import ipywidgets as w
-
-        self._ballot = ballot
-        self._progress, self._question, self._note = w.HTML(), w.HTML(), w.HTML()
-        self._sides = halves()
-        self.buttons = buttons(CHOICES | {"back": "Back one"}, once(self._pressed, "back"))
-        self.box = w.VBox([
-            self._progress, self._question, row(*self._sides), row(*self.buttons.values()),
-            self._note,
-        ])  # fmt: skip
-        self._fill("")
+    def _build(self) -> Any:
+        html = self._html
+        self._fill()
+        sides, buttons = ui.row(html["left"], html["right"]), ui.row(*self.buttons.values())
+        return ui.column(html["progress"], html["question"], sides, buttons, html["note"])
 
     def _pressed(self, choice: str) -> bool:
-        """Vote or go back; what goes wrong is told on the page, where it would be lost else."""
-        act = self._ballot.back if choice == "back" else lambda: self._ballot.vote(choice)
-        trouble = told(act, "Not saved.")
+        trouble = ui.problem(self.back if choice == "back" else lambda: self.vote(choice))
         self._fill(trouble)
         return not trouble
 
-    def _fill(self, trouble: str) -> None:
-        """Put the pair at hand on the page."""
-        ballot, pair = self._ballot, self._ballot.current
-        count = len(ballot.pairs)
+    def _fill(self, trouble: str = "") -> None:
+        """Put the current pair on the page."""
+        count, notes = len(self.pairs), [trouble]
         for choice, button in self.buttons.items():
-            button.disabled = ballot.place == 0 if choice == "back" else pair is None
-        if pair is None:
-            self._progress.value = status(f"All {count} pairs are voted on.")
-            self._question.value = status(
-                "wins() of this vote tells who won how often, results() gives every vote."
-            )
-            texts = [("", "")] * 2
+            button.disabled = self.place == (0 if choice == "back" else count)
+        if self.place == count:
+            progress = f"All {count} pairs are voted on."
+            then = "wins() of this vote tells who won how often, results() gives every vote."
+            self._put(question=ui.status(then), left="", right="")
         else:
-            self._progress.value = status(f"{ballot.place + 1} of {count}")
-            right = ballot.references.get(pair.question)
-            self._question.value = part("Question", pair.question) + (
-                part("What is right", right) if right else ""
-            )
-            texts = [("Answer on the left", pair.left_text),
-                     ("Answer on the right", pair.right_text)]  # fmt: skip
-        for side, (label, text) in zip(self._sides, texts, strict=True):
-            side.value = part(label, text) if label else ""
-        notes = [trouble]
-        if pair is not None and (given := ballot.given(ballot.place)):
-            notes.append(f"Your vote so far: {CHOICES[given]}.")
-        if ballot.others:
+            pair, progress = self.pairs[self.place], f"{self.place + 1} of {count}"
+            question = ui.part("Question", pair.question)
+            if reference := self._references.get(pair.question):
+                question += ui.part("What is right", reference)
+            left = ui.part("Answer on the left", pair.left_text)
+            right = ui.part("Answer on the right", pair.right_text)
+            self._put(question=question, left=left, right=right)
+            if choice := self.choice(self.place):
+                notes.append(f"Your vote so far: {CHOICES[choice]}.")
+        if others := len(self._votes) - self.voted:
             notes.append(
-                f"{ballot.path.name} also has votes on {ballot.others} other pairs, which stay "
-                f"there and do not count here."
+                f"{self.path.name} also has votes on {others} other pairs, which stay there and do "
+                f"not count here."
             )
-        self._note.value = status(" ".join(filter(None, notes)))
+        note = ui.status(" ".join(filter(None, notes)))
+        self._put(progress=ui.status(progress), note=note)

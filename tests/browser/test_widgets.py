@@ -93,7 +93,7 @@ def test_chat(lab: Lab, page: Page) -> None:
         lab, page, "chat",
         "from llmcourse import models\nfrom llmcourse.widgets import Chat\n\n"
         "chat = models.load('chat')\ntalk = Chat({'one': chat, 'two': chat}, 'What is tea?')\ntalk",
-        "len(talk.talk.answers)",
+        "len(talk.answers)",
     )  # fmt: skip
     sides = page.locator(f"{OUTPUT} section")
     box(page, "Longest answer, tokens").fill("12")
