@@ -434,6 +434,19 @@ def test_a_model_is_tuned_saved_and_asked(
     assert "Warning" not in asked.stderr and "config file" not in asked.stderr
 
 
+def test_a_tuning_says_what_it_chose_and_how_long_it_takes(
+    pairs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "tuned"
+    given = ["finetune", "--data", str(pairs), "--base", str(tiny_folder), "--out", str(out)]
+    assert cli_module.main([*given, "--rank", "2"]) == 0
+    said = capsys.readouterr().out
+    used = json.loads((out / "tuned.json").read_text(encoding="utf-8"))["settings"]
+    assert "6 records, " in said and " minutes, by the speed of " in said
+    assert f"epochs {used['epochs']:g} (" in said and used["rank"] == 2 and "rank 2" not in said
+    assert f"learning_rate {used['learning_rate']:g} (" in said
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

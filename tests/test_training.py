@@ -18,7 +18,7 @@ from transformers import (
 
 from llmcourse import encoding, finetuning, models
 from llmcourse.errors import CorruptModel, DataError, SettingError, UnknownModel
-from llmcourse.finetuning import Config, completion_loss, finetune, plan
+from llmcourse.finetuning import Config, completion_loss, finetune, plan, suggest
 from llmcourse.generation import generate
 
 RECORDS = [{"question": f"What is number {n}?", "answer": f"It is {'very ' * (n % 4)}{n}."}
@@ -446,6 +446,40 @@ def test_records_without_a_label(tiny: models.LoadedModel) -> None:
 def test_settings_that_mean_nothing(setting: dict, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Config(**setting)
+
+
+def test_what_is_left_open_follows_from_the_data() -> None:
+    few, why = suggest(Config(), 50, 500, 0.2)
+    many, _ = suggest(Config(), 20_000, 2_000_000, 0.2)
+    long, _ = suggest(Config(), 50, 50_000, 0.2)
+    assert few.epochs > long.epochs > many.epochs == 1
+    assert suggest(few, 20_000, 2_000_000, 0.02) == (few, "")  # nothing is left open
+    large, _ = suggest(Config(), 50, 500, 0.02)
+    full, told = suggest(Config(method="full"), 50, 500, 0.2)
+    assert few.learning_rate > 5 * large.learning_rate and few.beta2 < 0.999
+    assert few.learning_rate > 5 * full.learning_rate and full.rank is None and "rank" not in told
+    assert why.startswith("50 records, 500 trained tokens: ")
+    assert all(f"{value:g}" in why for value in (few.epochs, few.learning_rate, few.rank))
+
+
+def test_settings_that_are_given_stay() -> None:
+    given = Config(epochs=2, learning_rate=1e-3, rank=8, warmup=1, beta2=0.9)
+    assert suggest(given, 50, 500, 0.2) == (given, "")
+    part, why = suggest(Config(learning_rate=1e-3, steps=40), 50, 500, 0.2)
+    assert (part.learning_rate, part.steps, part.epochs, part.beta2) == (1e-3, 40, None, 0.999)
+    assert part.rank and "rank" in why and "epochs" not in why and "learning_rate" not in why
+
+
+def test_a_resumed_training_takes_the_settings_chosen(
+    tiny: models.LoadedModel, tmp_path: Path
+) -> None:
+    stop = {"seen": lambda tuned, step, total: step == 3, "save_every": 1, "progress": False}
+    with pytest.raises(finetuning.TrainingStopped):
+        finetune(tiny, RECORDS, Config(rank=2), out=tmp_path / "a", **stop)
+    resumed = finetune(tiny, RECORDS, Config(rank=2), out=tmp_path / "a", progress=False)
+    usual = finetune(tiny, RECORDS, Config(rank=2), progress=False)
+    assert losses(resumed) == losses(usual) and resumed.config == usual.config
+    finetune(tiny, RECORDS, usual.config, out=tmp_path / "a", progress=False)  # the same training
 
 
 def test_dropout_is_used(tiny: models.LoadedModel) -> None:

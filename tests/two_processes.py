@@ -50,7 +50,7 @@ def bare(model: models.LoadedModel, method: str) -> list[float]:
         Each update's mean loss.
     """
     torch.manual_seed(0)
-    config = Config(batch_size=5, method=method)
+    config = Config(batch_size=5, method=method, steps=6, rank=16)
     learner = adapters.with_adapter if method == "lora" else lambda m, _: adapters.all_weights(m)
     learns = learner(model, config)
     module = WithLoss(learns).train()

@@ -1,19 +1,19 @@
 """Fine-tuning a model on records: LoRA by peft or every weight, the loop by transformers' Trainer.
 
-`finetune` is the one call; `Config` has the settings. The loss is computed on completion tokens
-only (`loss`), every update's records are laid out before the first (`plan`), a training that is
-killed goes on exactly where it was (`checkpoints`), and the result is a folder that
-`models.load` reads (`saving`).
+`finetune` is the one call; `Config` has the settings, and `suggest` chooses those left open. The
+loss is computed on completion tokens only (`loss`), every update's records are laid out before the
+first (`plan`), a training that is killed goes on exactly where it was (`checkpoints`), and the
+result is a folder that `models.load` reads (`saving`).
 """
 
 from llmcourse.finetuning.adapters import merge, with_adapter
 from llmcourse.finetuning.loss import completion_loss, held_out_loss
 from llmcourse.finetuning.runner import finetune
 from llmcourse.finetuning.saving import save
-from llmcourse.finetuning.settings import Config
+from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
 
 __all__ = [
     "Config", "TrainingStopped", "TunedModel", "completion_loss", "finetune", "held_out_loss",
-    "merge", "save", "with_adapter",
+    "merge", "save", "suggest", "with_adapter",
 ]  # fmt: skip

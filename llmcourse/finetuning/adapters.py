@@ -8,6 +8,7 @@ in the way of `_ThinProduct`, which gives the same numbers in fewer steps.
 from __future__ import annotations
 
 import copy
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,13 @@ def all_weights(model: LoadedModel) -> Any:
     copied = copy.deepcopy(model.model).float()
     copied.requires_grad_(True)
     return copied
+
+
+def weight_size(model: LoadedModel) -> float:
+    """The root mean square of a matrix's weights, for the median matrix, from its first rows."""
+    rows = [weight.detach()[:64].float() for weight in model.model.parameters()
+            if weight.ndim == 2 and weight.is_floating_point()]  # fmt: skip
+    return statistics.median(row.square().mean().sqrt().item() for row in rows)
 
 
 def merge(model: LoadedModel) -> LoadedModel:

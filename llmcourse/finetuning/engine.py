@@ -102,6 +102,7 @@ class Engine:
                 lr_scheduler_type=("constant_with_warmup" if config.schedule == "constant"
                                    else config.schedule),
                 warmup_steps=config.warmup_of(total), weight_decay=float(config.weight_decay),
+                adam_beta2=float(config.beta2),
                 max_grad_norm=1.0, optim=OPTIMIZERS[config.optimizer], logging_strategy="no",
                 save_strategy="no", report_to="none", disable_tqdm=True,
                 use_cpu=self.model.device.type == "cpu", remove_unused_columns=False,

@@ -19,17 +19,19 @@ from llmcourse.finetuning import adapters, checkpoints, memory, plan, processes,
 from llmcourse.finetuning.checkpoints import Checkpoint, Run, trained_weights
 from llmcourse.finetuning.follow import Follow, Watch, watched
 from llmcourse.finetuning.loss import check_labels
-from llmcourse.finetuning.settings import Config
+from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
 from llmcourse.generation import Answer, check_loaded
 from llmcourse.models import LoadedModel, fingerprint
 from llmcourse.progress import bar
+from llmcourse.sizing import Hardware, Size
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from llmcourse.finetuning.engine import Engine
 
+UTILISATION = 0.45  # of the peak of matrix products, as in benchmarks/README.md
 # Settings that change how much memory a training takes, and nothing of its result.
 _RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
 
@@ -64,7 +66,7 @@ def finetune(
     Args:
         model: From `models.load`.
         records: With the fields in `templates.FIELDS`.
-        config: How to train.
+        config: How to train; `suggest` chooses what it leaves open.
         held_out: Records that are not trained on, whose loss is measured on the way.
         watch: Prompts that are answered every few updates, so that one sees the model learn.
         every: How many updates lie between two looks at `held_out` and `watch`.
@@ -99,6 +101,10 @@ def finetune(
     if config.patience is not None and held_out is None:
         raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
     encoded = _encoded(model, records, config)
+    config, reason = suggest(config, len(encoded), encoded.trained_tokens,
+                             adapters.weight_size(model))  # fmt: skip
+    if reason and shown:
+        print(f"{reason} {_estimate(model, encoded, config)}")
     watching = Watch(
         **watch_settings, patience=config.patience, live=live and shown,
         seen=seen if processes.first() else None,
@@ -149,6 +155,18 @@ def _config(config: Config | None) -> Config:
             f"config is of type {type(config).__name__}; write finetuning.Config(epochs=2), say."
         )
     return config or Config()
+
+
+def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:
+    """How long it will take, by the speed of this machine's matrix products as they are now."""
+    passes = config.epochs or config.steps * config.batch_size / len(encoded)
+    here = Hardware.measured(0.3)
+    seconds = Size.of(model.model.config).seconds(
+        passes * encoded.tokens, here, config.method, utilisation=UTILISATION,
+        rank=config.rank or 1, length=max(1, encoded.tokens // len(encoded)),
+        labelled_share=encoded.trained_tokens / encoded.tokens,
+    )  # fmt: skip
+    return f"About {seconds / 60:.1f} minutes, by the speed of {here.name}, measured just now."
 
 
 def _folder(out: Path | str) -> Path:

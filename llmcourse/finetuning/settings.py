@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from llmcourse import templates
 from llmcourse.errors import SettingError, whole
 
 METHODS = ("lora", "full")
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
+# What `suggest` aims at, in its rule for the epochs and the learning rate.
+MOST_EPOCHS, SEEN_RECORDS, SEEN_TOKENS, MANY_RECORDS = 10, 900, 40_000, 15_000
+RATE = 0.009  # for LoRA, of the size of the weights
 SCHEDULES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
 class Config:
     """How to train.
+
+    `epochs`, `learning_rate`, `rank` and `beta2` are chosen by `suggest` where they are None.
 
     Attributes:
         template: What the records are rendered with, and what the tuned model answers to.
@@ -37,6 +43,8 @@ class Config:
         warmup: Updates over which the learning rate rises; three, or a quarter of a short run, if
             not given.
         weight_decay: Of AdamW (Loshchilov & Hutter, 2017).
+        beta2: How slowly AdamW forgets the size of earlier gradients, from 0 to below 1. The usual
+            0.999 remembers a thousand updates, more than a short run has.
         micro_batch: Records that are computed at once; the rest of the batch is accumulated. The
             result is the same. Chosen by `memory_gb` if not given.
         memory_gb: Most memory that training may take, weights among it, in gigabytes.
@@ -47,12 +55,12 @@ class Config:
     """
 
     template: str = "qa"
-    epochs: float = 2.0
+    epochs: float | None = None
     steps: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     batch_size: int = 6
     max_length: int = 512
-    rank: int = 16
+    rank: int | None = None
     seed: int = 0
     mask_prompt: bool = True
     add_end: bool = True
@@ -63,31 +71,31 @@ class Config:
     schedule: str = "cosine"
     warmup: int | None = None
     weight_decay: float = 0.0
+    beta2: float | None = None
     micro_batch: int | None = None
     memory_gb: float | None = None
     checkpointing: bool | None = None
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rank", "max_length"):
+        for name in ("batch_size", "max_length"):
             whole(name, getattr(self, name), 1)
         whole("seed", self.seed, 0)
-        for name in ("steps", "micro_batch", "patience"):
+        for name in ("steps", "rank", "micro_batch", "patience"):
             if getattr(self, name) is not None:
                 whole(name, getattr(self, name), 1)
         if self.warmup is not None:
             whole("warmup", self.warmup, 0)
-        if not 0 < _number("learning_rate", self.learning_rate) < 1:
-            raise SettingError(
-                f"learning_rate={self.learning_rate!r} must be between 0 and 1; 1e-3 suits LoRA."
-            )
-        if not 0 < _number("epochs", self.epochs) < math.inf:
-            raise SettingError(f"epochs={self.epochs!r} must be more than 0 and finite.")
+        rate = self.learning_rate
+        if rate is not None and not 0 < _number("learning_rate", rate) < 1:
+            raise SettingError(f"learning_rate={rate!r} must be between 0 and 1; 1e-3 suits LoRA.")
         if not 0 <= _number("dropout", self.dropout) < 1:
             raise SettingError(f"dropout={self.dropout!r} must be at least 0 and below 1.")
         if not 0 <= _number("weight_decay", self.weight_decay) < 1:
             raise SettingError(f"weight_decay={self.weight_decay!r} must be from 0 to below 1.")
-        for name in ("alpha", "memory_gb"):
+        if self.beta2 is not None and not 0 <= _number("beta2", self.beta2) < 1:
+            raise SettingError(f"beta2={self.beta2!r} must be at least 0 and below 1.")
+        for name in ("epochs", "alpha", "memory_gb"):
             value = getattr(self, name)
             if value is not None and not 0 < _number(name, value) < math.inf:
                 raise SettingError(f"{name}={value!r} must be more than 0 and finite.")
@@ -102,6 +110,62 @@ class Config:
     def warmup_of(self, steps: int) -> int:
         """Updates over which the learning rate rises in a run of `steps`."""
         return min(3, steps // 4) if self.warmup is None else self.warmup
+
+
+def suggest(
+    config: Config, records: int, trained_tokens: int, weight_size: float
+) -> tuple[Config, str]:
+    """Choose the settings that `config` leaves open, by how much data there is.
+
+    The rule was chosen, and is tested on other data, by benchmarks/defaults.py. Adam changes all
+    weights by about the learning rate, so a rate suits weights of one size: what teaches SmolLM2
+    destroys Gemma 3, whose weights are a fifth as large. Hence a rate in proportion to the weights,
+    as in LAMB (You et al., 2019, arXiv 1904.00962). For Llama 2's weights (0.02) it comes near the
+    2e-4 of QLoRA (Dettmers et al., 2023, arXiv 2305.14314). Full fine-tuning takes a tenth
+    (Schulman et al., LoRA Without Regret, 2025).
+
+    Args:
+        config: How to train. What it gives stays as it is.
+        records: To train on.
+        trained_tokens: Their tokens with a label.
+        weight_size: Of the model's weights, typically; see `adapters.weight_size`.
+
+    Returns:
+        The settings with nothing left open, and what was chosen and why, in a sentence for
+        people; "" where nothing was.
+    """
+    lora = config.method == "lora"
+    fewest = max(1.0, min(3.0, MANY_RECORDS / records))
+    passes, why = max(
+        (fewest, "many records"),
+        min(
+            (MOST_EPOCHS, "few records, so each is seen often"),
+            (SEEN_RECORDS / records, f"until {SEEN_RECORDS:,} records are seen"),
+            (SEEN_TOKENS / trained_tokens, f"until {SEEN_TOKENS:,} trained tokens are seen"),
+        ),
+    )
+    rate = weight_size * (RATE if lora else RATE / 10)
+    rules = {
+        "epochs": (float(round(passes)), why),
+        "learning_rate": (float(f"{rate:.1e}"), f"{config.method}, weights near {weight_size:.2g}"),
+        "rank": (32, "enough for facts"),
+    }
+    ignored = ("epochs" if config.steps else "", "" if lora else "rank")
+    chosen = {name: rule for name, rule in rules.items()
+              if getattr(config, name) is None and name not in ignored}  # fmt: skip
+    values: dict[str, Any] = {name: value for name, (value, _) in chosen.items()}
+    config = replace(config, **values)
+    if "learning_rate" in chosen:
+        updates = config.steps or config.epochs * records / config.batch_size
+        values = {"beta2": 0.95, "warmup": round(updates / 10) if updates > 30 else None}
+    else:
+        values = {"beta2": 0.999}
+    config = replace(config, **{name: value for name, value in values.items()
+                                if getattr(config, name) is None})  # fmt: skip
+    if not chosen:
+        return config, ""
+    told = "; ".join(f"{name} {value:g} ({why})" for name, (value, why) in chosen.items())
+    return config, f"{records:,} records, {trained_tokens:,} trained tokens: {told}."
 
 
 def _number(name: str, value: object) -> float:
