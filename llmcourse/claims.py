@@ -6,6 +6,7 @@ prints the ledger, and each lesson ends with its own rows.
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping
@@ -38,100 +39,12 @@ class Claim:
     lesson: str
 
 
-CLAIMS: dict[str, Claim] = {
-    "base-continues": Claim(
-        "A base model continues text, a chat model answers",
-        "share of prompts that end by themselves; share of repeated 4-grams",
-        "01",
-    ),
-    "question-breeds-questions": Claim(
-        "Asked a question, a base model may answer with more questions",
-        "share of continuations that are questions, or contain one",
-        "01",
-    ),
-    "tags-matter": Claim(
-        "The same chat model needs its instruction tags",
-        "share of outputs that complete the sentence rather than answer it, with and without",
-        "01",
-    ),
-    "hallucination": Claim(
-        "A prompted model makes things up about private data",
-        "exact-fact accuracy; share of confident wrong answers",
-        "07",
-    ),
-    "learns-new-information": Claim(
-        "Fine-tuning teaches new facts",
-        "exact-fact accuracy on held-out wordings, before and after",
-        "05",
-    ),
-    "consistency": Claim(
-        "Fine-tuning makes behaviour consistent",
-        "agreement of the answers to five wordings of one question, before and after",
-        "06",
-    ),
-    "tone": Claim(
-        "Prompting sets a style, fine-tuning fixes it",
-        "share of answers in the wanted style, prompted and tuned",
-        "07",
-    ),
-    "prompt-rag-finetune": Claim(
-        "Prompting, retrieval and fine-tuning differ and combine",
-        "accuracy, prompt tokens and milliseconds a question for each way",
-        "07",
-    ),
-    "extraction-expansion": Claim(
-        "Reading tasks are easier than writing tasks",
-        "word overlap (F1) with a good answer and output tokens for both kinds, before tuning",
-        "02",
-    ),
-    "extraction-expansion-tuned": Claim(
-        "Tuned on both, a model reads and writes better, and reading is still easier",
-        "word overlap (F1) with a good answer and output tokens for both kinds, told and tuned",
-        "07",
-    ),
-    "generalises": Claim(
-        "Instruction tuning carries over to kinds of tasks not in the data",
-        "share of proper, finished answers on task kinds held out of training",
-        "03",
-    ),
-    "synthetic-data": Claim(
-        "A model can write the training data (the Alpaca method)",
-        "pairs that pass the filters; what a model trained on them gains",
-        "03",
-    ),
-    "data-quality": Claim(
-        "Better, more varied and more data help",
-        "accuracy for 25, 50 and 100 % of the data, and for a noisy copy",
-        "06",
-    ),
-    "small-steps": Claim(
-        "A few steps change nothing, more do",
-        "the answer and the held-out loss after 0, 3 and all steps",
-        "05",
-    ),
-    "lora": Claim(
-        "A small adapter does almost the work of full fine-tuning",
-        "accuracy, trained parameters, peak memory and seconds for both",
-        "05",
-    ),
-    "iteration": Claim(
-        "Evaluate, mend the data, train again",
-        "accuracy of round 1 and round 2",
-        "06",
-    ),
-    "forgetting": Claim(
-        "Tuning on one thing can cost another",
-        "held-out perplexity on general text, before and after",
-        "06",
-    ),
-    "private": Claim(
-        "Nothing leaves the machine",
-        "network connections opened while the lessons run",
-        "07",
-    ),
+CLAIMS = {
+    name: Claim(**fields)
+    for name, fields in json.loads(
+        resources.files("llmcourse").joinpath("claims.json").read_text(encoding="utf-8")
+    ).items()
 }
-
-
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 
 

@@ -234,9 +234,21 @@ def _own(options: argparse.Namespace) -> int:
 
 
 def _harness(options: argparse.Namespace) -> int:
+    from llmcourse import company
     from llmcourse.evaluation import harness
 
-    return harness.main(options)
+    local = {
+        "ferrowick_choices": company.records("choices"),
+        "ferrowick_facts": company.records("questions", "test", keys=True),
+    }
+    results = harness.run(
+        options.model, options.tasks or "ferrowick_choices", local, limit=options.limit,
+        batch_size=options.batch_size, chat_template=options.chat_template, out=options.out,
+    )  # fmt: skip
+    print(results)
+    if options.out:
+        print(f"It is in {options.out}.")
+    return 0
 
 
 def _notebook(options: argparse.Namespace) -> int:

@@ -264,10 +264,8 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     elif set(both.ravel().tolist()) <= {0.0, 1.0}:
         p = binomtest(wins, wins + losses).pvalue
     else:
-        p = permutation_test(
-            (apart,), numpy.mean, permutation_type="samples", vectorized=True, n_resamples=DRAWS,
-            batch=max(1, _AT_ONCE // len(apart)), rng=0,
-        ).pvalue  # fmt: skip
+        drawn = _draws(len(apart)) | {"permutation_type": "samples"}
+        p = permutation_test((apart,), numpy.mean, **drawn).pvalue
     low = high = apart.mean()  # of one record
     if len(apart) > 1:
         low, high = _bootstrap((apart,), numpy.mean)
@@ -281,11 +279,14 @@ def _bootstrap(
     """The percentile bootstrap's interval of a statistic."""
     from scipy.stats import bootstrap
 
-    found = bootstrap(
-        data, statistic, paired=paired, vectorized=True, method="percentile", n_resamples=DRAWS,
-        confidence_level=1 - LEVEL, batch=max(1, _AT_ONCE // len(data[0])), rng=0,
-    )  # fmt: skip
-    return found.confidence_interval
+    drawn = _draws(len(data[0])) | {"method": "percentile", "confidence_level": 1 - LEVEL}
+    return bootstrap(data, statistic, paired=paired, **drawn).confidence_interval
+
+
+def _draws(count: int) -> dict[str, Any]:
+    """How scipy draws from `count` numbers: some draws at a time, the same at every run."""
+    batch = max(1, _AT_ONCE // count)
+    return {"n_resamples": DRAWS, "vectorized": True, "batch": batch, "rng": 0}
 
 
 def detectable(

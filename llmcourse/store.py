@@ -1,15 +1,15 @@
-"""A JSON file that several processes add entries to: the ledger, the learner's progress."""
+"""Small JSON files that several processes add to: ledger, progress, labels and votes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmcourse.errors import CourseError, first_line
-from llmcourse.files import lock, put_aside, write_json
+from llmcourse.errors import CourseError, DataError, first_line
+from llmcourse.files import lock, put_aside, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,54 @@ class Store:
                 f"{self.what} {self.path} can't be written ({first_line(error)}). Set "
                 f"LLMCOURSE_WORK to a folder of your own."
             ) from error
+
+
+# --- files of one JSON object per line ------------------------------------------------------------
+
+
+def lines_path(path: str | Path) -> Path:
+    """`path` as a Path to a .jsonl file, with the home folder filled in.
+
+    Raises:
+        DataError: its name does not end in .jsonl, or it is a folder.
+    """
+    found = Path(path).expanduser()
+    if found.suffix.lower() != ".jsonl" or found.is_dir():
+        raise DataError(f"{path} must be a file whose name ends in .jsonl.")
+    return found
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a .jsonl file, each with the number of its line.
+
+    Raises:
+        DataError: there is no such file, it can't be read, or a line is not an object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} can't be read: {first_line(error)}.") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}, line {number}: not JSON ({first_line(error)}).") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number}: not an object: {line:.60}")
+        yield number, row
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace `path` by one JSON object per line, whole or not at all.
+
+    Raises:
+        NoSpace, OSError: see `files.write_text`.
+    """
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def is_writable(text: str) -> bool:
+    """False for half a character, which no file can keep."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -33,11 +33,6 @@ def verdict(at_a: float, at_b: float) -> Verdict:
     return Verdict((at_a, at_b), (0.5, 0.5))
 
 
-def test_a_missing_answer_is_no_answer(tiny: LoadedModel) -> None:
-    with pytest.raises(DataError, match=r"Pair 1 .*missing"):
-        prefer(tiny, ["a?", "b?"], ["x", None], ["y", "z"], progress=False)
-
-
 def test_swapping_the_answers_swaps_the_verdict(tiny: LoadedModel) -> None:
     found = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
     swapped = prefer(tiny, QUESTIONS, SECOND, FIRST, progress=False)
@@ -174,16 +169,15 @@ def test_names_of_parts_in_an_answer_stay_text() -> None:
     assert "Answer A: {question}\n" in sent and "Answer B: {criterion} {other} \\1\n" in sent
 
 
-def test_nothing_to_judge_is_no_verdict(tiny: LoadedModel) -> None:
-    assert prefer(tiny, [], [], []) == []
-
-
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "error", "message"),
     [
         ({"second": ["one"]}, DataError, "3 questions, 3 first and 1 second answers"),
-        ({"first": "text"}, DataError, "first must be a list, one item a pair, not str"),
-        ({"questions": {"question": "Why?"}}, DataError, "questions must be a list.*not dict"),
+        (
+            {"first": ["x", None, "z"]},
+            DataError,
+            r"Pair 1 \(counted from 0\): an answer is missing",
+        ),
         ({"questions": ["Why?", " ", "Who?"]}, PromptError, r"Pair 1 \(counted from 0\): The q"),
         (
             {"second": ["a", "b", "word " * 300]},
@@ -191,16 +185,14 @@ def test_nothing_to_judge_is_no_verdict(tiny: LoadedModel) -> None:
             r"Pair 2 .*tokens, but .* at most 255",
         ),
         ({"judge": "chat"}, SettingError, "load the model first"),
-        ({"criterion": 3}, SettingError, "criterion=3 must be a sentence"),
-        ({"batch_size": 0}, SettingError, "batch_size=0"),
     ],
 )
 def test_what_cannot_be_judged_is_told_before_any_work(
-    change: dict[str, Any], error: type, told: str, tiny: LoadedModel, reads: Callable
+    change: dict[str, Any], error: type, message: str, tiny: LoadedModel, reads: Callable
 ) -> None:
-    reads("", most=0)  # reading anything would be told as a want of memory
+    reads("", most=0)  # reading anything would fail for want of memory
     given = {"judge": tiny, "questions": QUESTIONS, "first": FIRST, "second": SECOND} | change
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         prefer(**given, progress=False)
 
 
@@ -273,7 +265,7 @@ def test_the_judge_is_held_against_pairs_with_one_right_answer() -> None:
 
 
 def test_without_pairs_that_tell_there_is_no_number() -> None:
-    with pytest.raises(DataError, match="There are no verdicts"):
+    with pytest.raises(DataError, match="0 of 0 is not a share"):
         position_bias([])
     with pytest.raises(DataError, match="In none of the 1 pairs"):
         judged_against([verdict(1, 1)], [True], [True])
@@ -301,9 +293,9 @@ def test_results_in_a_row_follow_elos_formula() -> None:
 
 def results(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
     """Three players of whom each beats the next three times in four."""
-    dice = random.Random(seed)
-    pairs = [dice.sample("abc", 2) for _ in range(count)]
-    return [(one, other, min(one, other) if dice.random() < 0.75 else max(one, other))
+    rng = random.Random(seed)
+    pairs = [rng.sample("abc", 2) for _ in range(count)]
+    return [(one, other, min(one, other) if rng.random() < 0.75 else max(one, other))
             for one, other in pairs]  # fmt: skip
 
 
@@ -330,24 +322,14 @@ def test_the_better_stands_first_and_more_results_are_surer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "options", "error", "told"),
+    ("given", "message"),
     [
-        ([], {}, DataError, "There are no results"),
-        ([("a", "b", "c")], {}, DataError, r"Result 0 \(counted from 0\) must be two different"),
-        ([("a", "b", "a"), ("a", "a", "a")], {}, DataError, "Result 1 "),
-        ([("a", "b")], {}, DataError, "Result 0 "),
-        (["aba"], {}, DataError, "Result 0 "),
-        ([("tie", "b", "tie")], {}, DataError, "Result 0 "),
-        ([(1, 2, 1)], {}, DataError, "Result 0 "),
-        ([("a", "b", "a")], {"k": 0}, SettingError, "k=0 must be more than 0"),
-        ([("a", "b", "a")], {"k": True}, SettingError, "k=True must be a number"),
-        ([("a", "b", "a")], {"start": float("nan")}, SettingError, "start=nan must be a number"),
-        ([("a", "b", "a")], {"shuffles": 0}, SettingError, "shuffles=0"),
-        ([("a", "b", "a")], {"seed": -1}, SettingError, "seed=-1"),
+        ([], "There are no results"),
+        ([("a", "b", "c")], r"Result 0 \(counted from 0\) must be two different"),
+        ([("a", "b", "a"), ("a", "a", "a")], "Result 1 "),
+        ([("a", "b")], "Result 0 "),
     ],
 )
-def test_what_is_no_result_is_refused(
-    given: Any, options: dict[str, Any], error: type, told: str
-) -> None:
-    with pytest.raises(error, match=told):
-        elo(given, **options)
+def test_what_is_not_a_result_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        elo(given)

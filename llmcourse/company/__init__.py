@@ -30,12 +30,13 @@ SETS = {
 SPLITS = ("train", "validation", "test", "held-out")
 
 
-def records(name: str, split: str | None = None) -> list[dict[str, Any]]:
+def records(name: str, split: str | None = None, *, keys: bool = False) -> list[dict[str, Any]]:
     """The records of one set, all or those of one split, in a fixed order.
 
     Args:
         name: A key of `SETS`.
         split: One of `SPLITS`.
+        keys: Give each record the keys of the fact it asks for, which evaluation counts by.
 
     Raises:
         SettingError: there is no such set or split.
@@ -46,7 +47,11 @@ def records(name: str, split: str | None = None) -> list[dict[str, Any]]:
         raise SettingError(f"There is no split {split!r}. There are: {', '.join(SPLITS)}.")
     text = resources.files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
     found = [json.loads(line) for line in text.splitlines()]
-    return [record for record in found if split is None or record.get("split") == split]
+    found = [record for record in found if split is None or record.get("split") == split]
+    if keys:
+        of_fact = {fact["id"]: fact["keys"] for fact in records("facts")}
+        found = [{"keys": of_fact[record["fact"]]} | record for record in found]
+    return found
 
 
 def documents() -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Evaluation: what a model's answers are worth, how sure that is, and what is wrong with them.
+"""Evaluation: how good a model's answers are, how sure that is, and what is wrong with them.
 
-`evaluate` asks one model every question of a test set, `compare` several models or ways to ask;
+`evaluate` asks one model every question of a test set, `compare` several models or methods;
 `label` names the kinds of mistakes, `consistency` and `perplexity` measure what no single answer
 shows. `prefer` lets a model judge, `agreement` compares two people's labels, and `harness` in this
 folder runs public benchmarks.
@@ -12,13 +12,13 @@ from llmcourse.evaluation.judge import elo, judged_against, position_bias, prefe
 from llmcourse.evaluation.losses import perplexity, record_losses
 from llmcourse.evaluation.metrics import METRICS, keys_of
 from llmcourse.evaluation.mistakes import KINDS, counted, label, misspelt
-from llmcourse.evaluation.running import Evaluation, evaluate
-from llmcourse.evaluation.ways import Way
-from llmcourse.stats import Paired, Score, paired
+from llmcourse.evaluation.running import Evaluation, Method, evaluate
+
+Way = Method  # its name in version 0.1
 
 __all__ = [
-    "KINDS", "METRICS", "Comparison", "Evaluation", "Paired", "Score", "Way", "agreement",
-    "agreement_by_class", "compare", "consistency", "counted", "elo", "evaluate",
-    "judged_against", "keys_of", "label", "load_labels", "misspelt", "paired",
-    "perplexity", "position_bias", "prefer", "record_losses", "save_labels",
+    "KINDS", "METRICS", "Comparison", "Evaluation", "Method", "Way", "agreement",
+    "agreement_by_class", "compare", "consistency", "counted", "elo", "evaluate", "judged_against",
+    "keys_of", "label", "load_labels", "misspelt", "perplexity", "position_bias", "prefer",
+    "record_losses", "save_labels",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """Benchmarks with EleutherAI's lm-evaluation-harness, on models that `models.load` knows.
 
-Two tasks are Ferrowick's own and need no network: `ferrowick_choices` (four options, the likeliest
-is taken) and `ferrowick_facts` (the held-out questions, answered in free words). Any task of the
-harness runs by its name too; its data set comes from the hub.
+Any task of the harness runs by its name; its data set comes from the hub. Local tasks are made from
+records and need no network: multiple choice where the records have `choices` (the likeliest is
+taken), free answers that must contain the `keys` where they have those.
 
 The course ran a script of the harness's repository, `main.py --model hf-causal --model_args
 pretrained=… --tasks arc_easy`. Both are gone. The harness's own command is now
@@ -16,10 +16,10 @@ a tuned model's folder as it is:
 
 Which template a model is asked with:
 
-- Ferrowick's tasks: the model's own, which a tuned model's folder remembers ("qa", "chat", …), as
-  `generation.generate` does. So `ferrowick_facts` has the figure that `evaluate` has. A model
-  whose template is "plain" gets its choices as the harness's tasks put them, "Question: … Answer:".
-- Public tasks: the harness's own words, as published figures of base models are measured. With
+- Local tasks: the model's own, which a tuned model's folder remembers ("qa", "chat", …), as
+  `generation.generate` does. So free answers have the figure that `evaluate` has. A model whose
+  template is "plain" gets its choices as the harness's tasks put them, "Question: … Answer:".
+- Public tasks: the harness's own prompts, as published figures of base models are measured. With
   `chat_template=True` they are wrapped in the model's chat template (`--apply_chat_template`).
 
 The package is optional: `pip install "llmcourse[harness]"`.
@@ -29,28 +29,32 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import logging
 import math
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import files, models, templates, tiers
-from llmcourse.errors import HubError, SettingError, first_line, is_out_of_memory, whole
-from llmcourse.evaluation.harness_tasks import LOCAL, check_room, write_tasks
-from llmcourse.generation import check_loaded
+from llmcourse.errors import (
+    HubError,
+    PromptError,
+    SettingError,
+    first_line,
+    is_out_of_memory,
+    whole,
+)
+from llmcourse.generation import check_loaded, trouble
 from llmcourse.models import LoadedModel, hub
-from llmcourse.progress import bar, quiet_datasets
+from llmcourse.progress import quiet_datasets
+from llmcourse.words import has_keys
 
 if TYPE_CHECKING:
-    import argparse
-
     import pandas
-
-__all__ = ["COLUMNS", "LOCAL", "PUBLIC", "HarnessResults", "main", "run", "write_tasks"]
 
 PUBLIC = ("arc_easy", "arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2")
 COLUMNS = ("task", "metric", "value", "stderr", "n")
@@ -61,9 +65,9 @@ class HarnessResults:
     """What the harness measured.
 
     Attributes:
-        table: One row a task and metric: task, metric, value (for acc, acc_norm and facts a share
-            from 0 to 1), stderr (the harness's standard error of it, NaN where it gives none), and
-            n, the number of questions (NaN for a group of tasks where the harness tells none).
+        table: One row per task and metric: task, metric, value (for acc, acc_norm and facts a
+            share from 0 to 1), stderr (the harness's standard error of it, NaN where it gives
+            none), and n, the number of questions (NaN for a group of tasks where it gives none).
         samples: Task -> what the harness keeps of each question: the prompts, what the model said,
             and the metrics.
         notes: What the harness warned of and a reader should know, such as prompts that were cut.
@@ -77,22 +81,11 @@ class HarnessResults:
         shown = self.table.to_string(index=False, float_format=lambda value: f"{value:.4g}")
         return "\n".join([shown, *(f"note: {note}" for note in self.notes)])
 
-    def value(self, task: str, metric: str) -> float:
-        """One number of the table.
-
-        Raises:
-            SettingError: it was not measured.
-        """
-        rows = self.table[(self.table["task"] == task) & (self.table["metric"] == metric)]
-        if rows.empty:
-            there = ", ".join(f"{t} {m}" for t, m in self.table[["task", "metric"]].to_numpy())
-            raise SettingError(f"{task} {metric} was not measured. Measured: {there}.")
-        return float(rows["value"].iloc[0])
-
 
 def run(
     model: LoadedModel | Path | str,
-    tasks: Sequence[str] | str = ("ferrowick_choices",),
+    tasks: Sequence[str] | str,
+    local: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     *,
     template: str | None = None,
     limit: int | None = None,
@@ -109,11 +102,13 @@ def run(
     Args:
         model: From `models.load`, or what that takes: a role, a packaged name, a folder with a
             model or an adapter, a hub name.
-        tasks: Names in `LOCAL`, in `PUBLIC`, or of any other task of the harness.
-        template: For Ferrowick's tasks: a name in `templates.NAMES` instead of the model's own.
+        tasks: Names in `local`, in `PUBLIC`, or of any other task of the harness.
+        local: Name of a task -> its records: id, question, choices and answer (the right one's
+            number, from 0) for multiple choice; id, question, answer and keys for free answers.
+        template: For local tasks: a name in `templates.NAMES` instead of the model's own.
         limit: Take only the first so many questions of each task.
         batch_size: Texts the model reads at once; the tier's if not given.
-        max_new_tokens: Longest answer of `ferrowick_facts`, in tokens; the tier's if not given.
+        max_new_tokens: Longest free answer in tokens; the tier's if not given.
         chat_template: Wrap the questions of public tasks in the model's chat template.
         out: A .json file that the table is written to.
         progress: False shows no progress.
@@ -123,7 +118,7 @@ def run(
             or memory ran out.
         HubError: a public task's data set is not on this machine, and the hub can't be reached.
         PromptError: a prompt and its answer do not fit the model's context.
-        TemplateError: see `write_tasks`.
+        TemplateError: see `templates.render`.
         UnknownModel, CorruptModel, …: see `models.load`.
     """
     if importlib.util.find_spec("lm_eval") is None:
@@ -131,77 +126,127 @@ def run(
             'The evaluation harness is not installed. Install it: pip install "llmcourse[harness]" '
             "(in a copy of the course: pip install -r requirements-harness.txt)."
         )
-    names = list(dict.fromkeys([tasks] if isinstance(tasks, str) else tasks))
+    local, names = local or {}, [tasks] if isinstance(tasks, str) else list(tasks)
     limit = None if limit is None else whole("limit", limit, 1)
-    size = whole(
-        "batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1
-    )  # fmt: skip
-    public = [name for name in names if name not in LOCAL]
-    with _warnings():
-        known = _known(public, names)
+    size = whole("batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1)
     if out is not None and Path(out).suffix.lower() != ".json":
-        raise SettingError(f"out={str(out)!r}: a file that ends in .json is wanted.")
-    if isinstance(model, str | Path):
-        model = models.load(str(model))
-    check_loaded(model)
-    asked = template or model.template
-    if public and chat_template:
-        templates.render("Has it a chat template?", "chat", tokenizer=model.tokenizer)
-    found: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _warnings() as notes:
-        if local := [name for name in names if name in LOCAL]:
-            from lm_eval.tasks import TaskManager
-
-            write_tasks(folder, model, template, max_new_tokens=max_new_tokens)
-            check_room(model, asked, local, limit, max_new_tokens)
-            manager = TaskManager(include_path=folder, include_defaults=False)
-            # A chat template's text holds its special tokens already.
-            special = False if asked == "chat" else None
-            found.append(_evaluate(model, local, manager, limit, size, progress, special))
-        if public:
-            found.append(
-                _evaluate(model, public, known, limit, size, progress, None, chat_template)
+        raise SettingError(f"out={str(out)!r}: a file that ends in .json is needed.")
+    public = [name for name in names if name not in local]
+    with harness_log() as notes:
+        if public and not set(public) <= set(_index().all_tasks):
+            raise SettingError(
+                f"There is no task {', '.join(set(public) - set(_index().all_tasks))!r}. On this "
+                f"machine: {', '.join(local)}. From the hub, among others: {', '.join(PUBLIC)}; "
+                f"all of them: lm-eval ls tasks."
             )
+        if isinstance(model, str | Path):
+            model = models.load(str(model))
+        check_loaded(model)
+        template = template or model.template
+        found: list[dict[str, Any]] = []
+        if chosen := {name: local[name][:limit] for name in names if name in local}:
+            loaded = {
+                name: _task(name, records, model, template, max_new_tokens)
+                for name, records in chosen.items()
+            }
+            # A chat template's text holds its special tokens already.
+            special = False if template == "chat" else None
+            with quiet_datasets(long=progress):
+                found.append(_evaluate(model, loaded, None, size, add_bos_token=special))
+        if public:
+            if chat_template:
+                templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
+            with quiet_datasets(long=progress):
+                found.append(_public(model, public, limit, size, chat_template))
     if notes:
         cut = f"{len(notes)} times the harness cut a prompt on the left to fit the model's context"
         notes = [f"{cut}, as here: {notes[0]}"]
     results = _results(names, found, notes)
     if out is not None:
-        _save(Path(out), model, asked, limit, results)
+        saved = {
+            "model": model.name,
+            "template": template,
+            "harness": f"lm-eval {metadata.version('lm_eval')}",
+            "limit": limit,
+            "results": json.loads(results.table.to_json(orient="records", double_precision=15)),
+            "notes": notes,
+        }
+        files.write_json(Path(out), saved)
     return results
 
 
-def main(options: argparse.Namespace) -> int:
-    """The command `harness`: options model, tasks, limit, batch_size, chat_template and out."""
-    results = run(
-        options.model, options.tasks or LOCAL[:1], limit=options.limit, out=options.out,
-        batch_size=options.batch_size, chat_template=options.chat_template,
-    )  # fmt: skip
-    print(results)
-    if options.out:
-        print(f"It is in {options.out}.")
-    return 0
-
-
-def _known(public: list[str], names: list[str]) -> Any:
-    """The harness's index of its own tasks, if one is wanted.
+def _task(
+    name: str,
+    records: Sequence[Mapping[str, Any]],
+    model: LoadedModel,
+    template: str,
+    max_new_tokens: int | None,
+) -> Any:
+    """A task of the harness with the prompts as the model reads them.
 
     Raises:
-        SettingError: no task is wanted, or one is unknown.
+        PromptError: a prompt would be cut by the harness.
+        SettingError: the harness would misread the tokenizer.
     """
-    there = (
-        f"On this machine: {', '.join(LOCAL)}. From the hub, among others: {', '.join(PUBLIC)}; "
-        f"all of them: lm-eval ls tasks."
+    import datasets
+    from lm_eval.api.task import ConfigurableTask
+
+    ids = model.tokenizer("a").input_ids
+    if len(ids) > 1 and ids[-1] == model.tokenizer.eos_token_id:
+        raise SettingError(
+            f"The tokenizer of {model.title} closes every text with its end token, after which the "
+            f"harness can't go on. Set tokenizer.add_eos_token = False."
+        )
+    limit = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+    choices = "choices" in records[0]
+    rows = []
+    for record in records:
+        question = record["question"]
+        length = max(map(len, model.tokenizer(record["choices"]).input_ids)) if choices else limit
+        if wrong := trouble(model, question, template, max_new_tokens=length):
+            raise PromptError(f"Question {record['id']} {wrong}")
+        prompt = f"Question: {question}\nAnswer:"
+        if not choices or template != "plain":
+            prompt = templates.render(question, template, tokenizer=model.tokenizer).prompt
+        rows.append({**record, "prompt": prompt})
+    if choices:
+        metrics, more = (
+            ("acc", "acc_norm"),
+            {
+                "output_type": "multiple_choice",
+                "doc_to_choice": "choices",
+                "target_delimiter": " " if template == "plain" else "",
+            },
+        )
+    else:
+        metrics, more = (
+            ("facts",),
+            {
+                "output_type": "generate_until",
+                "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": limit},
+                "process_results": _facts,
+            },
+        )
+    return ConfigurableTask(
+        config={
+            "task": name,
+            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
+            "test_split": "test",
+            "doc_to_text": "prompt",
+            "doc_to_target": "answer",
+            "num_fewshot": 0,
+            "metric_list": [
+                {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+                for metric in metrics
+            ],
+            **more,
+        }
     )
-    if not names:
-        raise SettingError(f"No task is named. {there}")
-    if not public:
-        return None
-    there_are = set(_index().all_tasks)
-    for name in public:
-        if name not in there_are:
-            raise SettingError(f"The harness has no task {name!r}. {there}")
-    return _index()
+
+
+def _facts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
+    """How the harness scores a free answer: 1 where it has every key of the fact."""
+    return {"facts": float(has_keys(results[0], doc["keys"]))}
 
 
 @functools.cache
@@ -212,98 +257,70 @@ def _index() -> Any:
     return TaskManager()
 
 
+def _public(
+    model: LoadedModel, names: list[str], limit: int | None, size: int, chat_template: bool
+) -> dict[str, Any]:
+    """The results of the harness's own tasks, whose data come from the hub or its cache."""
+    reachable = _reachable(names[0])
+    try:
+        with _offline(not reachable):
+            loaded = _index().load(names)
+            for task in loaded["tasks"].values():
+                if task.get_config("num_fewshot") is None:
+                    task.set_config(key="num_fewshot", value=0)
+                task.set_fewshot_seed(seed=1234)  # as its `simple_evaluate` does
+            return _evaluate(model, loaded, limit, size, chat_template)
+    except SettingError:
+        raise
+    except Exception as error:
+        if reachable:
+            raise
+        raise HubError(
+            f"The data of {', '.join(names)} are not all on this machine, and the hub can't be "
+            f"reached ({first_line(error)}). Connect to the network once (behind a proxy, set "
+            f"HTTPS_PROXY)."
+        ) from error
+
+
 def _evaluate(
-    model: LoadedModel, tasks: list[str], manager: Any, limit: int | None, batch_size: int,
-    progress: bool, special: bool | None, chat_template: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """The harness's own results for some of its tasks.
+    model: LoadedModel,
+    tasks: Any,
+    limit: int | None,
+    size: int,
+    chat_template: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """The harness's results.
 
     As its `simple_evaluate`, but for what that does besides: it describes this machine, calls git
     and the hub, and sets the seeds of Python, NumPy and torch.
     """
-    from lm_eval.defaults import DEFAULT_OTHER_SEED
     from lm_eval.evaluator import evaluate
-
-    local = set(tasks) <= set(LOCAL)  # then `datasets` shall not report to the hub either
-    reachable = not local and _reachable(tasks[0])
-    told = f"{model.title} in the harness"
-    try:
-        with bar(1, told, enabled=progress) as line, quiet_datasets(), _offline(not reachable):
-            loaded = manager.load(tasks)
-            for task in loaded["tasks"].values():
-                if task.get_config("num_fewshot") is None:
-                    task.set_config(key="num_fewshot", value=0)
-                task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-            return evaluate(
-                _wrapped(model, batch_size, special, line),
-                loaded,
-                limit=limit,
-                apply_chat_template=chat_template,
-                fewshot_as_multiturn=True,
-            )
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise SettingError(
-                f"Memory ran out with batch_size={batch_size}. Try a smaller one."
-            ) from error
-        if not (local or reachable):
-            raise HubError(
-                f"The data of {', '.join(tasks)} are not all on this machine, and the hub can't be "
-                f"reached ({first_line(error)}). Connect to the network once (behind a proxy, set "
-                f"HTTPS_PROXY). Tasks that need no network: {', '.join(LOCAL)}."
-            ) from error
-        raise
-
-
-def _wrapped(model: LoadedModel, batch_size: int, special: bool | None, line: Any) -> Any:
-    """The model as the harness wants it, counting on `line` instead of its own bars.
-
-    `special` says whether the tokenizer adds its special tokens; None leaves it to the tokenizer.
-    """
     from lm_eval.models.huggingface import HFLM
 
-    class Asked(HFLM):
-        """The harness's own class for transformers models; it only counts besides."""
-
-        def _counted(self, name: str, requests: list[Any]) -> list[Any]:
-            line.reset(total=max(len(requests), 1))
-            done = getattr(super(), name)(requests, disable_tqdm=True)
-            line.update(line.total - line.n)
-            return done
-
-        def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return self._counted("loglikelihood", requests)
-
-        def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
-            return self._counted("generate_until", requests)
-
-        def _model_call(self, inps: Any, *args: Any, **kwargs: Any) -> Any:
-            out = super()._model_call(inps, *args, **kwargs)
-            line.update(len(inps))
-            return out
-
-        def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
-            out = super()._model_generate(context, *args, **kwargs)
-            line.update(len(context))
-            return out
-
-    return Asked(
-        pretrained=model.model, tokenizer=model.tokenizer, batch_size=batch_size,
-        softmax_dtype="float32", add_bos_token=special,
-    )  # fmt: skip
+    settings |= {"batch_size": size, "softmax_dtype": "float32"}
+    reader = HFLM(pretrained=model.model, tokenizer=model.tokenizer, **settings)
+    try:
+        return evaluate(
+            reader, tasks, limit=limit, apply_chat_template=chat_template, fewshot_as_multiturn=True
+        )
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise SettingError(f"Memory ran out with batch_size={size}. Try a smaller one.") from error
 
 
 def _reachable(task: str) -> bool:
-    """Whether the hub may be asked for data sets; said at once, not after its client's tries."""
+    """Whether the hub may be asked for data sets; checked first, as its client tries for long."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
-        return False
     try:
-        hub.check_reachable(task)
+        if not constants.HF_HUB_OFFLINE:
+            hub.check_reachable(task)
+            return True
     except HubError:
-        return False
-    return True
+        pass  # only what is on this machine
+    return False
 
 
 @contextmanager
@@ -312,25 +329,25 @@ def _offline(wanted: bool) -> Iterator[None]:
     import datasets
     from huggingface_hub import constants
 
-    places = (datasets.config, constants) if wanted else ()
-    before = [place.HF_HUB_OFFLINE for place in places]
-    for place in places:
-        place.HF_HUB_OFFLINE = True
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if wanted:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        for place, value in zip(places, before, strict=True):
-            place.HF_HUB_OFFLINE = value
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
+def harness_log() -> Iterator[list[str]]:
     """Silence the harness's log, but keep what it says about prompts that it cut."""
     notes: list[str] = []
 
     class Kept(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "runcat" in record.getMessage():  # "Truncating …", "Left truncation applied"
+            # lm-eval has no other sign of a cut prompt than its messages, "Truncating 9 tokens
+            # from the left" and "Left truncation applied" (0.4.13; test_harness.py checks it).
+            if "runcat" in record.getMessage():
                 notes.append(record.getMessage())
 
     log = logging.getLogger("lm_eval")
@@ -352,30 +369,14 @@ def _results(names: list[str], found: list[dict[str, Any]], notes: list[str]) ->
     for results in found:
         samples |= results.get("samples", {})
         for task, numbers in results["results"].items():
-            counted = results.get("n-samples", {}).get(task, {}).get("effective", math.nan)
+            n = results.get("n-samples", {}).get(task, {}).get("effective", math.nan)
             for key, value in numbers.items():
-                metric, _, kept = key.partition(",")
+                metric, _, kept = key.partition(",")  # "acc,none": the metric and its filter
                 if not kept or metric.endswith("_stderr"):
                     continue
                 error = numbers.get(f"{metric}_stderr,{kept}")
-                error = float(error) if isinstance(error, int | float) else math.nan
+                error = float(error) if isinstance(error, int | float) else math.nan  # or "N/A"
                 shown = metric if kept == "none" else f"{metric} ({kept})"
-                rows.append((task, shown, float(value), error, counted))
-    place = {name: number for number, name in enumerate(names)}
-    rows.sort(key=lambda row: place.get(row[0], len(names)))
+                rows.append((task, shown, float(value), error, n))
+    rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
     return HarnessResults(pandas.DataFrame(rows, columns=list(COLUMNS)), samples, notes)
-
-
-def _save(
-    path: Path, model: LoadedModel, template: str, limit: int | None, results: HarnessResults
-) -> None:
-    from importlib.metadata import version
-
-    rows = [
-        {name: None if isinstance(value, float) and math.isnan(value) else value
-         for name, value in row.items()} for row in results.table.to_dict("records")
-    ]  # fmt: skip
-    files.write_json(path, {
-        "model": model.name, "template": template, "harness": f"lm-eval {version('lm_eval')}",
-        "limit": limit, "results": rows, "notes": results.notes,
-    })  # fmt: skip

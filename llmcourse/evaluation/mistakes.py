@@ -1,8 +1,8 @@
 """Error analysis: which kinds of mistakes an answer makes, by rules that can be read.
 
 The kinds are those one looks for first when reading a model's answers: misspelt words, answers that
-are too long or go in circles, and what is worse, answers beside the question or with a wrong fact.
-A rule is coarse. So read some answers of each kind, and let a second person label them
+are too long or repeat themselves, and what is worse, answers that are off-topic or state a wrong
+fact. A rule is coarse. So read some answers of each kind, and let a second person label them
 (`agreement`).
 """
 
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llmcourse import company, templates
+from llmcourse import templates
 from llmcourse.evaluation.metrics import keys_of
 from llmcourse.generation import Answer
 from llmcourse.words import content_words, has_keys, normalised, refuses, repeated_ngrams
@@ -25,71 +26,78 @@ MORE_WORDS = 10  # so many more, make an answer too long
 KINDS: dict[str, str] = {
     "empty": "no word at all",
     "refused": "says that it can't or won't answer",
-    "off-topic": "no telling word of the question or of the reference answer",
+    "off-topic": "no content word of the question or of the reference answer",
     "wrong fact": "not all keys of the fact, and neither refused nor off-topic",
-    "repetitive": "over a fifth of its runs of three words stood there before",
+    "repetitive": "over a fifth of its 3-grams occurred earlier in it",
     "unfinished": "cut off by the limit",
     "too long": "over twice the reference's words, and over 10 more",
-    "misspelling": "a word that no dictionary, document, question or reference has, with a "
+    "misspelling": "a word that neither a dictionary nor the known texts have, with a "
     "dictionary word one letter away",
 }
 
 
-def label(answer: Answer, record: Mapping[str, Any]) -> list[str]:
+def label(answer: Answer, record: Mapping[str, Any], known: str = "") -> list[str]:
     """The kinds of mistakes in an answer, worst first; none where nothing is wrong by the rules.
 
     Args:
         answer: From `generation.generate`.
         record: Its question, reference answer and, where it has them, keys (see `keys_of`). A
             rule that needs what the record lacks is not applied.
+        known: Text whose words are spelt right, besides the record's own: names and terms of
+            the subject.
     """
     text = answer.text.strip()
-    question = " ".join(templates.get_field(record, role, needed=False)
-                        for role in ("question", "input"))  # fmt: skip
-    reference = templates.get_field(record, "answer", needed=False)
     if not re.search(r"\w", text):
         return ["empty"]
-    found, keys = set(), keys_of(record)
+    question, extra, reference = (
+        templates.get_field(record, role, needed=False) for role in ("question", "input", "answer")
+    )
+    expected = f"{question} {extra} {reference}"
+    keys = keys_of(record)
     right = bool(keys) and has_keys(text, keys)
-    if refuses(text):
-        found.add("refused")
-    elif reference and not right and not normalised(text, reference):
-        told, wanted = content_words(text), content_words(f"{question} {reference}")
-        if told and not told & wanted:
-            found.add("off-topic")
-    if keys and not found and not right:
-        found.add("wrong fact")
-    if repeated_ngrams(text, 3) > 0.2:
-        found.add("repetitive")
-    if not answer.finished:
-        found.add("unfinished")
+    said = content_words(text)
+    beside = bool(said) and not said & content_words(expected)
     count, usual = len(text.split()), len(reference.split())
-    if reference and count > LONGER * usual and count > usual + MORE_WORDS:
-        found.add("too long")
-    if misspelt(text, f"{question} {reference}"):
-        found.add("misspelling")
-    return [kind for kind in KINDS if kind in found]
+    applies = {
+        "refused": refuses(text),
+        "off-topic": reference and not right and not normalised(text, reference) and beside,
+        "wrong fact": keys and not right,
+        "repetitive": repeated_ngrams(text, 3) > 0.2,
+        "unfinished": not answer.finished,
+        "too long": reference and count > LONGER * usual and count > usual + MORE_WORDS,
+        "misspelling": set(misspelt(text, known)) - _words(expected.lower()),
+    }
+    kinds = [kind for kind in KINDS if applies.get(kind)]
+    # An answer that refuses is not off-topic, and one of both says no wrong fact.
+    exclusive = [kind for kind in kinds if kind in ("refused", "off-topic", "wrong fact")]
+    return [kind for kind in kinds if kind not in exclusive[1:]]
 
 
 def misspelt(text: str, known: str = "") -> list[str]:
     """The words of `text` that look misspelt, in English.
 
-    A word counts where neither the dictionary of pyspellchecker nor `known` nor the company's
-    documents have it, and a word of the dictionary is one letter away (Norvig's edit distance).
-    Names and words with digits don't count: neither has a right spelling to go by.
+    A word counts where neither the dictionary of pyspellchecker nor `known` has it, and a word of
+    the dictionary is one letter away (Norvig's edit distance). Names and words with digits don't
+    count: there is nothing to check their spelling by.
     """
-    dictionary, usual = _dictionary(), _usual_words()
-    words = _words(text) - usual - _words(known.lower())
+    dictionary = _dictionary()
     return sorted(
-        word for word in dictionary.unknown(words)
+        word
+        for word in dictionary.unknown(_words(text) - _known_words(known))
         if dictionary.known(dictionary.edit_distance_1(word))
-    )  # fmt: skip
+    )
 
 
 def _words(text: str) -> set[str]:
-    """Lower-case words of four letters and more, but for names: what begins with a capital."""
+    """Lower-case words of four letters and more, except names: what begins with a capital."""
     found = set(re.findall(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])", text))
     return found | {first.lower() for first in re.findall(r"(?:^|[.!?]\s+)([A-Z][a-z]{3,})", text)}
+
+
+@functools.lru_cache(maxsize=8)
+def _known_words(text: str) -> set[str]:
+    """The words of a text that every answer of a test set is compared with."""
+    return _words(text.lower())
 
 
 @functools.cache
@@ -99,16 +107,8 @@ def _dictionary() -> Any:
     return SpellChecker(language="en", distance=1)
 
 
-@functools.cache
-def _usual_words() -> set[str]:
-    """What the company's documents have: British spellings and its own words among them."""
-    return _words(" ".join(company.documents().values()).lower())
-
-
 def counted(labels: Iterable[Iterable[str]]) -> dict[str, int]:
     """How many answers have each kind of mistake, the most frequent first; none left out."""
-    counts = dict.fromkeys(KINDS, 0)
-    for kinds in labels:
-        for kind in kinds:
-            counts[kind] = counts.get(kind, 0) + 1
-    return {kind: n for kind, n in sorted(counts.items(), key=lambda pair: -pair[1]) if n}
+    counts = Counter(dict.fromkeys(KINDS, 0))  # in this order where counts are the same
+    counts.update(kind for kinds in labels for kind in kinds)
+    return {kind: count for kind, count in counts.most_common() if count}

@@ -3,51 +3,86 @@
 from __future__ import annotations
 
 import functools
-import html
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import stats, templates
+from llmcourse import pages, templates
 from llmcourse.errors import CourseError, DataError, SettingError, first_line
-from llmcourse.evaluation import losses, metrics, mistakes
-from llmcourse.evaluation.ways import Way
-from llmcourse.generation import Answer, generate, trouble
+from llmcourse.evaluation import losses, mistakes
+from llmcourse.evaluation.metrics import METRICS, choose, keys_of
+from llmcourse.generation import Answer, check_loaded, generate, trouble
 from llmcourse.models import LoadedModel
-from llmcourse.stats import Score
+from llmcourse.stats import Score, Share, share
 
 if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
 
-COLUMNS = ("question", "reference", "answer", "finished", "prompt_tokens", "new_tokens",
-           "seconds", "error")  # fmt: skip
+_OF_ANSWERS = {"finished": False, "prompt_tokens": 0, "new_tokens": 0, "seconds": math.nan}
+COLUMNS = ("question", "reference", "answer", *_OF_ANSWERS, "error")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Method:
+    """A model and how it is asked: what one compares to decide "prompt, retrieve or tune?".
+
+    Attributes:
+        model: From `models.load`, or a tuned one.
+        template: Name in `templates.NAMES`; the model's own if not given.
+        system: System prompt before each question.
+        prompt: Makes the prompt from a record: with examples before the question, or with
+            passages (`retrieval.prompt_with`). Without it the question is asked as it is.
+    """
+
+    model: LoadedModel = field(repr=False)
+    template: str | None = None
+    system: str | None = None
+    prompt: Callable[[Mapping[str, Any]], str] | None = None
+
+    def __post_init__(self) -> None:
+        check_loaded(self.model)
+
+    @classmethod
+    def of(cls, given: Method | LoadedModel) -> Method:
+        """`given` itself, or the plain way to ask a model.
+
+        Raises:
+            SettingError: it is neither a method nor a model.
+        """
+        return given if isinstance(given, Method) else cls(given)
+
+    def asked(self, record: Mapping[str, Any]) -> Any:
+        """What `generation.generate` is given for a record."""
+        return record if self.prompt is None else self.prompt(record)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What one way to ask wrote to every question, and what that is worth.
+    """What one method answered to every question, and how good that is.
 
     Attributes:
         name: What it is called in tables.
         records: The records, in order.
-        answers: One answer a record; None where it failed.
-        table: One row a record: the columns in `COLUMNS` (`seconds` is its share of the batch's
-            time, `error` is "" where all went well), then one a metric; NaN where a record has no
-            number.
+        answers: One answer per record; None where it failed.
+        table: One row per record: the columns in `COLUMNS` (`seconds` is its share of the batch's
+            time, `error` is "" where all went well), then one per metric; NaN where a record has
+            no number.
         scores: Metric -> its mean over the records, with a 95 % interval. A record that failed
             counts as wrong in metrics of right and wrong, and is left out of all others.
-        seconds: What answering took, all in all.
+        seconds: Time to answer all of them.
+        known: Text whose words are not taken for misspelt; see `label`.
     """
 
     name: str
-    records: list[Mapping[str, Any]] = field(repr=False)
-    answers: list[Answer | None] = field(repr=False)
-    table: pandas.DataFrame = field(repr=False)
+    records: list[Mapping[str, Any]]
+    answers: list[Answer | None]
+    table: pandas.DataFrame
     scores: dict[str, Score]
     seconds: float
+    known: str = ""
 
     @property
     def failed(self) -> pandas.DataFrame:
@@ -57,12 +92,14 @@ class Evaluation:
     @functools.cached_property
     def labels(self) -> list[list[str]]:
         """The kinds of mistakes of each answer, worst first; see `label`. A failed record: none."""
+        # What any record of the test set says is spelt right.
+        known = " ".join([*self.table["question"], *self.table["reference"], self.known])
         return [
-            [] if answer is None else mistakes.label(answer, record)
+            [] if answer is None else mistakes.label(answer, record, known)
             for answer, record in zip(self.answers, self.records, strict=True)
         ]
 
-    def share(self, metric: str) -> stats.Share:
+    def share(self, metric: str) -> Share:
         """How many of how many, for a metric that is 0 or 1.
 
         Raises:
@@ -70,11 +107,11 @@ class Evaluation:
         """
         values = self.values(metric)
         if not set(values) <= {0.0, 1.0}:
-            raise SettingError(f"{metric!r} is not 0 or 1 a record; its mean is in .scores.")
-        return stats.share(value == 1.0 for value in values)
+            raise SettingError(f"{metric!r} is not 0 or 1 for a record; its mean is in .scores.")
+        return share(values)
 
     def values(self, metric: str) -> list[float]:
-        """The numbers of one metric, a record each.
+        """The numbers of one metric, one per record.
 
         Raises:
             SettingError: it was not measured.
@@ -95,60 +132,52 @@ class Evaluation:
         """
         if kind is not None and kind not in mistakes.KINDS:
             raise SettingError(f"There is no {kind!r}. There are: {', '.join(mistakes.KINDS)}.")
-        ways = (by,) if by else ("f1", "chrf", "facts", *self.scores)
-        by = next((name for name in ways if name in self.scores), ways[0])
+        by = by or next(m for m in ("f1", "chrf", "facts", *self.scores) if m in self.scores)
         self.values(by)
         shown = self.table[["question", "reference", "answer", by]].assign(
             mistakes=[", ".join(kinds) for kinds in self.labels]
         )
         wanted = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
-        better = metrics.METRICS[by].better
-        return shown[wanted].sort_values(by, ascending=better != "low", kind="stable")
+        return shown[wanted].sort_values(by, ascending=METRICS[by].better != "low", kind="stable")
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         """The scores, a line each."""
-        lines = [f"{name:<12}{score}" for name, score in self.scores.items()]
-        return "\n".join([f"{self.name}: {self._told()}", *lines])
+        return "\n".join([self._title(), *(f"{m:<16}{s}" for m, s in self.scores.items())])
 
-    def _told(self) -> str:
-        bad = len(self.failed)
-        return f"{len(self.records)} records, {self.seconds:.1f} s" + f"; {bad} failed" * bool(bad)
+    __repr__ = __str__
+
+    def _title(self) -> str:
+        bad = f"; {len(self.failed)} failed" if len(self.failed) else ""
+        return f"{self.name}: {len(self.records)} records, {self.seconds:.1f} s{bad}"
 
     def _repr_html_(self) -> str:
         """The scores, for a notebook."""
-        rows = "".join(
-            f"<tr><th scope='row'>{name}</th><td>{score}</td>"
-            f"<td style='text-align:left'>{metrics.METRICS[name].text}</td></tr>"
-            for name, score in self.scores.items()
-        )  # fmt: skip
-        return (
-            f"<table><caption>{html.escape(self.name)}: {self._told()}</caption><thead><tr>"
-            f"<th scope='col'>metric</th><th scope='col'>mean, 95 % interval</th>"
-            f"<th scope='col' style='text-align:left'>what it says</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-        )
+        rows = [(metric, score, METRICS[metric].text) for metric, score in self.scores.items()]
+        return pages.table(("metric", "mean, 95 % interval", "meaning"), rows, self._title())
 
 
 def evaluate(
-    way: Way | LoadedModel,
+    method: Method | LoadedModel,
     records: Dataset | Iterable[Mapping[str, Any]],
     wanted: Sequence[str] | str | None = None,
     *,
     name: str = "",
+    known: str = "",
     max_new_tokens: int | None = None,
     batch_size: int | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Ask every question, in batches, and measure each answer.
 
-    Nothing is swallowed: a record whose question can't be asked (too long, empty, or its prompt
+    No error is swallowed: a record whose question can't be asked (too long, empty, or its prompt
     can't be made) has its error in the table and in `failed`, and counts.
 
     Args:
-        way: A model, or a model and how it is asked.
-        records: With the fields in `templates.FIELDS`; for "facts" also `keys` or `fact`.
+        method: A model, or a model and how it is asked.
+        records: With the fields in `templates.FIELDS`; for "facts" also `keys` (see `keys_of`).
         wanted: Names in `METRICS`; all that apply and need no pass of their own if not given.
         name: For tables; the model's title if not given.
+        known: Text whose words are not misspelt, such as the documents the questions are about.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
         batch_size: Questions answered at once; the tier's if not given.
         progress: False shows no progress.
@@ -157,128 +186,120 @@ def evaluate(
         DataError: there are no records, none could be answered, or one lacks what a metric needs.
         SettingError: an unknown metric, or see `generation.generate`.
     """
-    way = Way.of(way)
+    method = Method.of(method)
     rows = _rows(records)
-    references = [_reference(row, number) for number, row in enumerate(rows)]
-    names = metrics.chosen(wanted, rows, references)
-    asked, errors = _asked(way, rows, max_new_tokens)
+    questions, references, keys = _fields(rows)
+    names = choose(wanted, references, keys)
+    prompts, errors = _prompts(method, rows, max_new_tokens)
     good = [number for number, error in enumerate(errors) if not error]
     if not good:
         raise DataError(f"No record could be answered. The first: {errors[0]}")
     start = time.perf_counter()
     given = generate(
-        way.model, [asked[number] for number in good], way.template, system=way.system,
-        max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress,
-    )  # fmt: skip
+        method.model,
+        [prompts[number] for number in good],
+        method.template,
+        system=method.system,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        progress=progress,
+    )
     seconds = time.perf_counter() - start
-    answers: list[Answer | None] = [None] * len(rows)
-    for number, answer in zip(good, given, strict=True):
-        answers[number] = answer
-    columns, scores = _measured(way, rows, references, answers, names)
-    table = _table(rows, references, answers, errors, columns)
-    return Evaluation(name or way.model.title, rows, answers, table, scores, seconds)
+    by_number = dict(zip(good, given, strict=True))
+    answers = [by_number.get(number) for number in range(len(rows))]
+    table = _table(questions, references, answers, errors)
+    scores: dict[str, Score] = {}
+    nats: list[losses.Loss | None] = []
+    for metric in names:
+        measure, failed = METRICS[metric].measure, METRICS[metric].failed
+        if measure is None:
+            nats = nats or _reference_losses(method, prompts, references, good)
+            table[metric], scores[metric] = losses.measured(nats, metric)
+            continue
+        missing = math.nan if failed is None else failed
+        table[metric] = [
+            missing if answer is None else float(measure(answer, *expected))
+            for answer, *expected in zip(answers, references, keys, strict=True)
+        ]
+        scores[metric] = Score.of_values(table[metric])
+    return Evaluation(name or method.model.title, rows, answers, table, scores, seconds, known)
 
 
 def _rows(records: Any) -> list[Mapping[str, Any]]:
-    """The records as mappings.
-
-    Raises:
-        DataError: they are none, or there are none.
-    """
-    if isinstance(records, str | Mapping) or not isinstance(records, Iterable):
-        raise DataError(f"A list of records is wanted, not {type(records).__name__}.")
+    """The records as a list; there must be some."""
     if hasattr(records, "columns"):  # a data frame; an empty cell is no value
         records = records.astype(object).where(records.notna(), None).to_dict("records")
     rows = list(records)
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise DataError(
-                f"Record {number} (counted from 0) is {type(row).__name__}; a mapping of fields "
-                f"is wanted."
-            )
     if not rows:
         raise DataError("There are no records to evaluate on.")
     return rows
 
 
-def _reference(row: Mapping[str, Any], number: int) -> str:
-    try:
-        return templates.get_field(row, "answer", needed=False)
-    except CourseError as error:
-        raise DataError(f"Record {number} (counted from 0): {error}") from error
+def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Each record's question, reference answer and keys.
+
+    Raises:
+        DataError: a record is not one; the message names it.
+    """
+    found = []
+    for number, row in enumerate(rows):
+        try:
+            texts = (
+                templates.get_field(row, role, needed=False) for role in ("question", "answer")
+            )
+            found.append((*texts, keys_of(row)))
+        except CourseError as error:
+            raise DataError(f"Record {number} (counted from 0): {error}") from error
+    questions, references, keys = map(list, zip(*found, strict=True))
+    return questions, references, keys
 
 
-def _asked(way: Way, rows: Sequence[Mapping[str, Any]],
-           limit: int | None) -> tuple[list[Any], list[str]]:  # fmt: skip
+def _prompts(
+    method: Method, rows: Sequence[Mapping[str, Any]], limit: int | None
+) -> tuple[list[Any], list[str]]:
     """What each record asks, and what is wrong with it ("" if nothing is)."""
-    asked, errors = [], []
+    prompts, errors = [], []
     for row in rows:
         try:
-            one = way.asked(row)
-            wrong = trouble(way.model, one, way.template, system=way.system, max_new_tokens=limit)
+            prompt = method.asked(row)
+            wrong = trouble(
+                method.model, prompt, method.template, system=method.system, max_new_tokens=limit
+            )
         except SettingError:
             raise
-        except Exception as error:  # what the learner's own function for prompts may raise
-            one, wrong = None, f"{type(error).__name__}: {first_line(error)}"
-        asked.append(one)
+        except Exception as error:  # whatever the user's own function for prompts raises
+            prompt, wrong = None, f"{type(error).__name__}: {first_line(error)}"
+        prompts.append(prompt)
         errors.append(wrong)
-    return asked, errors
+    return prompts, errors
 
 
-def _measured(
-    way: Way, rows: list[Mapping[str, Any]], references: list[str],
-    answers: list[Answer | None], names: list[str],
-) -> tuple[dict[str, list[float]], dict[str, Score]]:  # fmt: skip
-    """A column of numbers for each metric, and its mean."""
-    columns: dict[str, list[float]] = {}
-    scores: dict[str, Score] = {}
-    found: list[Any] | None = None
-    for name in names:
-        metric = metrics.METRICS[name]
-        if metric.measure is None:
-            found = _losses(way, rows, references, answers) if found is None else found
-            mean = [math.nan if loss is None else loss[0] / loss[1] for loss in found]
-            bent = math.exp if name == "perplexity" else float
-            columns[name] = [bent(value) for value in mean]
-            scores[name] = (losses.as_perplexity if bent is math.exp else losses.as_loss)(found)
-            continue
-        lost = math.nan if metric.failed is None else metric.failed
-        columns[name] = [
-            lost if answer is None else float(metric.measure(answer, reference, row))
-            for answer, reference, row in zip(answers, references, rows, strict=True)
-        ]
-        scores[name] = Score.of_values(columns[name])
-    return columns, scores
-
-
-def _losses(way: Way, rows: list[Mapping[str, Any]], references: list[str],
-            answers: list[Answer | None]) -> list[Any]:  # fmt: skip
-    """The reference answers' losses; None for a record that can't be asked."""
-    good = [number for number, answer in enumerate(answers) if answer is not None]
-    found: list[Any] = [None] * len(rows)
-    measured = losses.way_losses(
-        way, [rows[n] for n in good], [references[n] for n in good]
-    )  # fmt: skip
-    for number, loss in zip(good, measured, strict=True):
-        found[number] = loss
-    return found
+def _reference_losses(
+    method: Method, prompts: Sequence[Any], references: Sequence[str], good: Sequence[int]
+) -> list[losses.Loss | None]:
+    """The losses of the reference answers after the prompts; None for one that can't be asked."""
+    rows = []
+    for number in good:
+        prompt = prompts[number]
+        question = {"question": prompt} if isinstance(prompt, str) else dict(prompt)
+        rows.append({**question, "answer": references[number]})
+    measured = losses.record_losses(method.model, rows, method.template, system=method.system)
+    found = dict(zip(good, measured, strict=True))
+    return [found.get(number) for number in range(len(prompts))]
 
 
 def _table(
-    rows: list[Mapping[str, Any]], references: list[str], answers: list[Answer | None],
-    errors: list[str], columns: dict[str, list[float]],
-) -> pandas.DataFrame:  # fmt: skip
+    questions: list[str],
+    references: list[str],
+    answers: list[Answer | None],
+    errors: list[str],
+) -> pandas.DataFrame:
     import pandas
 
-    def of(name: str, missing: Any) -> list[Any]:
-        return [missing if answer is None else getattr(answer, name) for answer in answers]
-
-    questions = [
-        templates.get_field(row, "question", needed=False) if isinstance(
-            row.get("question", ""), str) else "" for row in rows
-    ]  # fmt: skip
-    values = (
-        questions, references, of("text", ""), of("finished", False), of("prompt_tokens", 0),
-        of("new_tokens", 0), of("seconds", math.nan), errors,
-    )  # fmt: skip
-    return pandas.DataFrame(dict(zip(COLUMNS, values, strict=True)) | columns)
+    measured = {
+        name: [missing if answer is None else getattr(answer, name) for answer in answers]
+        for name, missing in _OF_ANSWERS.items()
+    }
+    texts = ["" if answer is None else answer.text for answer in answers]
+    expected = {"question": questions, "reference": references, "answer": texts}
+    return pandas.DataFrame(expected | measured | {"error": errors})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
     from llmcourse.data import Passage
-    from llmcourse.evaluation import Comparison, Way
+    from llmcourse.evaluation import Comparison, Method
     from llmcourse.models import LoadedModel
 
 BRIEF = "Answer in one short sentence."  # what an untuned model is told with each question
@@ -31,9 +31,10 @@ class Assessment:
     """What came out, in plain numbers and texts that a JSON file can hold.
 
     Attributes:
-        scores: Way -> metric -> mean, low and high end of the 95 % interval, and `of` how many.
-        costs: Way -> tokens read, tokens written and seconds, each a question on average.
-        mistakes: Way -> kind of mistake (`evaluation.label`) -> how many answers have it.
+        scores: Method -> metric -> mean, low and high end of the 95 % interval, and the `total`
+            of records.
+        costs: Method -> tokens read, tokens written and seconds, each a question on average.
+        mistakes: Method -> kind of mistake (`evaluation.label`) -> how many answers have it.
         tests: first and second way, metric, difference, low, high: paired, question by question.
         rows: A test question each: question, reference, answers, values and errors by way.
         seconds: How long all of it took.
@@ -113,7 +114,7 @@ def ways(
     tuned: LoadedModel,
     passages: Sequence[Passage] = (),
     size: Sizes | None = None,
-) -> dict[str, Way]:
+) -> dict[str, Method]:
     """The ways to ask that are compared: prompt, retrieval, tuned, and tuned with retrieval.
 
     The untuned model is told to be brief, which a prompt can do as well; the tuned one is asked
@@ -125,16 +126,18 @@ def ways(
         passages: To search in; without them the two ways with retrieval are left out.
         size: Of the tier in force if not given.
     """
-    from llmcourse.evaluation import Way
+    from llmcourse.evaluation import Method
 
     size = size or sizes()
-    found = {PROMPT: Way(model, prompt=_plain(BRIEF)), TUNED: Way(tuned)}
+    found = {PROMPT: Method(model, prompt=_plain(BRIEF)), TUNED: Method(tuned)}
     if passages:
         index = retrieval.Index(passages)
         found = {
-            PROMPT: found[PROMPT], SEARCH: Way(model, prompt=_searching(model, index, size, BRIEF)),
-            TUNED: found[TUNED], BOTH: Way(tuned, prompt=_searching(tuned, index, size)),
-        }  # fmt: skip
+            PROMPT: found[PROMPT],
+            SEARCH: Method(model, prompt=_searching(model, index, size, BRIEF)),
+            TUNED: found[TUNED],
+            BOTH: Method(tuned, prompt=_searching(tuned, index, size)),
+        }
     return found
 
 

@@ -16,7 +16,7 @@ from llmcourse.plots.instructing import (
     instruction_tuning,
     meets_pretraining,
 )
-from llmcourse.plots.measured import amounts, curve, dots, ledger, shares, side_by_side
+from llmcourse.plots.measured import amounts, comparison, curve, dots, ledger, shares, side_by_side
 from llmcourse.plots.origins import (
     first_time,
     limits,
@@ -35,7 +35,7 @@ from llmcourse.plots.why import (
 )
 
 __all__ = [
-    "Canvas", "amounts", "benefits", "carries_over", "curve", "dots", "first_time",
+    "Canvas", "amounts", "benefits", "carries_over", "comparison", "curve", "dots", "first_time",
     "from_zero_to_chat", "general_to_special", "inspection", "instruction_data",
     "instruction_tuning", "ledger", "lesson_map", "limits", "low_rank", "meets_pretraining",
     "pretraining", "prompt_or_tune", "scraping", "shares", "show", "side_by_side", "table",

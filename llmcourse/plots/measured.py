@@ -23,12 +23,12 @@ from llmcourse.plots.base import (
     styled,
     table,
 )
+from llmcourse.stats import Share, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from llmcourse.generation import Answer
-    from llmcourse.stats import Share
 
 
 @styled
@@ -274,6 +274,31 @@ def side_by_side(
     ]
     # Columns of one width: otherwise the longest text squeezes the others.
     table(rows, ["prompt", *columns], caption=caption, widths=[3] + [4] * len(columns))
+
+
+def comparison(
+    found: Any, metric: str | None = None, *, title: str = "", caption: str = ""
+) -> None:
+    """Show what `evaluation.compare` found: bars for what is 0 or 1, dots for other numbers.
+
+    Args:
+        found: The comparison.
+        metric: One that was measured in all its evaluations; its main one if not given.
+        title: Above the picture; the metric if not given.
+        caption: Below it.
+    """
+    metric = metric or found.main
+    title, caption = title or metric, caption or f"Figure. {metric}, for each method."
+    values = {
+        name: [value for value in one.values(metric) if not math.isnan(value)]
+        for name, one in found.evaluations.items()
+    }
+    if all(set(numbers) <= {0.0, 1.0} for numbers in values.values()):
+        bars = {name: share(numbers) for name, numbers in values.items()}
+        note = "share of records; the thin line is the 95 % interval"
+        shares({"": bars}, title, caption=caption, note=note)
+    else:
+        dots(values, title, caption=caption, label=metric)
 
 
 def ledger(lesson: str | None = None) -> None:

@@ -14,13 +14,13 @@ from llmcourse.errors import DataError
 from llmcourse.evaluation.agreement import (
     Agreement,
     agreement_by_class,
-    jsonl,
     load_labels,
     save_labels,
 )
 from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.mistakes import KINDS, counted
 from llmcourse.evaluation.running import Evaluation
+from llmcourse.store import lines_path
 from llmcourse.widgets import ui
 
 _SHOWN = 8  # answers in the plain table
@@ -54,7 +54,7 @@ class ErrorBrowser(ui.Widget):
         Raises:
             DataError: the file has other things than labels in it.
         """
-        self._evaluation, self._path, self._who = evaluation, jsonl(path), who
+        self._evaluation, self._path, self._who = evaluation, lines_path(path), who
         self._keys = [
             "" if answer is None else f"{self.question(number)}\n→ {answer.text}"
             for number, answer in enumerate(evaluation.answers)

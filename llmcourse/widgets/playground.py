@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, pages, templates
 from llmcourse.errors import CourseError, DataError
-from llmcourse.evaluation.agreement import is_writable
 from llmcourse.pages import Markup
 from llmcourse.plots.base import INK, YELLOW
 from llmcourse.plots.tokens import visible
+from llmcourse.store import is_writable
 from llmcourse.widgets import ui
 
 if TYPE_CHECKING:

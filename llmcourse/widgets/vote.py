@@ -15,10 +15,10 @@ from typing import Any
 
 from llmcourse import templates
 from llmcourse.errors import DataError, SettingError, first_line
-from llmcourse.evaluation.agreement import jsonl, read_jsonl, write_jsonl
-from llmcourse.evaluation.ratings import TIE
+from llmcourse.evaluation.judge import TIE
 from llmcourse.files import lock
 from llmcourse.stats import Share
+from llmcourse.store import lines_path, read_lines, write_lines
 from llmcourse.widgets import ui
 
 CHOICES = {
@@ -97,7 +97,7 @@ class BlindVote(ui.Widget):
                 than votes in it.
             PromptError, TemplateError: a question is empty or no question.
         """
-        self.path = jsonl(path)
+        self.path = lines_path(path)
         prompts = [templates.render(question, "plain").prompt for question in questions]
         texts = {name: [str(answer) for answer in given] for name, given in answers.items()}
         if len(texts) < 2 or TIE in texts:
@@ -157,7 +157,7 @@ class BlindVote(ui.Widget):
             with lock(self.path.with_name(f".{self.path.name}.lock")):
                 # Another window may have voted meanwhile.
                 votes = self._read() | {pair.key: dict(zip(_FIELDS, values, strict=True))}
-                write_jsonl(self.path, votes.values())
+                write_lines(self.path, votes.values())
         except OSError as error:
             raise DataError(f"{self.path} can't be written: {first_line(error)}.") from error
         self._votes = votes
@@ -195,7 +195,7 @@ class BlindVote(ui.Widget):
             DataError: it can't be read, or a line in it is no vote.
         """
         votes = {}
-        for line, vote in read_jsonl(self.path) if self.path.exists() else ():
+        for line, vote in read_lines(self.path) if self.path.exists() else ():
             texts = all(isinstance(value, str) for value in vote.values())
             if set(vote) != set(_FIELDS) or not texts or vote["vote"] not in CHOICES:
                 raise DataError(
