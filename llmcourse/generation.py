@@ -69,6 +69,7 @@ def generate(
     temperature: float = 0.0,
     seed: int = 0,
     progress: bool = True,
+    failures: dict[int, str] | None = None,
 ) -> list[Answer]:
     """Answer every prompt, in input order.
 
@@ -86,9 +87,11 @@ def generate(
             the same answer; from 0.01 to 100 tokens are drawn at random.
         seed: For the random draws.
         progress: False shows no progress.
+        failures: Where given, a prompt that can't be answered raises no error: its number, from 0,
+            and what is wrong with it go in here, and its answer is None.
 
     Returns:
-        One `Answer` a prompt.
+        One `Answer` per prompt.
 
     Raises:
         PromptError: a prompt is empty, or prompt and answer do not fit the model's context.
@@ -107,7 +110,15 @@ def generate(
     ):
         raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
     check_loaded(model)
-    jobs = _prepare(model, _as_list(prompts), template or model.template, system, limit)
+    asked, name = _as_list(prompts), template or model.template
+    jobs = []
+    for place, item in enumerate(asked):  # all of them before any time is spent
+        try:
+            jobs.append(_prepare(model, place, item, name, system, limit))
+        except CourseError as error:
+            if failures is None:
+                raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
+            failures[place] = str(error)
     jobs.sort(key=lambda job: len(job.ids))
     answers: dict[int, Answer] = {}
     count = -(-len(jobs) // size)
@@ -120,7 +131,7 @@ def generate(
             line.update((number + 1) * limit - line.n)
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
-    return [answers[place] for place in range(len(jobs))]
+    return [answers.get(place) for place in range(len(asked))]
 
 
 def check_loaded(model: object) -> None:
@@ -178,9 +189,9 @@ def trouble(
     wished = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
     limit = whole("max_new_tokens", wished, 1)
     try:
-        _prepare(model, [prompt], template or model.template, system, limit)
+        _prepare(model, 0, prompt, template or model.template, system, limit)
     except PromptError as error:
-        return str(error).removeprefix("Prompt 1 of 1: ").removeprefix("Prompt 1 of 1 ")
+        return str(error)
     return ""
 
 
@@ -199,28 +210,20 @@ def _as_list(prompts: Any) -> list[Any]:
 
 
 def _prepare(
-    model: LoadedModel, asked: list[Any], template: str, system: str | None, limit: int
-) -> list[_Job]:
-    """Render and tokenize, refusing what can't be answered, before any time is spent."""
-    jobs = []
+    model: LoadedModel, place: int, item: Any, template: str, system: str | None, limit: int
+) -> _Job:
+    """Render and tokenize a prompt, or say what is wrong with it."""
+    rendered = templates.render(item, template, tokenizer=model.tokenizer, system=system)
+    ids = prompt_ids(model, rendered, "The prompt")
     room = model.context_length - limit
-    for place, item in enumerate(asked):
-        try:
-            rendered = templates.render(item, template, tokenizer=model.tokenizer, system=system)
-        except CourseError as error:
-            raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
-        here = f"Prompt {place + 1} of {len(asked)}"
-        ids = prompt_ids(model, rendered, here)
-        if len(ids) > room:
-            raise PromptError(
-                f"{here} has {len(ids)} tokens, but {model.title} "
-                f"reads and writes {model.context_length} tokens in all, and {limit} are kept "
-                f"for the answer. Shorten the prompt by {len(ids) - room} tokens or lower "
-                f"max_new_tokens."
-            )
-        question = item if isinstance(item, str) else templates.get_field(item, "question")
-        jobs.append(_Job(place, question, rendered.prompt.replace(templates.INSIDE, ""), ids))
-    return jobs
+    if len(ids) > room:
+        raise PromptError(
+            f"The prompt has {len(ids)} tokens, but {model.title} reads and writes "
+            f"{model.context_length} tokens in all, and {limit} are kept for the answer. Shorten "
+            f"the prompt by {len(ids) - room} tokens or lower max_new_tokens."
+        )
+    question = item if isinstance(item, str) else templates.get_field(item, "question")
+    return _Job(place, question, rendered.prompt.replace(templates.INSIDE, ""), ids)
 
 
 def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> list[int]:

@@ -162,7 +162,7 @@ def test_wrong_use_is_refused(tiny: models.LoadedModel, tmp_path: Path) -> None:
         harness.run(tiny, "choices", LOCAL, limit=0)
     with pytest.raises(SettingError, match=r"ends in \.json"):
         harness.run(tiny, "choices", LOCAL, out=tmp_path / "out.csv")
-    with pytest.raises(PromptError, match=r"Question f001-5 has \d+ tokens"):
+    with pytest.raises(PromptError, match=r"Question f001-5: The prompt has \d+ tokens"):
         harness.run(tiny, "facts", LOCAL, max_new_tokens=250)
     tiny.tokenizer = type("Closing", (), {
         "__call__": lambda self, text: type("Ids", (), {"input_ids": [5, 2]}), "eos_token_id": 2

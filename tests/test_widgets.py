@@ -167,7 +167,7 @@ def test_two_windows_on_one_file_lose_nothing(path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "mine.jsonl, line 2: no JSON"),
+        ("{", "mine.jsonl, line 2: not JSON"),
         ('{"pair":"x","question":"q","left":"a","right":1,"vote":"left"}', "line 2: this is no v"),
     ],
 )

@@ -62,10 +62,6 @@ class Comparison:
         metric = metric or self.main
         return paired(self[first].values(metric), self[second].values(metric))
 
-    def tests(self, metric: str | None = None) -> dict[tuple[str, str], Paired]:
-        """All pairs of methods. With many pairs, a small p comes by chance somewhere."""
-        return {(a, b): self.test(a, b, metric) for a, b in combinations(self.evaluations, 2)}
-
     def rows(self, first: str, second: str, metric: str | None = None) -> pandas.DataFrame:
         """The records on which two methods differ, those that the first does worse on on top."""
         metric = metric or self.main

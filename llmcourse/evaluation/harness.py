@@ -204,7 +204,7 @@ def _task(
         question = record["question"]
         length = max(map(len, model.tokenizer(record["choices"]).input_ids)) if choices else limit
         if wrong := trouble(model, question, template, max_new_tokens=length):
-            raise PromptError(f"Question {record['id']} {wrong}")
+            raise PromptError(f"Question {record['id']}: {wrong}")
         prompt = f"Question: {question}\nAnswer:"
         if not choices or template != "plain":
             prompt = templates.render(question, template, tokenizer=model.tokenizer).prompt

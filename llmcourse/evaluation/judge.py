@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
 from llmcourse.errors import (
-    CorruptModel,
     CourseError,
     DataError,
     PromptError,
@@ -64,11 +63,6 @@ class Verdict:
         if min(self.margins) > 0:
             return "first"
         return "second" if max(self.margins) < 0 else TIE
-
-    @property
-    def consistent(self) -> bool:
-        """True where the same answer was preferred in both orders."""
-        return self.winner != TIE
 
     @property
     def place(self) -> str:
@@ -137,7 +131,7 @@ def prefer(
         DataError: the three lists are not equally long, or an answer is missing.
         PromptError: a question is empty, or question and answers do not fit the judge's context.
         TemplateError: see `templates.render`.
-        CorruptModel: the judge gives no finite numbers.
+        NotFinite: the judge's logits are NaN or infinite.
     """
     check_loaded(judge)
     size = whole("batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1)
@@ -232,11 +226,6 @@ def _read(
         half = len(batch) // 2
         return [*_read(judge, batch[:half], letters), *_read(judge, batch[half:], letters)]
     a, b = (torch.logsumexp(log_probs[:, tokens], dim=-1) for tokens in letters)
-    if not torch.isfinite(a - b).all():
-        raise CorruptModel(
-            f"{judge.title} gives no numbers for the letters A and B in {judge.dtype}. Load it in "
-            f"another type: models.load(…, dtype=torch.float32)."
-        )
     return list(zip((a - b).tolist(), (a.exp() + b.exp()).tolist(), strict=True))
 
 

@@ -13,7 +13,7 @@ from llmcourse import pages, templates
 from llmcourse.errors import CourseError, DataError, SettingError, first_line
 from llmcourse.evaluation import losses, mistakes
 from llmcourse.evaluation.metrics import METRICS, choose, keys_of
-from llmcourse.generation import Answer, check_loaded, generate, trouble
+from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score, Share, share
 
@@ -53,10 +53,6 @@ class Method:
             SettingError: it is neither a method nor a model.
         """
         return given if isinstance(given, Method) else cls(given)
-
-    def asked(self, record: Mapping[str, Any]) -> Any:
-        """What `generation.generate` is given for a record."""
-        return record if self.prompt is None else self.prompt(record)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -190,30 +186,31 @@ def evaluate(
     rows = _rows(records)
     questions, references, keys = _fields(rows)
     names = choose(wanted, references, keys)
-    prompts, errors = _prompts(method, rows, max_new_tokens)
-    good = [number for number, error in enumerate(errors) if not error]
-    if not good:
-        raise DataError(f"No record could be answered. The first: {errors[0]}")
+    prompts, own = _prompts(method, rows)
+    failures: dict[int, str] = {}
     start = time.perf_counter()
-    given = generate(
+    answers = generate(
         method.model,
-        [prompts[number] for number in good],
+        prompts,
         method.template,
         system=method.system,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         progress=progress,
+        failures=failures,
     )
     seconds = time.perf_counter() - start
-    by_number = dict(zip(good, given, strict=True))
-    answers = [by_number.get(number) for number in range(len(rows))]
+    failures |= own
+    if len(failures) == len(rows):
+        raise DataError(f"No record could be answered. The first: {failures[0]}")
+    errors = [failures.get(number, "") for number in range(len(rows))]
     table = _table(questions, references, answers, errors)
     scores: dict[str, Score] = {}
     nats: list[losses.Loss | None] = []
     for metric in names:
         measure, failed = METRICS[metric].measure, METRICS[metric].failed
         if measure is None:
-            nats = nats or _reference_losses(method, prompts, references, good)
+            nats = nats or _reference_losses(method, prompts, references, failures)
             table[metric], scores[metric] = losses.measured(nats, metric)
             continue
         missing = math.nan if failed is None else failed
@@ -254,30 +251,24 @@ def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], li
     return questions, references, keys
 
 
-def _prompts(
-    method: Method, rows: Sequence[Mapping[str, Any]], limit: int | None
-) -> tuple[list[Any], list[str]]:
-    """What each record asks, and what is wrong with it ("" if nothing is)."""
-    prompts, errors = [], []
-    for row in rows:
+def _prompts(method: Method, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:
+    """What each record asks; "" where its prompt can't be made, and the number and error of it."""
+    prompts: list[Any] = []
+    errors = {}
+    for number, row in enumerate(rows):
         try:
-            prompt = method.asked(row)
-            wrong = trouble(
-                method.model, prompt, method.template, system=method.system, max_new_tokens=limit
-            )
-        except SettingError:
-            raise
-        except Exception as error:  # whatever the user's own function for prompts raises
-            prompt, wrong = None, f"{type(error).__name__}: {first_line(error)}"
-        prompts.append(prompt)
-        errors.append(wrong)
+            prompts.append(row if method.prompt is None else method.prompt(row))
+        except Exception as error:  # whatever the user's own function raises
+            prompts.append("")
+            errors[number] = f"{type(error).__name__}: {first_line(error)}"
     return prompts, errors
 
 
 def _reference_losses(
-    method: Method, prompts: Sequence[Any], references: Sequence[str], good: Sequence[int]
+    method: Method, prompts: Sequence[Any], references: Sequence[str], failures: Mapping[int, str]
 ) -> list[losses.Loss | None]:
     """The losses of the reference answers after the prompts; None for one that can't be asked."""
+    good = [number for number in range(len(prompts)) if number not in failures]
     rows = []
     for number in good:
         prompt = prompts[number]

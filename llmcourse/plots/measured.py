@@ -23,7 +23,7 @@ from llmcourse.plots.base import (
     styled,
     table,
 )
-from llmcourse.stats import Share, share
+from llmcourse.stats import Share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -294,7 +294,7 @@ def comparison(
         for name, one in found.evaluations.items()
     }
     if all(set(numbers) <= {0.0, 1.0} for numbers in values.values()):
-        bars = {name: share(numbers) for name, numbers in values.items()}
+        bars = {name: Share(int(sum(row)), len(row)) for name, row in values.items()}
         note = "share of records; the thin line is the 95 % interval"
         shares({"": bars}, title, caption=caption, note=note)
     else:
