@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=40)
     options = parser.parse_args()
-    records = company.records("questions", "test")[: options.questions]
+    records = company.records("questions", "test", keys=True)[: options.questions]
     print("| model | type | one at a time | `evaluate` | ratio | same answers |")
     print("|---|---|---|---|---|---|")
     for dtype in dict.fromkeys((torch.float32, tiers.dtype())):

@@ -61,23 +61,18 @@ def test_the_margins_are_what_one_plain_pass_over_each_prompt_gives(tiny: Loaded
         assert found.mass[place] == pytest.approx(p_a + p_b, rel=1e-4)
 
 
-def test_the_batch_changes_nothing(tiny: LoadedModel) -> None:
+def test_the_batch_changes_nothing_and_only_the_last_logits_are_computed(tiny: LoadedModel) -> None:
     alone = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=1, progress=False)
-    for size in (2, 4, 100):
-        together = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=size, progress=False)
-        for one, two in zip(alone, together, strict=True):
-            assert two.margins == pytest.approx(one.margins, abs=1e-5)
-
-
-def test_only_the_last_places_logits_are_computed(tiny: LoadedModel) -> None:
     seen: list[tuple[int, int, bool]] = []
 
     def look(_: Any, states: tuple[torch.Tensor], logits: torch.Tensor) -> None:
         seen.append((*logits.shape[:2], states[0].is_contiguous()))
 
     tiny.model.get_output_embeddings().register_forward_hook(look)
-    prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=4, progress=False)
+    together = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=4, progress=False)
     assert seen == [(4, 1, True), (2, 1, True)]
+    for one, two in zip(alone, together, strict=True):
+        assert two.margins == pytest.approx(one.margins, abs=1e-5)
 
 
 def test_a_judge_with_an_adapter_reads_as_its_base_until_it_is_trained(tiny: LoadedModel) -> None:
@@ -138,7 +133,6 @@ def test_a_judge_that_reads_is_consistent(tiny: LoadedModel, reads: Callable) ->
     questions = [f"Question {number}?" for number in range(4)]
     found = prefer(tiny, questions, one, other, batch_size=3, progress=False)
     assert [v.winner for v in found] == ["first", "second", "tie", "tie"]
-    assert [v.winner != "tie" for v in found] == [True, True, False, False]
     assert [v.place for v in found] == [""] * 4
     assert position_bias(found) == stats.Share(0, 4)
 
@@ -206,31 +200,6 @@ def test_a_tokenizer_without_the_letters_and_a_broken_model_cannot_judge(tiny: L
         prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
 
 
-def test_a_model_in_training_is_left_in_training(tiny: LoadedModel) -> None:
-    tiny.model.train()
-    prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
-    assert tiny.model.training
-
-
-def test_a_real_judge_swaps_with_its_answers(chat32: LoadedModel) -> None:
-    questions = ["What is the capital of France?", "How many legs has a spider?",
-                 "What colour is fresh grass?", "What do bees make?"]  # fmt: skip
-    right = ["The capital of France is Paris.", "A spider has eight legs.",
-             "Fresh grass is green.", "Bees make honey."]  # fmt: skip
-    broken = ["the the the the the", "!!!! ????", "", "Grandmother triangle seven of."]
-    found = prefer(chat32, questions, right, broken, progress=False)
-    swapped = prefer(chat32, questions, broken, right, progress=False)
-    other = {"first": "second", "second": "first", "tie": "tie"}
-    assert [v.winner for v in swapped] == [other[v.winner] for v in found]
-    for one, two in zip(found, swapped, strict=True):
-        assert two.margins == pytest.approx((-one.margins[1], -one.margins[0]), abs=1e-3)
-        assert all(0 < mass <= 1 for mass in one.mass)
-    every = judged_against(found, [True] * 4, [False] * 4)
-    none = judged_against(found, [False] * 4, [True] * 4)
-    assert every.right.count + none.right.count + every.ties == 4 and every.ties == none.ties
-    assert position_bias(found).count <= every.ties
-
-
 # --- how far a judge can be trusted ---------------------------------------------------------------
 
 
@@ -275,12 +244,6 @@ def test_without_pairs_that_tell_there_is_no_number() -> None:
 # --- ratings --------------------------------------------------------------------------------------
 
 
-def test_one_result_moves_both_by_half_of_k() -> None:
-    assert elo([("a", "b", "b")]) == {"b": Rating(1008, 1008, 1008), "a": Rating(992, 992, 992)}
-    assert elo([("a", "b", "a")], start=0, k=32)["a"].value == 16
-    assert elo([("a", "b", "tie")])["a"] == Rating(1000, 1000, 1000)
-
-
 def test_results_in_a_row_follow_elos_formula() -> None:
     a = b = 1500.0
     for _ in range(5):
@@ -288,6 +251,7 @@ def test_results_in_a_row_follow_elos_formula() -> None:
         a, b = a + moved, b - moved
     found = elo([("a", "b", "a")] * 5, start=1500, k=24)
     assert found["a"].value == pytest.approx(a) and found["b"].value == pytest.approx(b)
+    assert elo([("a", "b", "tie")])["a"] == Rating(1000, 1000, 1000)
 
 
 def results(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
@@ -304,9 +268,6 @@ def test_neither_the_order_nor_the_sides_matter() -> None:
     random.Random(5).shuffle(mixed)
     assert elo(given) == elo(mixed)
     assert elo(given, seed=1) != elo(given, seed=2)
-    once, often = (elo(given, shuffles=number, seed=1) for number in (1, 400))
-    assert abs(often["a"].value - elo(given, shuffles=400, seed=2)["a"].value) < 2
-    assert once != often
 
 
 def test_the_better_stands_first_and_more_results_are_surer() -> None:

@@ -81,7 +81,7 @@ def measure(base: models.LoadedModel, size: tiers.Tier, settings: Config = SETTI
     facts = facts[:: len(facts) // size.known_facts][: size.known_facts]
     known = {fact["id"] for fact in facts}
     train, test = (
-        [row for row in company.records("questions", split) if row["fact"] in known]
+        [row for row in company.records("questions", split, keys=True) if row["fact"] in known]
         for split in ("train", "test")
     )
     asked = {"wanted": ["facts"], "max_new_tokens": ANSWER_TOKENS}

@@ -219,7 +219,7 @@ def test_error_browser(lab: Lab, page: Page) -> None:
         lab, page, "errors",
         "from llmcourse import company, models\nfrom llmcourse.evaluation import evaluate\n"
         "from llmcourse.widgets import ErrorBrowser\n\n"
-        "records = company.records('questions', 'test')[:3]\n"
+        "records = company.records('questions', 'test', keys=True)[:3]\n"
         "found = evaluate(models.load('chat'), records, max_new_tokens=8)\n"
         f"ErrorBrowser(found, {str(file)!r})",
     )  # fmt: skip
