@@ -197,10 +197,15 @@ def assess(
     if not asked:
         raise DataError("There are no test pairs to ask.")
     wanted = (["facts"] if all("keys" in record for record in asked) else []) + list(METRICS)
+    known = " ".join(passage.text for passage in passages)
     compared = evaluation.compare(
-        ways(model, tuned, passages, size), asked, wanted, max_new_tokens=size.new_tokens,
+        ways(model, tuned, passages, size),
+        asked,
+        wanted,
+        known=known,
+        max_new_tokens=size.new_tokens,
         progress=progress,
-    )  # fmt: skip
+    )
     return of(compared)
 
 
