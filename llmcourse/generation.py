@@ -7,7 +7,7 @@ a step is mostly spent reading the weights, so sixteen answers cost little more 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -100,16 +100,9 @@ def generate(
             is none.
         NotFinite: the model's logits are NaN or infinite.
     """
-    tier = tiers.current()
-    wished = tier.new_tokens if max_new_tokens is None else max_new_tokens
-    limit = whole("max_new_tokens", wished, 1)
+    limit = _limit(model, max_new_tokens, temperature)
     shortest = min(whole("min_new_tokens", min_new_tokens, 0), limit)
-    size = whole("batch_size", tier.batch_size if batch_size is None else batch_size, 1)
-    if temperature != 0 and not (
-        isinstance(temperature, int | float) and 0.01 <= temperature < 100
-    ):
-        raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
-    check_loaded(model)
+    size = tiers.current().batch_size if batch_size is None else whole("batch_size", batch_size, 1)
     asked, name = _as_list(prompts), template or model.template
     jobs = []
     for place, item in enumerate(asked):  # all of them before any time is spent
@@ -132,6 +125,91 @@ def generate(
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
     return [answers.get(place) for place in range(len(asked))]
+
+
+def stream(
+    model: LoadedModel,
+    prompt: str,
+    template: str | None = None,
+    *,
+    more: Callable[[str], bool],
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> Answer:
+    """Answer one prompt and hand on the text as it grows; may run in a thread of its own.
+
+    At temperature 0 the answer is that of `generate`. Above it, each token is drawn by a generator
+    of this call alone: what else draws at random meanwhile, such as a training, is left as it is.
+
+    Args:
+        model: From `models.load`.
+        prompt: A question.
+        template: Name in `templates.NAMES`; the model's own if not given.
+        more: Called after each token with the complete text so far, without a character that is
+            not complete yet; says whether to go on.
+        max_new_tokens: Longest answer in tokens; the tier's if not given.
+        temperature: 0, or from 0.01 to 100; see `generate`.
+        seed: For the random draws.
+
+    Returns:
+        The answer; `finished` is False where the limit or `more` ended it.
+
+    Raises:
+        PromptError, TemplateError, SettingError, NotFinite: see `generate`.
+    """
+    import torch
+
+    limit = _limit(model, max_new_tokens, temperature)
+    job = _prepare(model, 0, prompt, template or model.template, None, limit)
+    ends, start = end_tokens(model), time.perf_counter()
+
+    def hand_on(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Tell the text so far; True ends the answer, (1,)."""
+        text = _cut(model, job, ids[0, len(job.ids) :].tolist(), ends).text.rstrip("\ufffd")
+        return torch.tensor([not more(text)], device=ids.device)
+
+    processors = [_Drawing(temperature, seed)] if temperature else []
+    [answer] = _run(model, [job], (0, limit), hand_on, processors)
+    return replace(answer, seconds=time.perf_counter() - start)
+
+
+class _Drawing:
+    """Draws each token with random numbers of its own, from the 50 likeliest as transformers does.
+
+    `generate` can't be given a generator, and torch's global one belongs to a training that may
+    run at the same time.
+    """
+
+    def __init__(self, temperature: float, seed: int) -> None:
+        import torch
+
+        self.temperature, self.rng = temperature, torch.Generator().manual_seed(seed)
+
+    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """`scores` (1, vocabulary) with minus infinity for every token but the one drawn."""
+        import torch
+
+        best = scores.topk(min(50, scores.shape[-1]))
+        probs = torch.softmax(best.values.float() / self.temperature, -1).cpu()
+        index = torch.multinomial(probs, 1, generator=self.rng).to(scores.device)
+        left = torch.full_like(scores, float("-inf"))
+        return left.scatter(1, best.indices.gather(1, index), 0.0)
+
+
+def _limit(model: LoadedModel, max_new_tokens: int | None, temperature: float) -> int:
+    """The longest answer in tokens.
+
+    Raises:
+        SettingError: it or the temperature is out of range, or `model` is none.
+    """
+    check_loaded(model)
+    if temperature != 0 and not (
+        isinstance(temperature, int | float) and 0.01 <= temperature < 100
+    ):
+        raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
+    wished = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+    return whole("max_new_tokens", wished, 1)
 
 
 def check_loaded(model: object) -> None:
@@ -261,17 +339,21 @@ def _answer(
     """One batch; halved and tried again where memory runs out."""
     import torch
 
+    def tick(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        """Move the bar on at each token; stops nothing, so all False, (prompts,)."""
+        line.update()
+        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+
     start = time.perf_counter()
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     try:
-        written = _run(model, batch, limits, temperature, seed, line)
+        with torch.random.fork_rng(enabled=bool(temperature)):
+            if temperature:
+                torch.manual_seed(seed)
+            written = _run(model, batch, limits, tick, **sampling)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if len(batch) == 1:
-            raise PromptError(
-                f"This machine's memory is too small for one prompt of {len(batch[0].ids)} "
-                f"tokens. Shorten it, or choose a smaller model."
-            ) from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = len(batch) // 2
@@ -289,20 +371,23 @@ def _run(
     model: LoadedModel,
     batch: list[_Job],
     limits: tuple[int, int],
-    temperature: float,
-    seed: int,
-    line: Any,
+    tick: Callable[..., torch.Tensor],
+    processors: Iterable[Any] = (),
+    **sampling: Any,
 ) -> list[Answer]:
-    """The answers to one batch, in one go; ids and mask are (prompts, longest prompt), int64."""
+    """The answers to one batch, in one go; ids and mask are (prompts, longest prompt), int64.
+
+    Raises:
+        PromptError: memory runs out on a single prompt.
+    """
     import torch
-    from transformers import GenerationConfig, StoppingCriteriaList
+    from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     width = max(len(job.ids) for job in batch)
     pad = model.tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (width - len(job.ids)) + job.ids for job in batch])
     mask = torch.tensor([[0] * (width - len(job.ids)) + [1] * len(job.ids) for job in batch])
     ends = end_tokens(model)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
     config = GenerationConfig(
         min_new_tokens=limits[0],
         max_new_tokens=limits[1],
@@ -311,25 +396,22 @@ def _run(
         use_cache=True,  # a model that was trained may have it turned off
         **sampling,
     )
-
-    def tick(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Move the bar on at each token; stops nothing, so all False, (prompts,)."""
-        line.update()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    with (
-        torch.inference_mode(),
-        torch.random.fork_rng(enabled=bool(temperature)),
-        reading(model),
-    ):
-        if temperature:
-            torch.manual_seed(seed)
-        out = model.model.generate(
-            ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            generation_config=config,
-            stopping_criteria=StoppingCriteriaList([tick]),
-        )
+    try:
+        with torch.inference_mode(), reading(model):
+            out = model.model.generate(
+                ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList(processors),
+                stopping_criteria=StoppingCriteriaList([tick]),
+            )
+    except (RuntimeError, MemoryError) as error:
+        if len(batch) > 1 or not is_out_of_memory(error):
+            raise
+        raise PromptError(
+            f"This machine's memory is too small for one prompt of {width} tokens. Shorten it, or "
+            f"choose a smaller model."
+        ) from error
     return [
         _cut(model, job, row, ends) for job, row in zip(batch, out[:, width:].tolist(), strict=True)
     ]

@@ -20,7 +20,7 @@ from llmcourse.data.reviewing import Reviewing
 from llmcourse.errors import DataError, NoSpace, PromptError, SettingError, TemplateError
 from llmcourse.evaluation import KINDS, evaluate, load_labels
 from llmcourse.finetuning import Config, TrainingStopped, finetune
-from llmcourse.generation import generate
+from llmcourse.generation import generate, stream
 from llmcourse.models import LoadedModel, load_tokenizer
 from llmcourse.widgets import (
     Chat,
@@ -36,7 +36,6 @@ from llmcourse.widgets.chat import OWN, why_ended
 from llmcourse.widgets.errors import FILTERS
 from llmcourse.widgets.playground import exact
 from llmcourse.widgets.reviewer import KEYS
-from llmcourse.widgets.streaming import stream
 from llmcourse.widgets.tokens import batch_of
 from tests.test_widgets import Kernel, texts
 

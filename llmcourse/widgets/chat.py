@@ -10,12 +10,11 @@ from typing import Any
 
 from llmcourse import pages, templates, tiers
 from llmcourse.errors import CourseError, SettingError, first_line
-from llmcourse.generation import Answer, check_loaded, generate
+from llmcourse.generation import Answer, check_loaded, generate, stream
 from llmcourse.models import LoadedModel
 from llmcourse.pages import Markup
 from llmcourse.progress import is_live
 from llmcourse.widgets import ui
-from llmcourse.widgets.streaming import stream
 
 OWN = "each model's own"  # the choice of template
 STATIC = 48  # tokens of an answer in the plain table
