@@ -8,7 +8,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from llmcourse.data import from_documents
 from llmcourse.errors import DataError, SettingError
 from llmcourse.own import command, pipeline
 from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
-from llmcourse.own.results import peak_memory
-from llmcourse.own.writing import BY_HAND, BY_MODEL, BY_TEMPLATE
+from llmcourse.own.source import BY_HAND, BY_MODEL, BY_TEMPLATE
 from tests.conftest import ROOT
+from tests.test_pages import Page
 
 EVIL = '<script>alert("x")</script>'
 SMALL = own.Sizes(2, 12, 24, 300, 1, 5, 4, 1)
@@ -79,35 +78,6 @@ def finished(base: str, tmp_path_factory: pytest.TempPathFactory) -> own.Result:
     return own.run(source, folder / "out", base=base, progress=False, say=lambda _: None)
 
 
-class Page(HTMLParser):
-    """A page's tags, checked to be closed in order."""
-
-    VOID = ("meta", "img", "br")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
 # --- reading --------------------------------------------------------------------------------------
 
 
@@ -122,14 +92,6 @@ def test_a_folder_is_read_as_documents_and_a_file_as_pairs(tmp_path: Path) -> No
     assert (other.kind, len(other.records), other.passages) == ("pairs", 80, [])
 
 
-def test_lines_that_are_no_pairs_are_told(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text("question,answer\nWhat is it?,A jar.\nAnd this?,\n", encoding="utf-8")
-    found = own.read(path)
-    assert len(found.records) == 1
-    assert "line 3" in found.problems[0] and "line 3" in str(found)
-
-
 def test_a_change_of_the_data_changes_the_digest(tmp_path: Path) -> None:
     document = tmp_path / "rules.md"
     document.write_text("# Rules\n\nKeep the gate shut at night.\n")
@@ -140,28 +102,22 @@ def test_a_change_of_the_data_changes_the_digest(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such folder or file"):
-        own.read(tmp_path / "nothing")
+    for name, told in (("nothing", "nothing"), ("nothing.csv", "no such file")):
+        with pytest.raises(DataError, match=told):
+            own.read(tmp_path / name)
+    with pytest.raises(SettingError):
+        own.read("  ")
     (tmp_path / "one.md").write_text("# One\n\nText.\n")
     with pytest.raises(DataError, match="is one document. Name the folder"):
         own.read(tmp_path / "one.md")
-    with pytest.raises(SettingError, match="must be the path"):
-        own.read("  ")
-    with pytest.raises(SettingError, match="must be the path"):
-        own.read(None)  # type: ignore[arg-type]
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match="holds no documents.*In it: nothing at all"):
-        own.read(empty)
     (empty / "scan.pdf").write_bytes(b"%PDF")
-    with pytest.raises(DataError, match="In it: scan.pdf"):
+    with pytest.raises(DataError, match="holds no documents.*In it: scan.pdf"):
         own.read(empty)
     texts = write_csv(tmp_path / "texts.csv", [{"text": "Only a text."}])
     with pytest.raises(DataError, match="needs a column for the question"):
         own.read(texts)
-    wrong = write_csv(tmp_path / "wrong.csv", [{"ask": "What?", "tell": "That."}])
-    with pytest.raises(DataError, match="ask.*tell"):
-        own.read(wrong)
 
 
 # --- pairs ----------------------------------------------------------------------------------------
@@ -199,55 +155,31 @@ def test_what_the_model_wrote_and_what_was_rejected_are_told_apart(
     assert [(row["reason"], row["count"]) for row in written.reasons()] == [("empty", 2)]
 
 
-def test_documents_without_a_sentence_say_so(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("one\ntwo\n")
-    with pytest.raises(DataError, match="No pair could be written"):
-        own.pairs(own.read(tmp_path))
+# --- review ---------------------------------------------------------------------------------------
 
 
 # --- review ---------------------------------------------------------------------------------------
 
 
-def test_a_review_gives_back_what_was_saved(tmp_path: Path) -> None:
+def test_a_review_gives_back_what_was_kept_and_corrected(tmp_path: Path) -> None:
     records = [
         {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md", "input": ""},
-        {"question": "'Tis it?", "answer": 'Says "yes",\nand no.', "document": ""},
+        {"question": "'Tis it?", "answer": 'Says "yes",\nand\rno.', "document": ""},
     ]
     path = own.save_for_review(records, tmp_path / "pairs.csv")
     with path.open(encoding="utf-8-sig", newline="") as file:
         cells = list(csv.reader(file))
     assert cells[0] == ["question", "answer", "keep", "document"]  # a column of blanks is left out
-    assert [row[2] for row in cells[1:]] == ["yes", "yes"]
-    assert not any(cell.startswith(("=", "-")) for row in cells for cell in row)
+    assert not any(cell.startswith(("=", "-")) for row in cells for cell in row)  # no formulas
+    with path.open("a", encoding="utf-8") as file:
+        file.write("Who rows?,All of us.,,\nWho swims?,Nobody.,no,\n")
     assert own.load_reviewed(path) == [
         {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md"},
-        {"question": "'Tis it?", "answer": 'Says "yes",\nand no.', "document": ""},
+        {"question": "'Tis it?", "answer": 'Says "yes",\nand\nno.', "document": ""},
+        {"question": "Who rows?", "answer": "All of us.", "document": ""},
     ]
-
-
-def test_only_what_is_kept_comes_back_also_from_semicolons(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text(
-        "question;answer;keep\nOne, or two?;One.;YES\n;;no\nTwo?;Two.;n\n;;\nThree?;Three.;x\n",
-        encoding="utf-8-sig",
-    )
-    assert [record["question"] for record in own.load_reviewed(path)] == ["One, or two?", "Three?"]
-
-
-def test_a_line_that_was_added_without_keep_is_kept(tmp_path: Path) -> None:
-    path = own.save_for_review(rows(1), tmp_path / "pairs.csv")
-    columns = path.read_text("utf-8-sig").splitlines()[0].count(",")
-    with path.open("a", encoding="utf-8") as file:
-        file.write("Who rows?,All of us." + "," * (columns - 1) + "\n")
-    assert own.load_reviewed(path)[-1]["question"] == "Who rows?"
-
-
-def test_a_review_is_never_overwritten(tmp_path: Path) -> None:
-    path = own.save_for_review(rows(), tmp_path / "pairs.csv")
-    before = path.read_bytes()
     with pytest.raises(DataError, match="may have been reviewed"):
         own.save_for_review(rows(3), path)
-    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -256,10 +188,8 @@ def test_a_review_is_never_overwritten(tmp_path: Path) -> None:
         ("question,answer\nA?,B.\n", "no column 'keep'"),
         ("question,answer,keep\nA?,B.,perhaps\n", "line 2: keep is 'perhaps'. Write yes or no"),
         ("question,answer,keep\nA?,B.,yes\nC?,,yes\n", "line 3: the answer is blank"),
-        ("question,answer,keep\nA?,B.,no\n", "no pair is kept"),
+        ("question;answer;keep\nA?;B.;no\n", "no pair is kept"),
         ("question,answer,keep\nA?,B.,yes,more\n", "line 2: .*more cells"),
-        ("question;answer;keep\nA?;B.;yes;more\n", "line 2: .*more cells"),
-        ("", "is empty"),
     ],
 )
 def test_what_is_wrong_with_a_review_is_told_by_line(tmp_path: Path, text: str, told: str) -> None:
@@ -267,18 +197,6 @@ def test_what_is_wrong_with_a_review_is_told_by_line(tmp_path: Path, text: str, 
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=told):
         own.load_reviewed(path)
-
-
-def test_a_review_needs_a_csv_file_that_is_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such file"):
-        own.load_reviewed(tmp_path / "pairs.csv")
-    with pytest.raises(DataError, match="is no .csv file"):
-        own.load_reviewed(tmp_path / "pairs.xlsx")
-    with pytest.raises(DataError, match="no pairs to review"):
-        own.save_for_review([], tmp_path / "pairs.csv")
-    (tmp_path / "latin.csv").write_bytes("question;answer;keep\nWo?;Über.;yes\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"latin.csv.*UTF-8"):
-        own.load_reviewed(tmp_path / "latin.csv")
 
 
 # --- the split ------------------------------------------------------------------------------------
@@ -308,10 +226,6 @@ def test_facts_are_held_out_whole(wordings: int) -> None:
     assert parts.held_out == "facts" and 5 <= len(parts.test) <= 0.3 * 20 * wordings
     assert not {r["answer"] for r in parts.train} & {r["answer"] for r in parts.test}
     assert len(parts.train) + len(parts.test) == 20 * wordings
-
-
-def test_one_wording_each_holds_facts_out_by_itself() -> None:
-    assert own.split(rows(20, 1)).held_out == "facts"
 
 
 def test_pairs_about_one_heading_stay_together() -> None:
@@ -368,11 +282,9 @@ def test_a_field_split_and_test_pairs_of_ones_own_are_kept_to() -> None:
 def test_too_few_pairs_and_too_few_facts_say_so() -> None:
     with pytest.raises(DataError, match="There is 1 pair, and at least 10 are needed"):
         own.split(rows(1, 1))
-    with pytest.raises(DataError, match="There are 9 pairs"):
-        own.split(rows(9, 1))
-    with pytest.raises(DataError, match="about 1 answers or headings only"):
+    with pytest.raises(DataError, match="Only 0 pairs.*more answers or headings"):
         own.split([record | {"answer": "One."} for record in rows(6)], hold_out="facts")
-    with pytest.raises(DataError, match="Only 0 facts have a second wording"):
+    with pytest.raises(DataError, match="Only 0 pairs.*other wordings"):
         own.split(rows(12, 1), hold_out="wordings")
     with pytest.raises(SettingError, match="must be 'wordings', 'facts' or 'questions'"):
         own.split(rows(), hold_out="all")
@@ -403,14 +315,6 @@ def test_more_pairs_are_seen_less_often(tiny: models.LoadedModel) -> None:
         own.settings([], tiny, size)
 
 
-def test_every_tier_has_sizes_and_others_are_refused() -> None:
-    from llmcourse import tiers
-
-    assert set(own.SIZES) == set(tiers.TIERS)
-    with pytest.raises(SettingError, match="There are: smoke, cpu, gpu"):
-        own.sizes("huge")
-
-
 # --- the whole way --------------------------------------------------------------------------------
 
 
@@ -419,13 +323,14 @@ def test_a_file_of_pairs_leaves_every_steps_file(finished: own.Result) -> None:
     for name in ("pairs.csv", "split/train.jsonl", "split/test.jsonl", "answers.json",
                  "report.html", "model/README.md", "model/adapter_model.safetensors"):  # fmt: skip
         assert (out / name).is_file(), name
-    assert finished.parts["train"] <= SMALL.pairs and finished.parts["test"] == SMALL.questions
+    parts = finished.parts
+    assert len(parts.train) <= SMALL.pairs and len(parts.test) == SMALL.questions
     found = finished.assessment
     assert found.ways == [PROMPT, TUNED] and found.main == "f1"
     assert len(found.rows) == SMALL.questions
     assert set(finished.seconds) == {"loading", "pairs", "training", "evaluation", "inspection"}
     assert finished.memory > 1e8
-    assert len(finished.training["history"]) >= 1 and finished.training["held_out"]
+    assert len(finished.tuned.history) >= 1 and finished.tuned.held_out
     loaded = models.load(str(out / "model"))
     assert loaded.template == "qa"
     card = (out / "model" / "README.md").read_text(encoding="utf-8")
@@ -439,14 +344,8 @@ def test_the_report_is_whole_safe_and_can_be_read_without_eyes(finished: own.Res
     assert found.all("html") == [{"lang": "en"}]
     assert EVIL not in text and pages.escape(EVIL) in text
     assert not any(found.all(tag) for tag in ("script", "link", "iframe", "object", "form"))
-    for attributes in (attributes for _, attributes in found.tags):
-        assert not any(name.startswith("on") for name in attributes)
-        assert (attributes.get("src") or "data:").startswith("data:")
-        assert (attributes.get("href") or "#").startswith("#")
     assert len(found.all("img")) == 2
     assert all(len(image["alt"] or "") > 20 for image in found.all("img"))
-    named = {attributes["id"] for _, attributes in found.tags if "id" in attributes}
-    assert {link["href"][1:] for link in found.all("a")} <= named
     scrolls = [one for one in found.all("div") if one.get("class") == "scroll"]
     assert len(scrolls) == len(found.all("caption")) == len(found.all("table")) > 5
     assert all(one["tabindex"] == "0" and one["aria-label"] for one in scrolls)
@@ -512,10 +411,10 @@ def test_reviewed_pairs_are_used_and_trained_on_anew(
     cells[1]["answer"] = cells[0]["answer"] = "Shelf 1 has moved."
     write_csv(path, cells)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.learning, "train", _stopped)
+        patch.setattr(pipeline.training, "train", _stopped)
         with pytest.raises(KeyboardInterrupt):
             go(source, out)
-    assert any("trained anew" in line for line in go.said)
+    assert any("trained again" in line for line in go.said)
     go(source, out)  # after a stop before the first update, the same command goes on
     assert (out / "model" / "adapter_model.safetensors").read_bytes() != first
 
@@ -542,8 +441,8 @@ def test_a_stopped_run_goes_on(
 
 def test_test_pairs_with_keys_count_facts(go: Callable[..., own.Result], tmp_path: Path) -> None:
     result = go(club.file("train"), tmp_path / "out", test=club.file("test"))
-    assert result.assessment.main == "facts" and result.parts["held_out"] == "your own"
-    assert any("Of 40 pairs to test with, 5 were used" in note for note in result.parts["notes"])
+    assert result.assessment.main == "facts" and result.parts.held_out == "your own"
+    assert any("Of 40 pairs to test with, 5 were used" in note for note in result.parts.notes)
     assert all(set(row["values"][TUNED]) == {"facts", "f1", "chrf", "finished"}
                for row in result.assessment.rows)  # fmt: skip
 
@@ -554,7 +453,7 @@ def test_a_folder_of_documents_goes_the_whole_way(
     result = go(club.folder(), tmp_path / "out")
     found = result.assessment
     assert found.ways == [PROMPT, SEARCH, TUNED, BOTH]
-    assert result.writing["counts"][BY_TEMPLATE] >= 10 and result.parts["held_out"] == "facts"
+    assert result.writing["counts"][BY_TEMPLATE] >= 10 and result.parts.held_out == "facts"
     assert set(result.findings) == {"documents", "pairs"}
     assert found.costs[SEARCH]["prompt_tokens"] > found.costs[PROMPT]["prompt_tokens"]
     assert {(test["first"], test["second"]) for test in found.tests} == {
@@ -569,10 +468,10 @@ def test_retrieval_puts_the_passage_before_the_question(tiny: models.LoadedModel
     size = dataclasses.replace(SMALL, passages=1)
     found = own.ways(tiny, tiny, from_documents(club.folder(), words=40), size)
     record = {"question": "Where are throw lines kept?", "answer": "…"}
-    asked = {name: way.asked(record) for name, way in found.items()}
+    asked = {name: method.prompt and method.prompt(record) for name, method in found.items()}
     assert "orange locker" in asked[SEARCH] and "orange locker" in asked[BOTH]
     assert asked[PROMPT] == f"{record['question']} Answer in one short sentence."
-    assert asked[SEARCH].endswith(asked[PROMPT]) and asked[TUNED] is record
+    assert asked[SEARCH].endswith(asked[PROMPT]) and asked[TUNED] is None
 
 
 # --- what stops it --------------------------------------------------------------------------------
@@ -586,10 +485,8 @@ def test_out_may_hold_nothing_else(go: Callable[..., own.Result], tmp_path: Path
     with pytest.raises(SettingError, match="holds something else already"):
         go(source, other)
     assert [path.name for path in other.iterdir()] == ["letter.txt"]
-    with pytest.raises(SettingError, match="is a file"):
+    with pytest.raises(SettingError, match="is a file or holds something else"):
         go(source, source)
-    with pytest.raises(SettingError, match="must be the path"):
-        go(source, "")
     (other / "letter.txt").unlink()
     (other / "own.json").write_text("{broken")
     with pytest.raises(SettingError, match="own.json can't be read"):
@@ -599,7 +496,7 @@ def test_out_may_hold_nothing_else(go: Callable[..., own.Result], tmp_path: Path
 def test_out_may_not_lie_in_the_documents(go: Callable[..., own.Result], tmp_path: Path) -> None:
     (tmp_path / "rules.md").write_text("# Rules\n\nKeep the gate shut at night.\n")
     for out in (tmp_path, tmp_path / "out"):
-        with pytest.raises(SettingError, match="lies in the folder of the documents"):
+        with pytest.raises(SettingError, match="is in the folder of the documents"):
             go(tmp_path, out)
     assert [path.name for path in tmp_path.iterdir()] == ["rules.md"]
 
@@ -619,15 +516,6 @@ def test_pairs_of_other_data_are_not_mixed_up(
     assert len(own.load_reviewed(out / "pairs.csv")) == 26
 
 
-def test_one_pair_is_too_few_and_nothing_is_trained(
-    go: Callable[..., own.Result], tmp_path: Path
-) -> None:
-    source = write_csv(tmp_path / "pairs.csv", rows(1, 1))
-    with pytest.raises(DataError, match="There is 1 pair"):
-        go(source, tmp_path / "out")
-    assert not (tmp_path / "out" / "model").exists()
-
-
 # --- what follows ---------------------------------------------------------------------------------
 
 
@@ -643,20 +531,18 @@ def test_advice_follows_the_numbers(finished: own.Result) -> None:
     assert "beats the prompt" in told(finished, 0.1, 0.3)
     assert "The prompt beats" in told(finished, -0.3, -0.1)
     assert "can't tell" in told(finished, -0.1, 0.1)
-    parts = finished.parts
-    assert "no training pair has" in told(finished, 0, 0, parts=parts | {"held_out": "facts"})
-    assert "no training pair has" not in told(
-        finished, 0, 0, parts=parts | {"held_out": "wordings"}
-    )
-    assert "are few" not in told(finished, 0, 0, parts=parts | {"train": 900})
-    falls, rises = ([{"step": n, "loss": loss} for n, loss in enumerate(losses)]
-                    for losses in ((3, 2), (3, 2, 4)))  # fmt: skip
-    training = finished.training
-    falling, rising = training | {"held_out": falls}, training | {"held_out": rises}
-    assert "more epochs may still help" in told(finished, 0, 0, training=falling)
-    assert "by heart" in told(finished, 0, 0, training=rising)
-    writing = finished.writing
-    assert "Nobody has read" not in told(finished, 0, 0, writing=writing | {"reviewed": True})
+    parts, tuned = finished.parts, finished.tuned
+    for held_out in ("facts", "wordings"):
+        line = told(finished, 0, 0, parts=dataclasses.replace(parts, held_out=held_out))
+        assert ("no training pair has" in line) == (held_out == "facts")
+    many = dataclasses.replace(parts, train=parts.train * 100)
+    assert "are few" not in told(finished, 0, 0, parts=many)
+    for losses, line in (((3, 2), "more epochs may still help"), ((3, 2, 4), "begins to overfit")):
+        held_out = [{"step": n, "loss": loss} for n, loss in enumerate(losses)]
+        changed = dataclasses.replace(tuned, held_out=held_out)
+        assert line in told(finished, 0, 0, tuned=changed)
+    writing = finished.writing | {"reviewed": True}
+    assert "Nobody has read" not in told(finished, 0, 0, writing=writing)
 
 
 def test_the_worst_answers_come_first() -> None:
@@ -667,13 +553,6 @@ def test_the_worst_answers_come_first() -> None:
     found = Assessment(scores, {}, {}, [], [row("b", 0.5), row("c", None), row("a", 0.2)], 1.0)
     assert [one["question"] for one in found.worst()] == ["c", "a", "b"]
     assert [one["question"] for one in found.worst(count=1)] == ["c"]
-
-
-def test_without_keys_it_is_said_that_facts_were_not_checked() -> None:
-    score = {"mean": 0.5, "low": 0.1, "high": 0.9, "total": 4}
-    bare = Assessment({TUNED: {"f1": score}}, {}, {}, [], [], 1.0)
-    assert "wrong facts were not looked for" in bare.caution
-    assert Assessment({TUNED: {"facts": score, "f1": score}}, {}, {}, [], [], 1.0).caution == ""
 
 
 def test_too_few_pairs_are_told_before_they_are_reviewed(tmp_path: Path) -> None:
@@ -704,14 +583,6 @@ def test_an_adapter_a_customer_shares_the_base() -> None:
     assert hundred - one == pytest.approx(99 * 4 * size.lora_parameters(16) / 1e9)
     assert hundred < 0.1 * table["GB, a model each"].iloc[1]
     assert table["GB, a model each"].iloc[1] == pytest.approx(100 * 2 * size.parameters / 1e9)
-    with pytest.raises(SettingError, match="counts=0"):
-        own.customers(counts=(0,))
-
-
-def test_the_most_memory_never_falls() -> None:
-    before = peak_memory()
-    assert before > 5e7
-    assert peak_memory() >= before
 
 
 # --- the command and the export -------------------------------------------------------------------
@@ -767,12 +638,6 @@ def test_a_merged_folder_for_the_converters_answers_alike(
     assert one == other
 
 
-def test_what_a_review_left_out_stays_out_as_a_source_too(tmp_path: Path) -> None:
-    path = tmp_path / "reviewed.csv"
-    path.write_text("question,answer,keep\nWhy?,So.,yes\nWho?,Me.,No\n", encoding="utf-8")
-    assert [row["question"] for row in own.read(path).records] == ["Why?"]
-
-
 def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> None:
     rows = [{"question": f"Question {n}?", "answer": f"Answer {n}, {m}."}
             for n in range(10) for m in (1, 2)]  # fmt: skip
@@ -800,7 +665,7 @@ def test_facts_with_many_wordings_are_no_labels() -> None:
     assert own.split(rows).held_out == "wordings"
     with pytest.raises(SettingError, match="'questions'"):
         own.split(rows, hold_out="labels")
-    with pytest.raises(DataError, match="too few different questions"):
+    with pytest.raises(DataError, match="more different questions"):
         own.split([{"question": "Why?", "answer": "So."}] * 20, hold_out="questions")
 
 
@@ -831,12 +696,5 @@ def test_notes_and_test_keys_do_not_throw_a_model_away(
                     encoding="utf-8")  # fmt: skip
     second = go(file, tmp_path / "out", test=test)
     assert made == (tmp_path / "out" / "model" / "adapter_model.safetensors").stat().st_mtime_ns
-    assert not any("trained anew" in line for line in go.said)
+    assert not any("trained again" in line for line in go.said)
     assert first.assessment.main != second.assessment.main == "facts"
-
-
-def test_old_line_ends_do_not_make_pairs(tmp_path: Path) -> None:
-    pairs = [{"question": "Q1?", "answer": "one\rtwo"}, {"question": "Q2?", "answer": "a\r\nb"}]
-    file = own.save_for_review(pairs, tmp_path / "pairs.csv")
-    kept = own.load_reviewed(file)
-    assert {row["question"]: row["answer"] for row in kept} == {"Q1?": "one\ntwo", "Q2?": "a\nb"}

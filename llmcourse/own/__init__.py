@@ -5,17 +5,14 @@ The steps, each usable by itself: `read`, `pairs`, `save_for_review` and `load_r
 report among them.
 """
 
+from llmcourse.data.reviewing import load_reviewed, save_for_review
 from llmcourse.own.assessing import Assessment, assess, ways
-from llmcourse.own.considering import considerations, customers
-from llmcourse.own.learning import train
 from llmcourse.own.parts import HELD_OUT, Parts, developed, group_of, split, trimmed
 from llmcourse.own.pipeline import run, write_pairs
-from llmcourse.own.reporting import report
-from llmcourse.own.results import Result, advice
-from llmcourse.own.reviewing import load_reviewed, save_for_review
-from llmcourse.own.sizes import SIZES, Sizes, settings, sizes
-from llmcourse.own.sources import Source, read
-from llmcourse.own.writing import Written, pairs
+from llmcourse.own.report import Result, advice, report
+from llmcourse.own.source import Source, Written, pairs, read
+from llmcourse.own.training import SIZES, Sizes, settings, sizes, train
+from llmcourse.sizing import considerations, customers
 
 __all__ = [
     "HELD_OUT", "SIZES", "Assessment", "Parts", "Result", "Sizes", "Source", "Written", "advice",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import retrieval, templates
 from llmcourse.errors import DataError
-from llmcourse.own.sizes import Sizes, sizes
+from llmcourse.own.training import Sizes, sizes
 from llmcourse.stats import Share, rounded
 
 if TYPE_CHECKING:
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from llmcourse.evaluation import Comparison, Method
     from llmcourse.models import LoadedModel
 
-BRIEF = "Answer in one short sentence."  # what an untuned model is told with each question
+BRIEF = "Answer in one short sentence."  # follows each question to an untuned model
 PROMPT, SEARCH, TUNED, BOTH = "prompt", "prompt + retrieval", "tuned", "tuned + retrieval"
 METRICS = ("f1", "chrf", "finished")  # and "facts", where the records have keys
-COUNTED = ("facts", "finished")  # 0 or 1 for each answer
 TESTED = ((TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED))  # compared in pairs
 
 
@@ -31,12 +30,11 @@ class Assessment:
     """What came out, in plain numbers and texts that a JSON file can hold.
 
     Attributes:
-        scores: Method -> metric -> mean, low and high end of the 95 % interval, and the `total`
-            of records.
-        costs: Method -> tokens read, tokens written and seconds, each a question on average.
+        scores: Method -> metric -> mean, low and high end of the 95 % interval, and `total`.
+        costs: Method -> tokens read, tokens written and seconds per question on average.
         mistakes: Method -> kind of mistake (`evaluation.label`) -> how many answers have it.
-        tests: first and second way, metric, difference, low, high: paired, question by question.
-        rows: A test question each: question, reference, answers, values and errors by way.
+        tests: first and second method, metric, difference, low, high, p: paired by question.
+        rows: Per test question: question, reference; answers, values and errors by method.
         seconds: How long all of it took.
     """
 
@@ -49,7 +47,7 @@ class Assessment:
 
     @property
     def ways(self) -> list[str]:
-        """The ways that were compared."""
+        """The methods that were compared."""
         return list(self.scores)
 
     @property
@@ -70,40 +68,30 @@ class Assessment:
         )
 
     def table(self) -> pandas.DataFrame:
-        """A row a way: each metric with its interval, and what a question costs."""
+        """A row per method: each metric with its interval, and what a question costs."""
         import pandas
 
-        rows = {
-            way: {name: score_text(score, name) for name, score in self.scores[way].items()}
-            | {"tokens read": f"{cost['prompt_tokens']:.0f}",
-               "tokens written": f"{cost['new_tokens']:.0f}",
-               "seconds": f"{cost['seconds']:.2f}"}
-            for way, cost in self.costs.items()
-        }  # fmt: skip
+        rows = {}
+        for way, cost in self.costs.items():
+            rows[way] = {name: score_text(score, name) for name, score in self.scores[way].items()}
+            rows[way]["tokens read"] = f"{cost['prompt_tokens']:.0f}"
+            rows[way]["tokens written"] = f"{cost['new_tokens']:.0f}"
+            rows[way]["seconds"] = f"{cost['seconds']:.2f}"
         return pandas.DataFrame.from_dict(rows, orient="index")
 
     def worst(self, way: str = TUNED, count: int = 5) -> list[dict[str, Any]]:
-        """The test questions that a way answers worst, the worst first."""
+        """The test questions that a method answers worst, the worst first."""
 
-        def badness(row: Mapping[str, Any]) -> tuple[float, ...]:
-            values = row["values"][way]
-            return tuple(_number(values.get(name)) for name in (self.main, "f1", "chrf"))
+        def quality(row: Mapping[str, Any]) -> list[float]:
+            values = [row["values"][way].get(name) for name in (self.main, "f1", "chrf")]
+            return [-1.0 if value is None else value for value in values]  # not answered
 
-        return sorted(self.rows, key=badness)[:count]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a JSON file."""
-        return dataclasses.asdict(self)
-
-
-def _number(value: float | None) -> float:
-    """A number to sort by; none counts as the worst."""
-    return -1.0 if value is None or value != value else value
+        return sorted(self.rows, key=quality)[:count]
 
 
 def score_text(score: Mapping[str, float], metric: str) -> str:
     """A score with its interval, for people: of what is 0 or 1, how many."""
-    if metric in COUNTED:
+    if metric in ("facts", "finished"):
         return str(Share(round(score["mean"] * score["total"]), int(score["total"])))
     low, mean, high = (rounded(score[name]) for name in ("low", "mean", "high"))
     return f"{mean} ({low}–{high})"
@@ -115,7 +103,7 @@ def ways(
     passages: Sequence[Passage] = (),
     size: Sizes | None = None,
 ) -> dict[str, Method]:
-    """The ways to ask that are compared: prompt, retrieval, tuned, and tuned with retrieval.
+    """The methods that are compared: prompt, retrieval, tuned, and tuned with retrieval.
 
     The untuned model is told to be brief, which a prompt can do as well; the tuned one is asked
     the bare question.
@@ -123,47 +111,41 @@ def ways(
     Args:
         model: A chat model.
         tuned: From `train`.
-        passages: To search in; without them the two ways with retrieval are left out.
+        passages: To search in; without them the two methods with retrieval are left out.
         size: Of the tier in force if not given.
     """
     from llmcourse.evaluation import Method
 
     size = size or sizes()
-    found = {PROMPT: Method(model, prompt=_plain(BRIEF)), TUNED: Method(tuned)}
-    if passages:
-        index = retrieval.Index(passages)
-        found = {
-            PROMPT: found[PROMPT],
-            SEARCH: Method(model, prompt=_searching(model, index, size, BRIEF)),
-            TUNED: found[TUNED],
-            BOTH: Method(tuned, prompt=_searching(tuned, index, size)),
-        }
-    return found
+    found = {PROMPT: Method(model, prompt=lambda record: f"{_question(record)} {BRIEF}")}
+    if not passages:
+        return found | {TUNED: Method(tuned)}
+    index = retrieval.Index(passages)
+    found[SEARCH] = Method(model, prompt=_searching(model, index, size, BRIEF))
+    return found | {
+        TUNED: Method(tuned),
+        BOTH: Method(tuned, prompt=_searching(tuned, index, size)),
+    }
 
 
 def _question(record: Mapping[str, Any]) -> str:
     """What a record asks: its question, and its input below."""
-    parts = [templates.get_field(record, role, needed=role == "question")
-             for role in ("question", "input")]  # fmt: skip
-    return "\n".join(filter(str.strip, parts))
-
-
-def _plain(told: str) -> Callable[[Mapping[str, Any]], str]:
-    return lambda record: f"{_question(record)} {told}".strip()
+    question = templates.get_field(record, "question")
+    given = templates.get_field(record, "input", needed=False)
+    return "\n".join(filter(str.strip, (question, given)))
 
 
 def _searching(
-    model: LoadedModel, index: retrieval.Index, size: Sizes, told: str = ""
+    model: LoadedModel, index: retrieval.Index, size: Sizes, brief: str = ""
 ) -> Callable[[Mapping[str, Any]], str]:
     """Makes a prompt with passages, as many as the model can read."""
     room = model.context_length - size.new_tokens
+    how = {"room": room, "tokenizer": model.tokenizer, "template": model.template}
 
     def prompt(record: Mapping[str, Any]) -> str:
         question = _question(record)
-        return retrieval.prompt_with(
-            f"{question} {told}".strip(), index.search(question, size.passages), room=room,
-            tokenizer=model.tokenizer, template=model.template,
-        )  # fmt: skip
+        hits = index.search(question, size.passages)
+        return retrieval.prompt_with(f"{question} {brief}".strip(), hits, **how)
 
     return prompt
 
@@ -177,7 +159,7 @@ def assess(
     *,
     progress: bool = True,
 ) -> Assessment:
-    """Ask all ways the test questions and compare the answers with the wanted ones.
+    """Ask all test questions with every method and compare the answers with the reference.
 
     Args:
         model: A chat model.
@@ -188,68 +170,49 @@ def assess(
         progress: False shows nothing.
 
     Raises:
-        DataError: there are no test pairs, or none could be asked.
+        DataError: there are no test pairs, or none could be answered.
     """
     from llmcourse import evaluation
 
     size = size or sizes()
-    asked = [_asked(record) for record in records]
-    if not asked:
-        raise DataError("There are no test pairs to ask.")
-    wanted = (["facts"] if all("keys" in record for record in asked) else []) + list(METRICS)
-    known = " ".join(passage.text for passage in passages)
-    compared = evaluation.compare(
-        ways(model, tuned, passages, size),
-        asked,
-        wanted,
-        known=known,
-        max_new_tokens=size.new_tokens,
-        progress=progress,
-    )
-    return of(compared)
-
-
-def _asked(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A test pair with the fields that evaluation reads; a field `fact` may mean anything here."""
+    # Only what evaluation reads: a field `fact` may mean anything here.
     names = ("question", "input", "answer", "keys")
-    return {name: record[name] for name in names if record.get(name)}
+    tests = [{name: record[name] for name in names if record.get(name)} for record in records]
+    if not tests:
+        raise DataError("There are no test pairs to ask.")
+    metrics = ["facts", *METRICS] if all("keys" in record for record in tests) else [*METRICS]
+    how = {"known": " ".join(p.text for p in passages), "max_new_tokens": size.new_tokens}
+    methods = ways(model, tuned, passages, size)
+    return assessment_of(evaluation.compare(methods, tests, metrics, progress=progress, **how))
 
 
-def of(compared: Comparison) -> Assessment:
+def assessment_of(compared: Comparison) -> Assessment:
     """A comparison as plain numbers and texts."""
     from llmcourse import evaluation
 
+    every, metrics = compared.evaluations, compared.metrics
     scores, costs, mistakes = {}, {}, {}
-    every = compared.evaluations
-    first = next(iter(every.values()))
+    tables = {name: one.table.astype(object).where(one.table.notna(), None)
+              for name, one in every.items()}  # fmt: skip
     for name, one in every.items():
-        scores[name] = {m: dataclasses.asdict(one.scores[m]) for m in compared.metrics}
+        scores[name] = {m: dataclasses.asdict(one.scores[m]) for m in metrics}
         good = one.table[one.table["error"] == ""]
         costs[name] = {m: float(good[m].mean()) for m in ("prompt_tokens", "new_tokens", "seconds")}
         mistakes[name] = dict(evaluation.counted(one.labels))
-    rows = [
-        {
-            "question": record["question"], "reference": record.get("answer", ""),
-            "answers": {name: str(one.table["answer"].iloc[n]) for name, one in every.items()},
-            "errors": {name: str(one.table["error"].iloc[n]) for name, one in every.items()},
-            "values": {name: {m: _plain_number(one.table[m].iloc[n]) for m in compared.metrics}
-                       for name, one in every.items()},
-        }
-        for n, record in enumerate(first.records)
-    ]  # fmt: skip
-    seconds = sum(one.seconds for one in every.values())
-    found = Assessment(scores, costs, mistakes, [], rows, seconds)
-    for a, b in TESTED:
-        if a in every and b in every and len(rows) > 1:
-            difference = compared.test(a, b, found.main)
-            found.tests.append({
-                "first": a, "second": b, "metric": found.main,
-                "difference": float(difference.difference), "low": float(difference.low),
-                "high": float(difference.high), "p": float(difference.p),
-            })  # fmt: skip
+    rows = []
+    for number, record in enumerate(next(iter(every.values())).records):
+        cells = {name: table.iloc[number] for name, table in tables.items()}
+        rows.append({
+            "question": record["question"],
+            "reference": record.get("answer", ""),
+            "answers": {name: cell["answer"] for name, cell in cells.items()},
+            "errors": {name: cell["error"] for name, cell in cells.items()},
+            "values": {name: {m: cell[m] for m in metrics} for name, cell in cells.items()},
+        })  # fmt: skip
+    found = Assessment(scores, costs, mistakes, [], rows, sum(o.seconds for o in every.values()))
+    for first, second in TESTED if len(rows) > 1 else ():
+        if first in every and second in every:
+            test = compared.test(first, second, found.main)
+            numbers = {n: float(getattr(test, n)) for n in ("difference", "low", "high", "p")}
+            found.tests.append({"first": first, "second": second, "metric": found.main} | numbers)
     return found
-
-
-def _plain_number(value: Any) -> float | None:
-    number = float(value)
-    return None if number != number else number

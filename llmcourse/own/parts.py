@@ -8,24 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcourse import data
 from llmcourse.data import alike
-from llmcourse.errors import DataError, SettingError, whole
-from llmcourse.own.writing import is_ours
+from llmcourse.errors import DataError, SettingError
+from llmcourse.own.source import is_ours
 
+Rows = list[dict[str, str]]
 LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
 WORDINGS = 10  # questions with one answer; where more have it, the answer is a label
 HELD_OUT = {
-    "wordings": "other wordings of facts that were trained on: the test asks whether the facts "
+    "wordings": "paraphrases of questions that were trained on: the test asks whether the facts "
     "were learned",
     "facts": "questions whose answers were not trained on: tuning alone can have learned the "
-    "manner of the answers, not these facts; retrieval can find them",
+    "style of the answers, not these facts; retrieval can find them",
     "questions": "questions that were not trained on, whose answers were (they are labels): the "
     "test asks whether the right one is chosen",
     "your own": "the test questions that you gave",
 }
+_ADVICE = {
+    "wordings": "Write other wordings of some questions, or hold out facts",
+    "facts": "What belongs together is not torn apart. Write pairs about more answers or headings",
+    "questions": "Write more different questions",
+    "your own": "Name a file with test pairs",
+}
 _BY_ANSWER = "answer "
-_GROUP = "llmcourse group"  # no column of a learner's
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,8 @@ class Parts:
         notes: What one should know, such as pairs that were left out.
     """
 
-    train: list[dict[str, str]] = field(repr=False)
-    test: list[dict[str, str]] = field(repr=False)
+    train: Rows = field(repr=False)
+    test: Rows = field(repr=False)
     held_out: str
     notes: list[str] = field(default_factory=list)
 
@@ -65,12 +70,11 @@ def split(
     tests are possible, and they ask different things (`HELD_OUT`). With "facts", no group is torn
     apart. With "wordings", one wording is taken out of each of several groups that have two or
     more. With "questions", the same question (and input) alone is kept together: for answers that
-    are labels, such as
-    "positive", each of which belongs into both parts.
+    are labels, such as "positive", each of which belongs into both parts.
 
     Args:
         records: From `pairs` or `load_reviewed`. Where they have a field `split` with "train" and
-            "test", that is kept to.
+            "test", that decides.
         test: Test pairs of your own; all `records` but the same questions are then trained on.
         hold_out: "wordings", "facts" or "questions"; if not given, questions where most answers
             are labels (each that of more than 10 questions; of fewer, where there are few pairs),
@@ -79,45 +83,71 @@ def split(
 
     Raises:
         DataError: there are fewer than 10 pairs, or fewer than 5 can be held out.
-        SettingError: `hold_out` or `seed` is out of range.
+        SettingError: `hold_out` is none of these.
     """
-    whole("seed", seed, 0)
     if hold_out not in (None, "wordings", "facts", "questions"):
         raise SettingError(f"hold_out={hold_out!r} must be 'wordings', 'facts' or 'questions'.")
     rows = [{**record} for record in records]
     if test is not None:
-        return _given(rows, [{**record} for record in test])
+        return _parts(rows, [{**record} for record in test], "your own", least=1)
     if len(rows) < LEAST:
         raise DataError(
             f"There {'is 1 pair' if len(rows) == 1 else f'are {len(rows)} pairs'}, and at least "
             f"{LEAST} are needed to train on some and test with others. Add documents, or write "
             f"pairs: a CSV file with the columns question and answer is read too."
         )
-    if {"train", "test"} <= {_mark(row) for row in rows}:
-        return _marked(rows)
-    groups: dict[str, list[dict[str, str]]] = {}
+    marks = [str(row.get("split", "")).strip().lower() for row in rows]
+    if {"train", "test"} <= set(marks):
+        marked = {name: [row for row, mark in zip(rows, marks, strict=True) if mark == name]
+                  for name in ("train", "test")}  # fmt: skip
+        others = len(rows) - len(marked["train"]) - len(marked["test"])
+        note = f"{others} pairs of other splits than train and test were not used."
+        return _parts(marked["train"], marked["test"], "your own", [note] * bool(others), least=1)
+    groups: dict[str, Rows] = {}
     for row in rows:
         groups.setdefault(group_of(row), []).append(row)
-    if hold_out is None and 2 * sum(map(len, _labels(groups, len(rows)))) > len(rows):
-        hold_out = "questions"
-    several = {name: found for name, found in groups.items() if len(found) > 1}
-    if hold_out is None:
-        by_people = not any(map(is_ours, rows))
-        repeated = 2 * sum(map(len, several.values())) > len(rows)
-        hold_out = "wordings" if by_people and repeated and len(several) >= LEAST_TEST else "facts"
-    wanted = max(LEAST_TEST, math.floor(SHARE * len(rows)))
-    if hold_out == "wordings":
-        return _wordings(rows, several, wanted, seed)
-    if hold_out == "questions":
-        return _questions(rows, wanted, seed)
-    return _facts(rows, len(groups), wanted, seed)
+    hold_out = hold_out or _best_test(groups, rows)
+    choose = {"wordings": _wordings, "questions": _questions, "facts": _facts}[hold_out]
+    chosen = choose(groups, rows, max(LEAST_TEST, math.floor(SHARE * len(rows))), seed)
+    ids = set(map(id, chosen))
+    return _parts([row for row in rows if id(row) not in ids], chosen, hold_out)
 
 
-def _labels(groups: Mapping[str, list[dict[str, str]]], count: int) -> list[list[dict[str, str]]]:
-    """The groups whose one answer so many different questions have that it must be a label."""
-    most = min(WORDINGS, max(LEAST_TEST, SHARE * count))
-    return [found for name, found in groups.items()
-            if name.startswith(_BY_ANSWER) and len(set(map(_asked, found))) > most]  # fmt: skip
+def _best_test(groups: Mapping[str, Rows], rows: Rows) -> str:
+    """The test that suits the pairs: see `hold_out` of `split`."""
+    most = min(WORDINGS, max(LEAST_TEST, SHARE * len(rows)))
+    labelled = [
+        len(found)
+        for name, found in groups.items()
+        if name.startswith(_BY_ANSWER) and len(set(map(_asked, found))) > most
+    ]
+    if 2 * sum(labelled) > len(rows):
+        return "questions"
+    several = [len(found) for found in groups.values() if len(found) > 1]
+    repeated = len(several) >= LEAST_TEST and 2 * sum(several) > len(rows)
+    return "wordings" if repeated and not any(map(is_ours, rows)) else "facts"
+
+
+def _parts(
+    rows: Rows, test: Rows, held_out: str, notes: Sequence[str] = (), least: int = LEAST_TEST
+) -> Parts:
+    """The rows to train on, without what the test asks.
+
+    Raises:
+        DataError: nothing is left, or there are too few test pairs.
+    """
+    if len(test) < least:
+        raise DataError(
+            f"Only {len(test)} pairs can be held out for a test with {held_out!r}, and {least} are "
+            f"needed. {_ADVICE[held_out]}."
+        )
+    asked = set(map(_asked, test))
+    train = [row for row in rows if _asked(row) not in asked]
+    if not train:
+        raise DataError("Every pair is a test question too, so there is nothing to train on.")
+    gone = len(rows) - len(train)
+    note = f"{gone} pairs with a question of the test were not trained on."
+    return Parts(train, test, held_out, [*notes, *[note] * bool(gone)])
 
 
 def _asked(row: Mapping[str, Any]) -> str:
@@ -135,120 +165,52 @@ def group_of(record: Mapping[str, Any]) -> str:
     return f"{_BY_ANSWER}{alike.wording(str(record.get('answer', '')))}"
 
 
-def _marked(rows: list[dict[str, str]]) -> Parts:
-    """The parts that the records' own field names."""
-    train, test = ([row for row in rows if _mark(row) == name] for name in ("train", "test"))
-    others = len(rows) - len(train) - len(test)
-    notes = [f"{others} pairs of other splits than train and test were not used."] * bool(others)
-    parts = _given(train, test)
-    return Parts(parts.train, parts.test, "your own", [*notes, *parts.notes])
+def _wordings(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
+    """One wording of each of several facts that have another one."""
+    several = [name for name, found in groups.items() if len(set(map(_asked, found))) > 1]
+    order = sorted(several, key=lambda name: _shuffled(seed, name))
+    return [min(groups[name], key=lambda row: _shuffled(seed, _asked(row)))
+            for name in order[:wanted]]  # fmt: skip
 
 
-def _mark(row: Mapping[str, str]) -> str:
-    """The split that a pair's own field names, however it is capitalised."""
-    return str(row.get("split", "")).strip().lower()
-
-
-def _given(rows: list[dict[str, str]], test: list[dict[str, str]]) -> Parts:
-    """All pairs to train on but those that the test asks.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    if not test:
-        raise DataError("There are no test pairs.")
-    asked = set(map(_asked, test))
-    train = [row for row in rows if _asked(row) not in asked]
-    if not train:
-        raise DataError("Every pair is a test question too, so there is nothing to train on.")
-    gone = len(rows) - len(train)
-    told = f"{gone} pairs with a question of the test were not trained on."
-    return Parts(train, test, "your own", [told] * bool(gone))
-
-
-def _wordings(
-    rows: list[dict[str, str]], several: Mapping[str, list[dict[str, str]]], wanted: int, seed: int
-) -> Parts:
-    order = sorted(several, key=lambda name: _chance(seed, name))
-    chosen = []
-    for name in order[:wanted]:
-        if len(set(map(_asked, several[name]))) > 1:
-            chosen.append(min(several[name], key=lambda row: _chance(seed, alike.asked(row))))
-    if len(chosen) < LEAST_TEST:
-        raise DataError(
-            f"Only {len(chosen)} facts have a second wording, and {LEAST_TEST} are needed to hold "
-            f"wordings out. Write other wordings of some questions, or hold out facts."
-        )
-    asked = set(map(_asked, chosen))
-    return Parts([row for row in rows if _asked(row) not in asked], chosen, "wordings")
-
-
-def _questions(rows: list[dict[str, str]], wanted: int, seed: int) -> Parts:
-    """Of each answer's questions the same share for the test, one at least."""
-    shared: dict[str, list[dict[str, str]]] = {}
+def _questions(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
+    """Of each answer's questions the same share, at least one; single answers are one group."""
+    shared: dict[str, set[str]] = {}
     for row in rows:
-        shared.setdefault(alike.wording(str(row.get("answer", ""))), []).append(row)
-    alone = [row for found in shared.values() if len(found) == 1 for row in found]
+        shared.setdefault(alike.wording(str(row.get("answer", ""))), set()).add(_asked(row))
+    single = set().union(*(found for found in shared.values() if len(found) == 1))
     chosen: set[str] = set()
-    for found in (alone, *(found for found in shared.values() if len(found) > 1)):
-        asked = sorted(set(map(_asked, found)), key=lambda text: _chance(seed, text))
-        if len(asked) > 1:
-            chosen.update(asked[: math.ceil(wanted * len(asked) / len(rows))])
-    test = [row for row in rows if _asked(row) in chosen]
-    train = [row for row in rows if _asked(row) not in chosen]
-    if not train or len(test) < LEAST_TEST:
-        raise DataError(
-            f"Only {len(test)} pairs can be held out, and {LEAST_TEST} are needed: there are too "
-            f"few different questions. Write more of them."
-        )
-    return Parts(train, test, "questions")
+    for found in (single, *shared.values()):
+        if len(found) > 1:
+            order = sorted(found, key=lambda text: _shuffled(seed, text))
+            chosen.update(order[: math.ceil(wanted * len(found) / len(rows))])
+    return [row for row in rows if _asked(row) in chosen]
 
 
-def _facts(rows: list[dict[str, str]], groups: int, wanted: int, seed: int) -> Parts:
-    """Whole groups for the test; where they are so large that too few fit in, a larger share."""
-    columns = dict.fromkeys(key for row in rows for key in row)
-    full = [dict.fromkeys(columns, "") | row | {_GROUP: group_of(row)} for row in rows]
-    most = 0
-    for count in range(wanted, len(rows) // 2 + 1):
-        shares = {"train": 1 - count / len(rows), "test": count / len(rows)}
-        try:
-            found = data.split(full, shares, group=_GROUP, seed=seed)
-        except DataError:
-            continue  # a part would be empty
-        train, test = ([_without_group(row) for row in found[name]] for name in shares)
-        asked = set(map(_asked, test))
-        kept = [row for row in train if _asked(row) not in asked]
-        gone = len(train) - len(kept)
-        if kept and len(test) >= LEAST_TEST:
-            told = f"{gone} pairs with a question of the test were not trained on."
-            return Parts(kept, test, "facts", [told] * bool(gone))
-        most = max(most, len(test))
-    raise DataError(
-        f"The pairs are about {groups} answers or headings only. Of these, {most} pairs "
-        f"can be held out without tearing what belongs together apart, and {LEAST_TEST} are "
-        f"needed. Write pairs about more."
-    )
+def _facts(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
+    """Whole groups; where they are so large that too few fit in, a larger share of all."""
+    order = sorted(groups, key=lambda name: _shuffled(seed, name))
+    chosen: set[str] = set()
+    for limit in range(wanted, len(rows) // 2 + 1):
+        chosen, count = set(), 0
+        for name in order:
+            if count + len(groups[name]) <= limit:
+                chosen.add(name)
+                count += len(groups[name])
+        if count >= LEAST_TEST:
+            break
+    return [row for row in rows if group_of(row) in chosen]
 
 
-def _without_group(row: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in row.items() if name != _GROUP}
-
-
-def developed(
-    rows: Sequence[dict[str, str]],
-) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    """Pairs to learn from, and every eighth, on which the loss is looked at on the way."""
+def developed(rows: Sequence[dict[str, str]]) -> tuple[Rows, Rows]:
+    """Pairs to learn from, and every eighth, whose loss is measured on the way."""
     return [row for place, row in enumerate(rows) if place % 8 != 4], list(rows[4::8])
 
 
 def trimmed(
-    rows: list[dict[str, str]],
-    limit: int,
-    *,
-    like: Sequence[Mapping[str, str]] = (),
-    seed: int = 0,
-) -> list[dict[str, str]]:
-    """At most `limit` of the pairs, chosen by chance but always the same, in their order.
+    rows: Rows, limit: int, *, like: Sequence[Mapping[str, str]] = (), seed: int = 0
+) -> Rows:
+    """At most `limit` of the pairs, a random but reproducible choice, in their order.
 
     Args:
         rows: To choose from.
@@ -261,10 +223,11 @@ def trimmed(
     first = {group_of(row) for row in like}
 
     def order(place: int) -> tuple[bool, str]:
-        return group_of(rows[place]) not in first, _chance(seed, alike.asked(rows[place]))
+        return group_of(rows[place]) not in first, _shuffled(seed, alike.asked(rows[place]))
 
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=order)[:limit])]
 
 
-def _chance(seed: int, text: str) -> str:
+def _shuffled(seed: int, text: str) -> str:
+    """A key that sorts texts in a random order, the same on every machine."""
     return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).hexdigest()

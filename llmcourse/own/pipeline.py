@@ -1,38 +1,34 @@
-"""The whole way, from a learner's data to a report, each step leaving its file."""
+"""The complete path from a learner's data to a report; each step leaves its file."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import __version__, data, files, tiers
+from llmcourse.data.reviewing import load_reviewed, save_for_review
 from llmcourse.errors import SettingError, first_line
-from llmcourse.own import learning
+from llmcourse.own import training
 from llmcourse.own.assessing import TUNED, Assessment, assess
 from llmcourse.own.parts import LEAST, Parts, developed, split, trimmed
-from llmcourse.own.reporting import report
-from llmcourse.own.results import Result, peak_memory
-from llmcourse.own.reviewing import load_reviewed, save_for_review
-from llmcourse.own.sizes import Sizes, settings, sizes
-from llmcourse.own.sources import Source, pairs_of, read
-from llmcourse.own.writing import Written, pairs
+from llmcourse.own.report import Result, report
+from llmcourse.own.source import Source, digest, pairs, pairs_of, read
+from llmcourse.own.training import settings, sizes
 
 if TYPE_CHECKING:
     from llmcourse.finetuning import TunedModel
     from llmcourse.models import LoadedModel
 
-STATE, PAIRS, REJECTED, SPLIT, MODEL, ANSWERS, REPORT = (
-    "own.json", "pairs.csv", "rejected.jsonl", "split", "model", "answers.json", "report.html",
-)  # fmt: skip
-_LOCK = ".lock"
+STATE, PAIRS, MODEL, LOCK = "own.json", "pairs.csv", "model", ".lock"
 
 
 def run(
@@ -47,12 +43,12 @@ def run(
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> Result:
-    """Go the whole way: pairs, split, training, evaluation, model folder, report.
+    """Go all the way: pairs, split, training, evaluation, model folder, report.
 
     In `out` each step leaves its file: pairs.csv, rejected.jsonl, split/train.jsonl and test.jsonl,
     model/, answers.json, report.html. A second run goes on from what is there: pairs that were
-    reviewed are used as they are now, a stopped training goes on, and answers are not asked again
-    where nothing changed.
+    reviewed are used as they are now, a stopped training goes on, and questions are not asked
+    again where nothing changed.
 
     Args:
         source: A folder of documents or a file of pairs; see `read`.
@@ -64,7 +60,7 @@ def run(
         hold_out: See `split`.
         epochs: How often every pair is seen; chosen from their number if not given.
         progress: False shows no progress.
-        say: Is told what goes on, a line at a time.
+        say: Called with each progress message.
 
     Raises:
         SettingError: `out` holds something else, or other data; or see `models.load`.
@@ -72,28 +68,35 @@ def run(
         TrainingStopped: by Ctrl-C; the same call goes on.
         NoSpace: the disk is full.
     """
-    found, size = read(source), sizes(tier)
-    asked = None if test is None else pairs_of(Path(test).expanduser())
-    say(str(found))
-    with _opened(found, out) as state:
-        writes = found.kind == "documents" and not (state.folder / PAIRS).exists()
-        loaded = _models(base, state) if writes else None
-        records, writing = _pairs(found, loaded and loaded[0], size, state, progress, say)
-        parts = _split(records, asked, hold_out, size, state)
-        say(str(parts))
-        chat, learner = loaded or _models(base, state)
-        tuned = _train(learner, parts, size, epochs, state, progress, say)
-        with state.timed("evaluation"):
-            assessment = _assess(chat, tuned, parts, found, size, state, progress)
+    from llmcourse.finetuning import saving
+    from llmcourse.models import FACTS
+
+    tests = None if test is None else pairs_of(Path(test).expanduser())
+    with _opened(source, out, tier, base, progress, say) as run:
+        records, writing = run.pairs()
+        parts = run.split(records, tests, hold_out)
+        tuned = run.train(parts, epochs)
+        with run.timed("evaluation"):
+            assessment = run.assess(parts, tuned)
         results = {
             f"{name}, test pairs": f"{score['mean']:.3g} ({score['low']:.3g} to "
             f"{score['high']:.3g}; {score['total']} pairs)"
             for name, score in assessment.scores[TUNED].items()
         }
-        learning.add_results(tuned, results)
-        result = _result(found, records, writing, parts, tuned, assessment, size, state, tier)
-        say(f"Report: {files.shown(report(result, state.folder / REPORT))}")
-        say(f"Model: {files.shown(state.folder / MODEL)}")
+        files.write_text(run.folder / MODEL / "README.md", saving.card(tuned, results))
+        files.write_json(run.folder / MODEL / FACTS, saving.facts(tuned, results))
+        with run.timed("inspection"):
+            findings = {"pairs": data.inspect(training.plain(records), tokenizer=tuned, name=PAIRS)}
+            if run.source.kind == "documents":
+                findings = {"documents": run.source.inspected(tuned.tokenizer)} | findings
+        numbers = {name: run.known[name] for name in ("seconds", "memory")}
+        tier = tier or tiers.current().name
+        result = Result(
+            run.source, findings, writing, parts, tuned, assessment, **numbers, tier=tier,
+            out=run.folder,
+        )  # fmt: skip
+        say(f"Report: {files.shown(report(result, run.folder / 'report.html'))}")
+        say(f"Model: {files.shown(run.folder / MODEL)}")
     return result
 
 
@@ -106,7 +109,7 @@ def write_pairs(
     progress: bool = True,
     say: Callable[[str], object] = print,
 ) -> Path:
-    """The first half of `run`: write pairs.csv, to be read and mended before anything is trained.
+    """The first half of `run`: write pairs.csv, to be read and corrected before the training.
 
     Args:
         source, out, tier, base, progress, say: See `run`.
@@ -117,28 +120,71 @@ def write_pairs(
     Raises:
         SettingError, DataError, NoSpace: see `run`.
     """
-    found, size = read(source), sizes(tier)
-    say(str(found))
-    with _opened(found, out) as state:
-        there = (state.folder / PAIRS).exists()
-        chat = None if there or found.kind == "pairs" else _models(base, state)[0]
-        records, _ = _pairs(found, chat, size, state, progress, say)
+    with _opened(source, out, tier, base, progress, say) as run:
+        records, _ = run.pairs()
         if len(records) < LEAST:
             say(
                 f"That is too few: at least {LEAST} are needed to train and test. Add documents "
                 f"and name a new folder, or add lines to {PAIRS} yourself while you read it."
             )
-        return state.folder / PAIRS
+        return run.folder / PAIRS
 
 
-# --- the folder -----------------------------------------------------------------------------------
+@contextmanager
+def _opened(source: Any, out: Any, tier: str | None, *settings: Any) -> Iterator[_Run]:
+    """Hold the folder for one run at a time.
+
+    Raises:
+        SettingError: it is a file, lies in the documents, or holds something else or other data.
+    """
+    found, size = read(source), sizes(tier)
+    folder = Path(out).expanduser()
+    name = files.shown(folder)
+    below = folder.resolve().is_relative_to(Path(found.name).expanduser().resolve())
+    if found.kind == "documents" and below:
+        raise SettingError(
+            f"{name} is in the folder of the documents, and what is written there would be read "
+            f"as one of them. Name a folder elsewhere."
+        )
+    others = folder.is_dir() and {path.name for path in folder.iterdir()} - {LOCK}
+    if folder.is_file() or (others and STATE not in others):
+        raise SettingError(
+            f"{name} is a file or holds something else already, and nothing of it is overwritten. "
+            f"Name another folder, new or empty."
+        )
+    with files.lock(folder / LOCK, f"Another run works in {name}; waiting for it."):
+        known = {"format": 1, "source": found.name, "digest": found.digest}
+        if STATE in (others or ()):
+            try:
+                known = json.loads((folder / STATE).read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise SettingError(
+                    f"{name}/{STATE} can't be read ({first_line(error)}). Name another folder."
+                ) from error
+        if known["digest"] != found.digest and (folder / PAIRS).exists():
+            changed = known["source"] == found.name
+            why = "these data were changed since" if changed else f"it is about {known['source']}"
+            raise SettingError(
+                f"{files.shown(folder / PAIRS)} was made from other data: {why}. Name another "
+                f"folder; or, to have the pairs written again, move pairs.csv away."
+            )
+        run = _Run(found, folder, known, size, *settings)
+        run.keep(source=found.name, digest=found.digest)
+        run.say(str(found))
+        yield run
 
 
-class State:
-    """The folder of a run, and what it remembers from one call to the next (own.json)."""
+@dataclasses.dataclass
+class _Run:
+    """The steps of a run; `known` is what own.json keeps from one call to the next."""
 
-    def __init__(self, folder: Path, known: dict[str, Any]) -> None:
-        self.folder, self.known = folder, known
+    source: Source
+    folder: Path
+    known: dict[str, Any]
+    size: training.Sizes
+    base: str | None
+    progress: bool
+    say: Callable[[str], object]
 
     def keep(self, **values: Any) -> None:
         """Remember values on the disk."""
@@ -157,223 +203,113 @@ class State:
         seconds[step] = max(time.perf_counter() - start, seconds.get(step, 0.0))
         self.keep(seconds=seconds, memory=max(peak_memory(), self.known.get("memory", 0.0)))
 
+    @cached_property
+    def models(self) -> tuple[LoadedModel, LoadedModel]:
+        """The chat model that writes and is prompted, and the model to tune: the same, if it can.
 
-@contextmanager
-def _opened(source: Source, out: str | os.PathLike[str]) -> Iterator[State]:
-    """Hold the folder for one run at a time.
+        Loaded only when needed: reading pairs takes no model.
+        """
+        from llmcourse import models
 
-    Raises:
-        SettingError: it is a file, lies in the documents, or holds something else or other data.
-    """
-    if not isinstance(out, str | os.PathLike) or not str(out).strip():
-        raise SettingError(f"out={out!r:.80} must be the path of a folder.")
-    folder = Path(out).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"{files.shown(folder)} is a file. Name a folder, new or empty.")
-    data_folder = Path(source.name).expanduser().resolve()
-    if source.kind == "documents" and folder.resolve().is_relative_to(data_folder):
-        raise SettingError(
-            f"{files.shown(folder)} lies in the folder of the documents, and what is written there "
-            f"would be read as one of them. Name a folder elsewhere."
-        )
-    known = _known(folder)
-    if known is None and folder.is_dir() and any(p.name != _LOCK for p in folder.iterdir()):
-        raise SettingError(
-            f"{files.shown(folder)} holds something else already, and nothing of it is "
-            f"overwritten. Name another folder, new or empty."
-        )
-    with ExitStack() as held:
-        try:
-            waiting = f"Another run works in {files.shown(folder)}; waiting for it."
-            held.enter_context(files.lock(folder / _LOCK, waiting))
-        except OSError as error:
-            raise SettingError(
-                f"{files.shown(folder)} can't be written to: {first_line(error)}."
-            ) from error
-        yield _checked(source, folder, _known(folder))
+        with self.timed("loading"):
+            learner = models.load(self.base or tiers.pair().learner)
+            chats = getattr(learner.tokenizer, "chat_template", None)
+            return learner if chats else models.load("chat"), learner
 
-
-def _known(folder: Path) -> dict[str, Any] | None:
-    """What an earlier run remembers; None where there was none.
-
-    Raises:
-        SettingError: it can't be read.
-    """
-    try:
-        known = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise SettingError(
-            f"{files.shown(folder / STATE)} can't be read ({first_line(error)}). Name another "
-            f"folder."
-        ) from error
-    return known if isinstance(known, dict) else None
-
-
-def _checked(source: Source, folder: Path, known: dict[str, Any] | None) -> State:
-    """The state to go on from.
-
-    Raises:
-        SettingError: pairs.csv there was made from other data.
-    """
-    state = State(folder, known or {"format": 1, "source": source.name, "digest": source.digest})
-    if state.known.get("digest") != source.digest:
-        if (folder / PAIRS).exists():
-            was = state.known.get("source")
-            what = "these data were changed since" if was == source.name else f"it is about {was}"
-            raise SettingError(
-                f"{files.shown(folder / PAIRS)} was made from other data: {what}. Name another "
-                f"folder; or, to have the pairs made anew, move pairs.csv away."
+    def pairs(self) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        """The pairs as they are now, and how they came about."""
+        path = self.folder / PAIRS
+        if not path.exists():
+            writer = self.models[0] if self.source.kind == "documents" else None
+            with self.timed("pairs"):
+                written = pairs(self.source, writer, self.size, progress=self.progress)
+                if written.rejected:
+                    data.save_records(written.rejected, self.folder / "rejected.jsonl")
+                save_for_review(written.records, path)
+            writing = {"counts": written.counts, "rejected": written.reasons()}
+            self.keep(writing=writing | {"digest": digest(path.read_bytes())})
+            self.say(
+                f"{len(written.records)} pairs written to {files.shown(path)}, "
+                f"{len(written.rejected)} rejected."
             )
-        state.known |= {"source": source.name, "digest": source.digest}
-    state.keep()
-    return state
+        records = load_reviewed(path)
+        writing = self.known.get("writing") or {"counts": {}, "rejected": [], "digest": None}
+        reviewed = writing["digest"] not in (None, digest(path.read_bytes()))
+        if reviewed:
+            self.say(f"{files.shown(path)} was reviewed: {len(records)} pairs are kept.")
+        return records, writing | {"kept": len(records), "reviewed": reviewed}
+
+    def split(
+        self, records: list[dict[str, str]], tests: Source | None, hold_out: str | None
+    ) -> Parts:
+        """The two parts, as many pairs of each as the tier allows; written to split/."""
+        full = split(records, test=tests and tests.records, hold_out=hold_out)
+        test = trimmed(full.test, self.size.questions)
+        train = trimmed(full.train, self.size.pairs, like=test)
+        notes = list(full.notes)
+        for name, kept, given in (("train on", train, full.train), ("test with", test, full.test)):
+            if len(kept) < len(given):
+                notes.append(
+                    f"Of {len(given)} pairs to {name}, {len(kept)} were used, so that it takes "
+                    f"minutes; a larger tier uses more."
+                )
+            file = self.folder / "split" / f"{name.split()[0]}.jsonl"
+            data.save_records(kept, file)
+        notes += [
+            f"left out of the test: {problem}" for problem in (tests.problems if tests else ())
+        ]
+        parts = Parts(train, test, full.held_out, notes)
+        self.say(str(parts))
+        return parts
+
+    def train(self, parts: Parts, epochs: float | None) -> TunedModel:
+        """The tuned model: loaded where it is there, resumed where it was stopped.
+
+        Every eighth pair is kept out of training, for the loss that is looked at on the way and
+        that the advice goes by; the test questions are only asked at the end.
+        """
+        learner, folder = self.models[1], self.folder / MODEL
+        learned, development = developed(parts.train)
+        config = settings(learned, learner, self.size)
+        sign = digest([learner.name, training.plain(parts.train), vars(config), epochs])
+        if self.known.get("training", sign) != sign:
+            for step in ("training", "evaluation"):
+                self.known.get("seconds", {}).pop(step, None)
+            if folder.exists():
+                self.say("The pairs or the settings changed since model/ was trained: it is "
+                         "trained again.")  # fmt: skip
+                # Gone before the new sign is kept, so that the next run repairs a stop in between.
+                shutil.rmtree(folder)
+        self.keep(training=sign)
+        with self.timed("training"):
+            return training.train(
+                learner, learned, config, held_out=development, epochs=epochs, out=folder,
+                progress=self.progress,
+            )  # fmt: skip
+
+    def assess(self, parts: Parts, tuned: TunedModel) -> Assessment:
+        """The comparison; answers of an earlier run are read from answers.json."""
+        path, (chat, _) = self.folder / "answers.json", self.models
+        source, size = self.source, self.size
+        sign = digest(
+            [__version__, self.known["training"], parts.test, source.digest, vars(size), chat.name]
+        )
+        if path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            if known["sign"] == sign:
+                return Assessment(**known["assessment"])
+        found = assess(chat, tuned, parts.test, source.passages, size, progress=self.progress)
+        files.write_json(path, {"sign": sign, "assessment": dataclasses.asdict(found)})
+        return found
 
 
-# --- the steps ------------------------------------------------------------------------------------
+def peak_memory() -> float:
+    """The most memory that this process had until now, in bytes."""
+    if sys.platform == "win32":
+        import psutil
 
+        return float(psutil.Process().memory_info().peak_wset)
+    import resource
 
-def _models(base: str | None, state: State) -> tuple[LoadedModel, LoadedModel]:
-    """The chat model that writes and is prompted, and the model to tune: the same, if it chats."""
-    from llmcourse import models
-
-    with state.timed("loading"):
-        learner = models.load(base or tiers.pair().learner)
-        chat = learner if getattr(learner.tokenizer, "chat_template", None) else models.load("chat")
-    return chat, learner
-
-
-def _pairs(
-    source: Source, chat: LoadedModel | None, size: Sizes, state: State, progress: bool,
-    say: Callable[[str], object],
-) -> tuple[list[dict[str, str]], dict[str, Any]]:  # fmt: skip
-    """The pairs as they are now, and how they came about."""
-    path = state.folder / PAIRS
-    if not path.exists():
-        with state.timed("pairs"):
-            written = pairs(source, chat, size, progress=progress)
-            if written.rejected:
-                data.save_records(written.rejected, state.folder / REJECTED)
-            save_for_review(written.records, path)
-        state.keep(writing=_described(written, path))
-        say(f"{len(written.records)} pairs written to {files.shown(path)}, "
-            f"{len(written.rejected)} rejected.")  # fmt: skip
-    records = load_reviewed(path)
-    writing = state.known.get("writing") or {"counts": {}, "rejected": [], "digest": None}
-    reviewed = writing["digest"] not in (None, _digest_of(path))
-    if reviewed:
-        say(f"{files.shown(path)} was reviewed: {len(records)} pairs are kept.")
-    return records, writing | {"kept": len(records), "reviewed": reviewed}
-
-
-def _described(written: Written, path: Path) -> dict[str, Any]:
-    return {"counts": written.counts, "rejected": written.reasons(), "digest": _digest_of(path)}
-
-
-def _digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-
-def _split(
-    records: list[dict[str, str]], test: Source | None, hold_out: str | None, size: Sizes,
-    state: State,
-) -> Parts:  # fmt: skip
-    """The two parts, as many pairs of each as the tier allows; written to split/."""
-    parts = split(records, test=None if test is None else test.records, hold_out=hold_out)
-    notes = list(parts.notes)
-    asked = trimmed(parts.test, size.questions)
-    train = trimmed(parts.train, size.pairs, like=asked)
-    for name, kept, given in (("train on", train, parts.train), ("test with", asked, parts.test)):
-        if len(kept) < len(given):
-            notes.append(
-                f"Of {len(given)} pairs to {name}, {len(kept)} were used, so that it takes "
-                f"minutes; a larger tier uses more."
-            )
-    if test is not None:
-        notes += [f"left out of the test: {problem}" for problem in test.problems]
-    data.save_records(train, state.folder / SPLIT / "train.jsonl")
-    data.save_records(asked, state.folder / SPLIT / "test.jsonl")
-    return Parts(train, asked, parts.held_out, notes)
-
-
-def _train(
-    model: LoadedModel, parts: Parts, size: Sizes, epochs: float | None, state: State,
-    progress: bool, say: Callable[[str], object],
-) -> TunedModel:  # fmt: skip
-    """The tuned model: loaded where it is there, gone on with where it was stopped.
-
-    Every eighth pair is kept out of training, for the loss that is looked at on the way and that
-    the advice goes by; the test pairs are only asked at the end.
-    """
-    learned, development = developed(parts.train)
-    config = settings(learned, model, size)
-    sign = _digest([model.name, learning.plain(parts.train), vars(config), epochs])
-    before = state.known.get("training")
-    if before is not None and before != sign and (state.folder / MODEL).exists():
-        say("The pairs or the settings changed since model/ was trained: it is trained anew.")
-        # (gone before the new sign is kept, so that a stop in between is made good by the next run)
-        shutil.rmtree(state.folder / MODEL)
-    if before != sign:
-        for step in ("training", "evaluation"):
-            state.known.get("seconds", {}).pop(step, None)
-    state.keep(training=sign)
-    with state.timed("training"):
-        return learning.train(
-            model, learned, config, held_out=development, epochs=epochs,
-            out=state.folder / MODEL, progress=progress,
-        )  # fmt: skip
-
-
-def _assess(
-    chat: LoadedModel, tuned: TunedModel, parts: Parts, source: Source, size: Sizes, state: State,
-    progress: bool,
-) -> Assessment:  # fmt: skip
-    """The comparison; what was asked already is read from answers.json."""
-    path = state.folder / ANSWERS
-    sign = _digest(
-        [__version__, state.known["training"], parts.test, source.digest, vars(size), chat.name]
-    )
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["sign"] == sign:
-            return Assessment(**known["assessment"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there, or of another version: asked again
-    found = assess(chat, tuned, parts.test, source.passages, size, progress=progress)
-    files.write_json(path, {"sign": sign, "assessment": found.as_dict()})
-    return found
-
-
-def _result(
-    source: Source, records: list[dict[str, str]], writing: Mapping[str, Any], parts: Parts,
-    tuned: TunedModel, assessment: Assessment, size: Sizes, state: State, tier: str | None,
-) -> Result:  # fmt: skip
-    from llmcourse.finetuning import saving
-
-    with state.timed("inspection"):
-        findings = {"pairs": _inspected(records, tuned)}
-        if source.kind == "documents":
-            findings = {"documents": source.inspected(tuned.tokenizer).as_dict()} | findings
-    return Result(
-        source={"kind": source.kind, "name": source.name, "problems": source.problems,
-                "text": str(dataclasses.replace(source, name=files.shown(Path(source.name))))},
-        findings=findings, writing=dict(writing),
-        parts={"train": len(parts.train), "test": len(parts.test), "held_out": parts.held_out,
-               "notes": parts.notes},
-        training=learning.described(tuned), assessment=assessment,
-        seconds=state.known["seconds"], memory=state.known["memory"], versions=saving.versions(),
-        tier=tier or tiers.current().name, out=state.folder,
-    )  # fmt: skip
-
-
-def _inspected(records: list[dict[str, str]], model: LoadedModel) -> dict[str, Any]:
-    """What `data.inspect` finds in the pairs."""
-    rows = [{name: row.get(name, "") for name in ("question", "input", "answer")}
-            for row in records]  # fmt: skip
-    return data.inspect(rows, tokenizer=model.tokenizer, name=PAIRS).as_dict()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(most if sys.platform == "darwin" else 1024 * most)

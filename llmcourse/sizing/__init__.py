@@ -8,11 +8,20 @@
 """
 
 from llmcourse.sizing.hardware import HARDWARE, SHOWN, Hardware
-from llmcourse.sizing.known import KNOWN
+from llmcourse.sizing.models import KNOWN
 from llmcourse.sizing.size import METHODS, SCORE_BYTES, Memory, Size
-from llmcourse.sizing.tables import FSDP, fit, fsdp_table, markdown, smallest_fit, table
+from llmcourse.sizing.tables import (
+    FSDP,
+    considerations,
+    customers,
+    fit,
+    fsdp_table,
+    markdown,
+    smallest_fit,
+    table,
+)
 
 __all__ = [
     "FSDP", "HARDWARE", "KNOWN", "METHODS", "SCORE_BYTES", "SHOWN", "Hardware", "Memory", "Size",
-    "fit", "fsdp_table", "markdown", "smallest_fit", "table",
+    "considerations", "customers", "fit", "fsdp_table", "markdown", "smallest_fit", "table",
 ]  # fmt: skip

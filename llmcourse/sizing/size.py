@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.errors import SettingError, whole
-from llmcourse.sizing.counting import counted
 from llmcourse.sizing.hardware import Hardware
+from llmcourse.sizing.models import counted
 
 if TYPE_CHECKING:
     import os

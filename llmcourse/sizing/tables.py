@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.sizing.hardware import HARDWARE, SHOWN, Hardware
-from llmcourse.sizing.known import KNOWN
+from llmcourse.sizing.models import KNOWN
 from llmcourse.sizing.size import METHODS, Memory, Size
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pandas
 
 # The GPUs of 80 GB that the configurations docs/fsdp_*.yaml ask for.
 FSDP = {"llama-2-7b": 4, "llama-2-13b": 8, "llama-2-70b": 32}
+# The families of the course's models, and one that goes up to 70 billion weights.
+CONSIDERED = tuple(n for n in KNOWN if n.startswith(("smollm2", "gemma", "llama")))
 
 
 def fit(
@@ -34,10 +36,10 @@ def fit(
     """
     room = hardware.memory - hardware.reserved
     for checkpointing in (False, True):
+        devices = {"processes": hardware.count, "sharded": hardware.count > 1}
         memory = size.training_bytes(
-            method, hardware.dtype, checkpointing=checkpointing, processes=hardware.count,
-            sharded=hardware.count > 1, **how,
-        )  # fmt: skip
+            method, hardware.dtype, checkpointing=checkpointing, **devices, **how
+        )
         if memory.total <= room:
             return memory, checkpointing
     return None
@@ -54,9 +56,11 @@ def smallest_fit(size: Size, method: str = "lora", **how: Any) -> Hardware | Non
 
 
 def table(
-    models: Iterable[str] = tuple(KNOWN), *, tokens: float = 1e6,
+    models: Iterable[str] = tuple(KNOWN),
+    *,
+    tokens: float = 1e6,
     hardware: Iterable[Hardware | str] = SHOWN,
-) -> pd.DataFrame:  # fmt: skip
+) -> pandas.DataFrame:
     """What it takes to train on `tokens` tokens, 2,048 at a time in records of 512 at most.
 
     Args:
@@ -68,7 +72,7 @@ def table(
         A row for each model and method: the memory on one device in bfloat16 with all activations
         kept, in GB; and a column for each machine: the hours, NaN where training does not fit.
     """
-    import pandas as pd
+    import pandas
 
     machines = [HARDWARE[one] if isinstance(one, str) else one for one in hardware]
     rows = []
@@ -81,7 +85,7 @@ def table(
                 "GB": size.training_bytes(method).total / 1e9,
             }
             rows.append(row | {one.name: _hours(size, one, method, tokens) for one in machines})
-    return pd.DataFrame(rows)
+    return pandas.DataFrame(rows)
 
 
 def _hours(size: Size, machine: Hardware, method: str, tokens: float) -> float:
@@ -91,32 +95,99 @@ def _hours(size: Size, machine: Hardware, method: str, tokens: float) -> float:
     return size.seconds(tokens, machine, method, checkpointing=fits[1]) / 3600
 
 
-def fsdp_table(tokens: float = 1e6) -> pd.DataFrame:
+def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
     """What the configurations docs/fsdp_*.yaml come to, for `tokens` tokens.
 
     Returns:
         A row for each model and method: GPUs, the memory of each in GB (2,048 tokens each at a
         time, with checkpointing) and what of it are parts of the model, and the hours.
     """
-    import pandas as pd
+    import pandas
 
     rows = []
     for name, count in FSDP.items():
-        size = Size.of(name)
+        size, gpus = Size.of(name), Hardware("", 312e12, 80e9, count=count)
         for method in METHODS:
             memory = size.training_bytes(method, checkpointing=True, processes=count, sharded=True)
             state = memory.weights + memory.gradients + memory.optimizer
-            gpus = Hardware("", 312e12, 80e9, count=count)
-            rows.append({
-                "model": name, "method": method, "GPUs": count, "GB each": memory.total / 1e9,
-                "of it sharded": state / 1e9, "gathered": memory.copies / 1e9,
-                "activations": memory.activations / 1e9,
-                "hours": size.seconds(tokens, gpus, method, checkpointing=True) / 3600,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
+            hours = size.seconds(tokens, gpus, method, checkpointing=True) / 3600
+            sizes = (memory.total, state, memory.copies, memory.activations)
+            rows.append([name, method, count, *(number / 1e9 for number in sizes), hours])
+    columns = ["model", "method", "GPUs", "GB each", "of it sharded", "gathered", "activations"]
+    return pandas.DataFrame(rows, columns=[*columns, "hours"])
 
 
-def markdown(frame: pd.DataFrame) -> str:
+def considerations(
+    models: Iterable[str] = CONSIDERED, machine: Hardware | None = None
+) -> pandas.DataFrame:
+    """What answering and training need by model size, and what fits this machine.
+
+    By formula: one prompt of 1,024 tokens with its answer; training with records of at most 512
+    tokens, one at a time. With checkpointing it takes less memory and more time.
+
+    Args:
+        models: What `Size.of` takes.
+        machine: This one if not given, in the number type that it is fast in.
+
+    Returns:
+        A row per model: weights in millions; GB to answer, to train an adapter, and to train every
+        weight, all without checkpointing; and for each of these whether it fits into the
+        machine's memory when nothing else runs: "yes", "with checkpointing" or "no".
+    """
+    import pandas
+
+    here = machine or Hardware.measured(0.0)
+    batch = {"batch_tokens": 512, "length": 512}
+    rows = []
+    for size in map(Size.of, models):
+        answer = size.generation_bytes(here.dtype, length=1024).total
+        sums = {"GB to answer": answer / 1e9}
+        fits = {"answers here": "yes" if answer <= here.memory - here.reserved else "no"}
+        for method, what in (("lora", "an adapter"), ("full", "every weight")):
+            total = size.training_bytes(method, here.dtype, **batch).total
+            sums[f"GB to train {what}"] = total / 1e9
+            found = fit(size, here, method, **batch)
+            fits[f"trains {what} here"] = (
+                "no" if found is None else "with checkpointing" if found[1] else "yes"
+            )
+        rows.append(
+            {"model": size.name, "weights, millions": size.parameters / 1e6, **sums, **fits}
+        )
+    return pandas.DataFrame(rows)
+
+
+def customers(
+    model: str = "smollm2-135m-instruct",
+    counts: Sequence[int] = (1, 10, 100),
+    *,
+    rank: int = 16,
+    dtype: Any = "bfloat16",
+) -> pandas.DataFrame:
+    """The weights that so many customers need, each with a model of their own.
+
+    `models.load_adapter(base, folder)` shares the base's weights, so that each further customer
+    costs only an adapter (in float32).
+
+    Args:
+        model: What `Size.of` takes.
+        counts: Numbers of customers.
+        rank: Of the adapters.
+        dtype: Of the base's weights.
+
+    Returns:
+        A row per number: GB with one adapter per customer on one base, and with a full model each.
+    """
+    import pandas
+
+    size = Size.of(model)
+    base, adapter = size.generation_bytes(dtype).weights, 4 * size.lora_parameters(rank)
+    adapters = [(base + count * adapter) / 1e9 for count in counts]
+    whole = [count * base / 1e9 for count in counts]
+    columns = {"customers": counts, "GB, an adapter each": adapters, "GB, a model each": whole}
+    return pandas.DataFrame(columns)
+
+
+def markdown(frame: pandas.DataFrame) -> str:
     """A frame as a Markdown table: hours as a time, a dash where nothing fits."""
     timed = [name in HARDWARE or name == "hours" for name in frame.columns]
     names = ["time" if name == "hours" else name for name in frame.columns]

@@ -1,16 +1,18 @@
-"""How much is done with a learner's own data, so that the whole way takes minutes."""
+"""Training on a learner's pairs, with settings that follow from how many there are."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, tiers
 from llmcourse.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from llmcourse.finetuning import Config
+    from llmcourse.finetuning import Config, TunedModel
     from llmcourse.models import LoadedModel
 
 TEMPLATE, LONGEST = "qa", 512  # what the pairs are trained in, and the longest in tokens
@@ -19,7 +21,7 @@ SMALL = 500e6  # weights; a larger model takes a lower learning rate
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work one tier does.
+    """How much work one tier does with a learner's own data, so that it takes minutes.
 
     Attributes:
         sentences: Sentences of the documents that the chat model is asked to write about.
@@ -27,7 +29,7 @@ class Sizes:
         pairs: Pairs that are trained on, at most.
         tokens: Read in training, about; more pairs are seen less often.
         epochs: How often every pair is seen, at most.
-        questions: Test questions that every way is asked, at most.
+        questions: Test questions that every method is asked, at most.
         new_tokens: Longest answer in tokens.
         passages: Passages that retrieval puts before a question.
     """
@@ -88,9 +90,59 @@ def settings(
     once = sum(len(row["input_ids"]) for row in encoded.dataset)
     if not once:
         raise DataError(f"All pairs have over {LONGEST} tokens. Shorten them.")
-    epochs = min(float(size.epochs), max(1.0, size.tokens / once))
     return Config(
-        template=TEMPLATE, epochs=round(epochs, 1), max_length=LONGEST, rank=16,
+        template=TEMPLATE,
+        epochs=round(min(float(size.epochs), max(1.0, size.tokens / once)), 1),
+        max_length=LONGEST,
+        rank=16,
         batch_size=4 if len(records) < 100 else 8,
         learning_rate=2e-3 if model.parameters < SMALL else 5e-4,
+    )
+
+
+def train(
+    model: LoadedModel,
+    records: Sequence[Mapping[str, Any]],
+    config: Config | None = None,
+    size: Sizes | None = None,
+    *,
+    held_out: Sequence[Mapping[str, Any]] | None = None,
+    epochs: float | None = None,
+    out: Path | str | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+) -> TunedModel:
+    """Train an adapter on the pairs.
+
+    Args:
+        model: From `models.load`; it stays as it is.
+        records: To train on.
+        config: How to train; `settings` chooses it from the number of pairs if not given.
+        size: Of the tier in force if not given.
+        held_out: Pairs that are not trained on, whose loss is measured four times on the way. Not
+            the test pairs: whoever changes the epochs by this loss has learned from them.
+        epochs: How often every pair is seen, instead of what `settings` chooses.
+        out: A folder for the tuned model. The same call goes on where it was stopped.
+        fresh: True retrains where `out` holds another training, and removes that.
+        progress: False shows nothing.
+
+    Raises:
+        DataError: there are no pairs, or all are too long.
+        SettingError, TrainingStopped, NoSpace: see `finetuning.finetune`.
+    """
+    from llmcourse.finetuning import finetune
+
+    config = config or settings(records, model, size)
+    if epochs is not None:
+        config = dataclasses.replace(config, epochs=epochs)
+    updates = config.steps or max(1, round(config.epochs * -(-len(records) // config.batch_size)))
+    return finetune(
+        model, plain(records), config, held_out=plain(held_out or []) or None,
+        every=-(-updates // 4), out=out, fresh=fresh, progress=progress,
     )  # fmt: skip
+
+
+def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The fields that a template reads, so that notes in other columns change nothing."""
+    names = ("question", "input", "answer")
+    return [{name: record.get(name) or "" for name in names} for record in records]

@@ -1,0 +1,233 @@
+"""What a learner points to, documents or pairs, and the pairs that come of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmcourse import data, synthesis
+from llmcourse.data.documents import KINDS
+from llmcourse.data.reviewing import NO, YES
+from llmcourse.errors import DataError
+from llmcourse.own.training import Sizes, sizes
+
+if TYPE_CHECKING:
+    from llmcourse.data import Passage, Report
+    from llmcourse.models import LoadedModel
+
+SHOWN = 10  # problems that a message or `str` lists
+BY_MODEL, BY_TEMPLATE, BY_HAND = "the model", "a template", "your file"
+
+
+def digest(value: Any) -> str:
+    """A fingerprint: another one means that something in `value` has changed."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A learner's data as they were found.
+
+    Attributes:
+        kind: "documents" or "pairs".
+        name: The folder or file as it was given.
+        passages: Of the documents; none for a file.
+        records: The pairs of a file with all their fields; none for a folder.
+        problems: What was left out, and why: files that are no documents, lines of a file that
+            are no pairs.
+    """
+
+    kind: str
+    name: str
+    passages: list[Passage] = field(default_factory=list, repr=False)
+    records: list[dict[str, str]] = field(default_factory=list, repr=False)
+    problems: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def documents(self) -> list[str]:
+        """The documents' paths below the folder."""
+        return list(dict.fromkeys(passage.document for passage in self.passages))
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the contents."""
+        return digest([vars(passage) for passage in self.passages] or self.records)
+
+    def inspected(self, tokenizer: Any = None) -> Report:
+        """What `data.inspect` finds in it: lengths, copies, personal data and the like.
+
+        Args:
+            tokenizer: Counts lengths in tokens; None counts words.
+        """
+        texts = [
+            {"text": p.text, "document": p.document, "heading": p.heading} for p in self.passages
+        ]
+        name = Path(self.name).name or self.name
+        return data.inspect(texts or self.records, tokenizer=tokenizer, name=name)
+
+    def __str__(self) -> str:
+        found = f"{_counted(self.records, 'pair')} of question and answer"
+        if self.kind == "documents":
+            passages = _counted(self.passages, "passage")
+            found = f"{_counted(self.documents, 'document')} in {passages}"
+        lines = [f"{self.name}: {found}"]
+        lines += [f"  left out: {problem}" for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"  left out: and {len(self.problems) - SHOWN} more")
+        return "\n".join(lines)
+
+
+def _counted(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+
+
+def read(source: str | os.PathLike[str]) -> Source:
+    """Read a folder of documents, or a file of pairs.
+
+    Args:
+        source: A folder (Markdown, text and HTML files are read, also in folders below it), or a
+            file of records (.csv, .tsv, .jsonl, .json, .parquet) with questions and answers.
+
+    Raises:
+        SettingError: `source` is blank.
+        DataError: there is no such folder or file; a folder holds no documents, with what it
+            holds instead; or a file holds no pairs, with the first problem.
+    """
+    name, path = str(source), Path(source).expanduser()
+    if not path.is_dir():
+        if path.suffix.lower() in KINDS and path.exists():
+            raise DataError(f"{name} is one document. Name the folder that it is in.")
+        return pairs_of(path)
+    skipped = map(str, data.skipped_documents(name))
+    problems = [problem.removeprefix(str(path)).lstrip("/\\") for problem in skipped]
+    try:
+        return Source("documents", name, data.from_documents(path), problems=problems)
+    except DataError as error:
+        found = "; ".join(problems[:SHOWN]) or "nothing at all"
+        raise DataError(f"{str(error).rstrip('.')}. In it: {found}.") from error
+
+
+def pairs_of(path: Path | str) -> Source:
+    """The pairs of a file; lines that are no pairs are in `problems`.
+
+    Raises:
+        DataError: it can't be read, or holds no pairs.
+    """
+    dataset, problems = data.load_records(str(path), strict=False)
+    if "question" not in dataset.column_names:
+        raise DataError(
+            f"{path} holds texts and no pairs. It needs a column for the question and one for the "
+            f"answer, called question and answer, say; it has: {', '.join(dataset.column_names)}."
+        )
+    rows, left_out = list(map(dict, dataset)), []
+    cells = [row.get("keep", "").strip().lower() for row in rows]
+    if set(cells) <= {"", *YES, *NO}:  # as in a file that was reviewed
+        rows = [row for row, cell in zip(rows, cells, strict=True) if cell not in NO]
+        if len(rows) < len(cells):
+            left_out.append(f"{len(cells) - len(rows)} pairs whose column keep says no")
+    left_out += [str(data.Problem(**row)) for row in problems.to_dict("records")]
+    return Source("pairs", str(path), records=rows, problems=left_out)
+
+
+def is_ours(record: Mapping[str, Any]) -> bool:
+    """True for a pair that was written here about a document: its other columns are known then.
+
+    A column of a learner's own file may have any name (`source`, `document`) and mean anything.
+    """
+    return record.get("written") in (BY_MODEL, BY_TEMPLATE)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Pairs, and what was rejected on the way.
+
+    Attributes:
+        records: question, answer, `written` (by whom), and where known input, document, heading,
+            source and the file's other fields.
+        rejected: stage, reason, question and answer of each pair that did not pass.
+        seconds: How long writing took.
+    """
+
+    records: list[dict[str, str]] = field(repr=False)
+    rejected: list[dict[str, str]] = field(default_factory=list, repr=False)
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """By whom -> how many."""
+        names = [record["written"] for record in self.records]
+        return {name: names.count(name) for name in (BY_MODEL, BY_TEMPLATE, BY_HAND)
+                if name in names}  # fmt: skip
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why pairs were rejected: stage, reason, count and one example, most frequent first."""
+        table = synthesis.Synthesis([], self.rejected, self.seconds).report()
+        rows = [row for row in table.to_dict("records") if row["stage"]]
+        return sorted(rows, key=lambda row: -row["count"])
+
+
+def pairs(
+    source: Source,
+    model: LoadedModel | None = None,
+    size: Sizes | None = None,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> Written:
+    """The pairs to train and test on.
+
+    A file's pairs are taken as they are. About documents the model writes questions and answers,
+    of which only those pass that the passage backs (`synthesis.questions_from_documents`); plain
+    templates add a question about each heading.
+
+    Args:
+        source: From `read`.
+        model: A chat model; None leaves it to the templates.
+        size: Of the tier in force if not given.
+        seed: For the choice of sentences.
+        progress: False shows nothing.
+
+    Raises:
+        DataError: nothing passed.
+    """
+    if source.kind == "pairs":
+        return Written([r if is_ours(r) else r | {"written": BY_HAND} for r in source.records])
+    size = size or sizes()
+    spread = _spread(source.passages, size.headings)
+    plans = [(BY_TEMPLATE, None, spread, size.headings)]
+    if model is not None:
+        plans.insert(0, (BY_MODEL, model, source.passages, size.sentences))
+    records: list[dict[str, str]] = []
+    rejected: list[dict[str, str]] = []
+    seconds = 0.0
+    for by, writer, passages, limit in plans:
+        try:
+            done = synthesis.questions_from_documents(
+                passages, writer, limit=limit, seed=seed, progress=progress
+            )
+        except DataError as error:  # no sentence that a question could be about
+            problem = {"stage": "passage", "reason": str(error), "question": "", "answer": ""}
+            rejected.append(problem)
+            continue
+        records += [record | {"written": by} for record in done.records]
+        rejected += done.rejected
+        seconds += done.seconds
+    if not records:
+        raise DataError(
+            f"No pair could be written about {source.name}. The documents need headings and full "
+            f"sentences; or write pairs yourself, in a CSV file with the columns question and "
+            f"answer."
+        )
+    return Written(records, rejected, seconds)
+
+
+def _spread(passages: Sequence[Any], limit: int) -> list[Any]:
+    """At most `limit` passages, taken from all over the documents."""
+    step = max(1.0, len(passages) / limit)
+    return [passages[int(step * place)] for place in range(min(limit, len(passages)))]
