@@ -11,7 +11,7 @@ import pytest
 
 from llmcourse import company, data, generation, models, synthesis
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, SettingError, TemplateError
+from llmcourse.errors import DataError, TemplateError
 from llmcourse.generation import Answer
 from llmcourse.synthesis import Pool, documents, instructions
 from llmcourse.words import numbers
@@ -41,13 +41,9 @@ def answer(text: str, *, finished: bool = True) -> Answer:
         ("Name an animal, then draw it.", "asks for what text can't do"),
         ("How many watts does the heating plate draw?", ""),
         ("Explain how to draw attention in a speech.", ""),
-        ("Describe this bar-chart in words.", "asks for what text can't do"),
         ("Read the files on https://example.org.", "asks for what text can't do"),
-        ("Write a paragraph about rain.", ""),
         ("Explain the geography of Spain.", ""),
-        ("Write a profile of a baker.", ""),
-        ("Explain photosynthesis to a child.", ""),
-        ("Say yes or no or yes or no or yes or no.", "goes in circles"),
+        ("Say yes or no or yes or no or yes or no.", "repeats itself"),
     ],
 )
 def test_the_form_of_instructions(text: str, trouble: str) -> None:
@@ -72,7 +68,7 @@ def test_no_seed_task_and_no_company_question_is_rejected_for_its_form() -> None
         (answer("As an AI, I have none."), "refuses"),
         (answer(" of all animals."), "goes on with the question"),
         (answer("Which animal do you mean?"), "asks back"),
-        (answer("The whale is big. " * 4), "goes in circles"),
+        (answer("The whale is big. " * 4), "repeats itself"),
         (answer("The largest animal."), "only repeats the question"),
     ],
 )
@@ -96,7 +92,6 @@ def test_the_pool_knows_near_copies() -> None:
     assert not pool.has_like("Which three rivers meet in Passau?")
     pool.add("Which three rivers meet in Passau?")
     assert pool.has_like("Which three rivers meet in Passau?")
-    assert Pool("Name three rivers in Europe.").has_like("Name three rivers in Europe.")
 
 
 def test_sentences_come_without_marks() -> None:
@@ -121,12 +116,6 @@ def test_headings_become_plain_questions() -> None:
     assert list(report["count"]) == [1, 1, 1, 1] and report["reason"][0] == "passed"
 
 
-def test_commas_in_a_documents_name_are_kept() -> None:
-    text = "The oven weighs 12.6 kg without its stone."
-    made = synthesis.questions_from_documents([Passage(text, "Big, heavy", "a/oven, red.md", 1)])
-    assert made.records[0]["question"] == "What does “oven, red” say about “Big, heavy”?"
-
-
 SENTENCE = "The oven weighs 12 kg without its stone."
 PASSAGE = Passage(SENTENCE, "Weight", "oven.md", 1)
 SEEDS = [{"instruction": f"Name the river that is number {n}."} for n in range(9)]
@@ -140,7 +129,9 @@ def stand_in(room: int) -> models.LoadedModel:
     )
     tokenizer = type("Tokenizer", (), {
         "eos_token_id": 9,
-        "__call__": lambda self, text, **_: SimpleNamespace(input_ids=[1] * len(text.split())),
+        "__call__": lambda self, texts, **_: SimpleNamespace(
+            input_ids=[[1] * len(text.split()) for text in texts]
+        ),
     })  # fmt: skip
     return models.LoadedModel(model, tokenizer(), "stand-in", "plain")
 
@@ -181,65 +172,13 @@ def test_a_passage_too_long_for_the_model_is_rejected_first_and_nothing_is_lost(
     assert "is too long for the model" in list(every.report()["reason"])
 
 
-def test_where_all_passages_are_too_long_all_are_listed() -> None:
-    long = [Passage(f"{SENTENCE} {SENTENCE} {'Heat. ' * 500}", "", f"{n}.md", n) for n in range(3)]
-    made = synthesis.questions_from_documents(long, stand_in(300))
-    assert not made.records and len(made.rejected) == 3
-
-
-@pytest.mark.parametrize(
-    ("passages", "model", "options", "error", "message"),
-    [
-        ([], None, {}, DataError, "no passages to ask about"),
-        ([], stand_in(300), {}, DataError, "no passages to ask about"),
-        ("documents/", None, {}, DataError, "Passages are wanted, not str: data.from_documents"),
-        ([PASSAGE, "text"], None, {}, DataError, "Passages are wanted, not str"),
-        (None, None, {}, DataError, "Passages are wanted, not NoneType"),
-        ([PASSAGE], "chat", {}, SettingError, r"load the model first, with models.load\('chat'\)"),
-        ([PASSAGE], 7, {}, SettingError, "model is of type int"),
-        ([PASSAGE], None, {"limit": -1}, SettingError, "limit=-1 must be a whole number"),
-        ([PASSAGE], None, {"limit": 0}, SettingError, "limit=0 must be a whole number"),
-        ([PASSAGE], None, {"limit": "3"}, SettingError, "limit='3' must be a whole number"),
-        ([PASSAGE], stand_in(300), {"new_tokens": 0}, SettingError, "new_tokens=0"),
-        ([PASSAGE], stand_in(300), {"seed": "a"}, SettingError, "seed='a'"),
-    ],
-)
-def test_what_no_questions_can_be_made_of_is_told(
-    passages: Any, model: Any, options: dict, error: type, message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        synthesis.questions_from_documents(passages, model, **options)
-
-
-def test_one_passage_and_any_iterable_will_do() -> None:
-    alone = synthesis.questions_from_documents(PASSAGE)
-    assert alone.records == synthesis.questions_from_documents(p for p in [PASSAGE]).records != []
-
-
-@pytest.mark.parametrize(
-    ("seeds", "model", "options", "error", "message"),
-    [
-        (SEEDS, "chat", {}, SettingError, r"load the model first, with models.load\('chat'\)"),
-        (SEEDS, None, {}, SettingError, "model is of type NoneType"),
-        (SEEDS, stand_in(300), {"n": "3"}, SettingError, "n='3' must be a whole number"),
-        (SEEDS, stand_in(300), {"n": 0}, SettingError, "n=0 must be a whole number"),
-        (SEEDS, stand_in(300), {"examples": 0}, SettingError, "examples=0"),
-        (SEEDS, stand_in(300), {"rounds": 0}, SettingError, "rounds=0"),
-        (SEEDS, stand_in(300), {"seed": "a"}, SettingError, "seed='a'"),
-        (SEEDS, stand_in(300), {"new_tokens": 1.5}, SettingError, "new_tokens=1.5"),
-        (SEEDS[:3], stand_in(300), {}, DataError, "3 seed tasks .* too few for lists of 6"),
-        ([{"task": "Name a river."}] * 9, stand_in(300), {}, TemplateError, "no field 'question'"),
-        ([*SEEDS, {"instruction": "Name it. " * 300}], stand_in(300), {}, DataError,
-         "The 6 longest seed tasks together are too long for stand-in"),
-        (SEEDS, stand_in(300), {"brief": "Be brief. " * 300}, DataError, "brief or new_tokens"),
-        (SEEDS, stand_in(300), {"new_tokens": 400}, DataError, "brief or new_tokens"),
-    ],
-)  # fmt: skip
-def test_what_no_instructions_can_be_made_of_is_told_before_any_work(
-    seeds: list, model: Any, options: dict, error: type, message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        synthesis.self_instruct(seeds, model, **{"n": 4} | options)
+def test_without_passages_or_seed_tasks_nothing_can_be_written() -> None:
+    with pytest.raises(DataError, match="no passages to ask about"):
+        synthesis.questions_from_documents([], stand_in(300))
+    with pytest.raises(DataError, match="3 seed tasks .* too few for lists of 6"):
+        synthesis.self_instruct(SEEDS[:3], stand_in(300), 4)
+    with pytest.raises(TemplateError, match="no field 'question'"):
+        synthesis.self_instruct([{"task": "Name a river."}] * 9, stand_in(300), 4)
 
 
 def test_instructions_may_be_answered_without_a_brief(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,4 +218,4 @@ def test_self_instruct_with_a_model(chat32: models.LoadedModel) -> None:
     assert all(record["answer"] for record in made.records)
     reasons = {(r["stage"], r["reason"]) for r in made.rejected}
     assert ("instruction", "is of an unwanted kind") in reasons
-    assert "a minute" in str(made)
+    assert "per minute" in str(made)

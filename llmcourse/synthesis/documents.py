@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from llmcourse.data import Passage
-from llmcourse.errors import DataError, whole
-from llmcourse.generation import check_loaded, fits, generate
+from llmcourse.errors import DataError
+from llmcourse.generation import fits, generate
 from llmcourse.synthesis.filters import (
     GROUNDED,
     Pool,
@@ -19,21 +19,23 @@ from llmcourse.synthesis.filters import (
     groundedness,
     instruction_trouble,
 )
-from llmcourse.synthesis.sieve import Sieve, Synthesis
+from llmcourse.synthesis.results import Sieve, Synthesis
 from llmcourse.words import content_words, numbers
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
 QUESTION = 28  # longest question in tokens
-_SHOTS = (
-    ("Stools", "The oil on an oak stool needs three days to dry.",
-     "How long does the oil on an oak stool need to dry?"),
-    ("Opening hours", "On Saturdays the shop in Lowmarket closes at one.",
-     "When does the shop in Lowmarket close on Saturdays?"),
-    ("Colours", "The Brindle lamp comes in plum and in slate.",
-     "In which colours does the Brindle lamp come?"),
-)  # fmt: skip
+_SHOTS = """Sentence (Stools): The oil on an oak stool needs three days to dry.
+Question: How long does the oil on an oak stool need to dry?
+
+Sentence (Opening hours): On Saturdays the shop in Lowmarket closes at one.
+Question: When does the shop in Lowmarket close on Saturdays?
+
+Sentence (Colours): The Brindle lamp comes in plum and in slate.
+Question: In which colours does the Brindle lamp come?
+
+"""
 
 
 def questions_from_documents(
@@ -71,18 +73,16 @@ def questions_from_documents(
 
     Raises:
         DataError: there are no passages, or they have no usable sentence.
-        SettingError: `limit`, `new_tokens` or `seed` is no whole number in its range, or `model`
-            is not loaded.
     """
-    passages = _checked(passages)
-    limit, new_tokens = whole("limit", limit, 1), whole("new_tokens", new_tokens, 1)
+    passages = list(passages)
+    if not passages:
+        raise DataError("There are no passages to ask about.")
     if model is None:
-        return _from_headings(passages, limit)
-    check_loaded(model)
+        return _from_headings(passages[:limit])
     found = [(passage, text) for passage in passages for text in sentences(passage.text)]
     if not found:
         raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
-    random.Random(whole("seed", seed, 0)).shuffle(found)
+    random.Random(seed).shuffle(found)
     found.sort(key=lambda pair: not numbers(pair[1]))
     sieve, pool = Sieve(), Pool()
     found = list(islice(_fitting(found, model, new_tokens, sieve), limit))
@@ -91,36 +91,15 @@ def questions_from_documents(
     answers = generate(model, prompts, max_new_tokens=new_tokens, progress=progress)
     for (passage, source, question), answer in zip(asked, answers, strict=True):
         text = answer.text.strip()
-        if reason := answer_trouble(answer, question) or _untrue(text, source, passage.text):
-            sieve.reject("answer", reason, question, text)
-            continue
-        sieve.kept.append(
-            {"question": question, "answer": text, "document": passage.document,
-             "heading": passage.heading, "source": source}
-        )  # fmt: skip
+        trouble = answer_trouble(answer, question) or _untrue(text, source, passage.text)
+        if sieve.passes("answer", trouble, question, text):
+            sieve.kept.append(_record(passage, question, text, source))
     return sieve.done()
 
 
-def _checked(passages: Iterable[Passage]) -> list[Passage]:
-    """Passages as a list.
-
-    Raises:
-        DataError: there are none, or something else is among them.
-    """
-    given = [passages] if isinstance(passages, str | bytes | Passage) else passages
-    try:
-        given = list(given)
-    except TypeError:
-        given = [given]
-    for one in given:
-        if not isinstance(one, Passage):
-            raise DataError(
-                f"Passages are wanted, not {type(one).__name__}: data.from_documents(folder) "
-                f"gives them."
-            )
-    if not given:
-        raise DataError("There are no passages to ask about.")
-    return given
+def _record(passage: Passage, question: str, answer: str, source: str) -> dict[str, str]:
+    where = {"document": passage.document, "heading": passage.heading, "source": source}
+    return {"question": question, "answer": answer} | where
 
 
 def _fitting(
@@ -136,17 +115,16 @@ def _fitting(
             known[passage] = fits(model, _to_answer(passage, "?"), max_new_tokens=room) and fits(
                 model, _to_ask(passage, longest), "plain", max_new_tokens=QUESTION
             )
-            if not known[passage]:
-                about = f"({topic(passage)}, passage {passage.number})"
-                sieve.reject("passage", "is too long for the model", about, passage.text)
+            trouble = "" if known[passage] else "is too long for the model"
+            about = f"({topic(passage)}, passage {passage.number})"
+            sieve.passes("passage", trouble, about, passage.text)
         if known[passage]:
             yield passage, text
 
 
 def _to_ask(passage: Passage, sentence: str) -> str:
     """The prompt that a question about a sentence goes on from."""
-    shots = "".join(f"Sentence ({a}): {b}\nQuestion: {c}\n\n" for a, b, c in _SHOTS)
-    return f"{shots}Sentence ({topic(passage)}): {sentence}\nQuestion:"
+    return f"{_SHOTS}Sentence ({topic(passage)}): {sentence}\nQuestion:"
 
 
 def _to_answer(passage: Passage, question: str) -> str:
@@ -182,21 +160,18 @@ def _ask(
     asked = []
     for (passage, source), answer in zip(found, written, strict=True):
         question = answer.text.strip().split("\n")[0].strip()
-        reason = instruction_trouble(question) if question else "empty"
-        if not reason and not question.endswith("?"):
-            reason = "is no question"
         about = content_words(f"{topic(passage)} {source}")
-        if not reason and len(content_words(question) & about) < 2:
-            reason = "is not about the sentence"
-        if not reason and numbers(question) & numbers(source):
-            reason = "gives the answer away"
-        if not reason and pool.has_like(question):
-            reason = "is much like another"
-        if reason:
-            sieve.reject("question", reason, question)
-            continue
-        pool.add(question)
-        asked.append((passage, source, question))
+        rules = (
+            ("empty", not question),
+            (instruction_trouble(question), instruction_trouble(question)),
+            ("is no question", not question.endswith("?")),
+            ("is not about the sentence", len(content_words(question) & about) < 2),
+            ("gives the answer away", numbers(question) & numbers(source)),
+            ("is much like another", pool.has_like(question)),
+        )
+        if sieve.passes("question", next((why for why, bad in rules if bad), ""), question):
+            pool.add(question)
+            asked.append((passage, source, question))
     return asked
 
 
@@ -206,30 +181,22 @@ def _untrue(answer: str, source: str, passage: str) -> str:
         return "has a number that is not in the passage"
     if groundedness(answer, passage) < GROUNDED:
         return "says what is not in the passage"
-    if numbers(source) and not numbers(source) & numbers(answer):
-        return "does not lead back to the sentence"
-    if len(content_words(source) & content_words(answer)) < 2:
+    lost = numbers(source) and not numbers(source) & numbers(answer)
+    if lost or len(content_words(source) & content_words(answer)) < 2:
         return "does not lead back to the sentence"
     return ""
 
 
-def _from_headings(passages: Sequence[Passage], limit: int) -> Synthesis:
+def _from_headings(passages: Sequence[Passage]) -> Synthesis:
     sieve, pool = Sieve(), Pool()
-    for passage in passages[:limit]:
+    for passage in passages:
         question = f"What does “{_title(passage)}” say about “{passage.heading}”?"
         answer = " ".join(sentences(passage.text)[:2])
-        if not passage.heading:
-            reason = "has no heading"
-        elif not answer:
-            reason = "has no sentence"
-        else:
-            reason = "is much like another" if pool.has_like(question) else ""
-        if reason:
-            sieve.reject("question", reason, question, answer)
-            continue
-        pool.add(question)
-        sieve.kept.append(
-            {"question": question, "answer": answer, "document": passage.document,
-             "heading": passage.heading, "source": answer}
-        )  # fmt: skip
+        trouble = "" if passage.heading else "has no heading"
+        trouble = trouble or ("" if answer else "has no sentence")
+        if not trouble and pool.has_like(question):
+            trouble = "is much like another"
+        if sieve.passes("question", trouble, question, answer):
+            pool.add(question)
+            sieve.kept.append(_record(passage, question, answer, answer))
     return sieve.done()

@@ -19,7 +19,7 @@ from llmcourse.words import (
 )
 
 ALIKE = 0.7  # two instructions with more of their words in common count as one (Self-Instruct)
-GROUNDED = 0.7  # the least share of an answer's words that must stand in its passage
+GROUNDED = 0.7  # the smallest share of an answer's words that its passage must have
 # A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words; it is
 # asked to draw only where the word is an order: a plate may draw 40 watts.
 IMPOSSIBLE = frozenset(
@@ -31,77 +31,69 @@ _TO_DRAW = re.compile(r"(?:^|[.!?;,]|\b(?:please|and|then|you|to))\s*draw\b(?! a
 
 def instruction_trouble(text: str) -> str:
     """What is wrong with the form of an instruction or question; "" if nothing is."""
-    count = len(split_words(text))
-    if not 3 <= count <= 40:
-        return "too short" if count < 3 else "too long"
-    if not text[0].isupper() and not text[0].isdigit():
-        return "does not begin like a sentence"
-    if text[-1] not in ".?!":
-        return "breaks off"
-    if "?" not in text and split_words(text)[0] in STOPWORDS:
-        return "is no task"
-    if "__" in text or "..." in text or "…" in text:
-        return "has a gap to fill in"
-    if content_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text):
-        return "asks for what text can't do"
-    if repeated_ngrams(text, 3) > 0.2:
-        return "goes in circles"
-    return ""
+    words = split_words(text)
+    rules = (
+        ("too short", len(words) < 3),
+        ("too long", len(words) > 40),
+        ("does not begin like a sentence", not re.match(r"[^\W_a-z]", text)),
+        ("breaks off", text[-1:] not in (".", "?", "!")),
+        ("is no task", "?" not in text and words[:1] and words[0] in STOPWORDS),
+        ("has a gap to fill in", re.search(r"__|\.\.\.|…", text)),
+        (
+            "asks for what text can't do",
+            content_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text),
+        ),
+        ("repeats itself", repeated_ngrams(text, 3) > 0.2),
+    )
+    return next((trouble for trouble, found in rules if found), "")
 
 
 def answer_trouble(answer: Answer, question: str) -> str:
     """What is wrong with the form of an answer to `question`; "" if nothing is."""
     text = answer.text.strip()
-    if not text:
-        return "empty"
-    if not answer.finished:
-        return "not finished within the limit"
-    if refuses(text):
-        return "refuses"
-    if continues_the_sentence(answer.text):
-        return "goes on with the question"
-    if is_question(text):
-        return "asks back"
-    if repeated_ngrams(text) > 0.2:
-        return "goes in circles"
-    if not content_words(text) - content_words(question):
-        return "only repeats the question"
-    return ""
+    rules = (
+        ("empty", not text),
+        ("not finished within the limit", not answer.finished),
+        ("refuses", refuses(text)),
+        ("goes on with the question", continues_the_sentence(answer.text)),
+        ("asks back", is_question(text)),
+        ("repeats itself", repeated_ngrams(text) > 0.2),
+        ("only repeats the question", not content_words(text) - content_words(question)),
+    )
+    return next((trouble for trouble, found in rules if found), "")
 
 
 def groundedness(answer: str, passage: str) -> float:
-    """The share of an answer's content words that stand in the passage, from 0 to 1.
+    """The share of an answer's content words that the passage has, from 0 to 1.
 
     A number that is not in the passage makes it 0: that is how invented facts look most often.
     """
     if numbers(answer) - numbers(passage):
         return 0.0
-    told = content_words(answer)
-    return len(told & content_words(passage)) / len(told) if told else 0.0
+    words = content_words(answer)
+    return len(words & content_words(passage)) / len(words) if words else 0.0
 
 
 class Pool:
-    """Texts that are there already, to keep near-copies out.
+    """Texts that are there already, to keep near-duplicates out.
 
-    Two texts are alike when more than `ALIKE` of their words, in order, are the same. That is
-    ROUGE-L in Self-Instruct; here it is difflib's ratio over words, which is its near kin.
+    Two texts are near-duplicates when more than `ALIKE` of their words, in order, are the same.
+    That is ROUGE-L in Self-Instruct; here it is difflib's ratio over words, which is close to it.
     """
 
-    def __init__(self, texts: str | Iterable[str] = ()) -> None:
-        """Begin with `texts`, or with one text."""
-        texts = [texts] if isinstance(texts, str) else texts
-        self._known: list[list[str]] = [split_words(text) for text in texts]
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        """Begin with `texts`."""
+        self._known = [split_words(text) for text in texts]
 
     def has_like(self, text: str) -> bool:
         """True where a text of the pool is too much like `text`."""
-        new = split_words(text)
         match = difflib.SequenceMatcher(None, autojunk=False)
-        match.set_seq2(new)
+        match.set_seq2(split_words(text))
         for old in self._known:
             match.set_seq1(old)
-            if match.real_quick_ratio() > ALIKE and match.quick_ratio() > ALIKE and (
-                match.ratio() > ALIKE
-            ):  # fmt: skip
+            # The quick ratios are upper bounds, and much faster.
+            ratios = (match.real_quick_ratio, match.quick_ratio, match.ratio)
+            if all(ratio() > ALIKE for ratio in ratios):
                 return True
         return False
 

@@ -1,4 +1,4 @@
-"""New instructions in the manner of seed tasks."""
+"""New instructions in the style of seed tasks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates
-from llmcourse.errors import DataError, whole
-from llmcourse.generation import Answer, check_loaded, fits, generate
+from llmcourse.errors import DataError
+from llmcourse.generation import Answer, generate
 from llmcourse.progress import bar
 from llmcourse.synthesis.filters import Pool, answer_trouble, instruction_trouble
-from llmcourse.synthesis.sieve import Sieve, Synthesis
+from llmcourse.synthesis.results import Sieve, Synthesis
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
@@ -34,7 +34,7 @@ def self_instruct(
     rounds: int = 12,
     progress: bool = True,
 ) -> Synthesis:
-    """Let a model invent instructions in the manner of seed tasks, and answer them.
+    """Let a model invent instructions in the style of seed tasks, and answer them.
 
     Each prompt is a numbered list of instructions that breaks off; the model, without its chat
     template, goes on with the list. What passes the filters it then answers, with its template.
@@ -59,14 +59,10 @@ def self_instruct(
         The records (question, answer) and what was rejected.
 
     Raises:
-        DataError: there are too few seed tasks, or they are too long for the model.
+        DataError: there are too few seed tasks.
         TemplateError: a seed task has no instruction.
-        SettingError: a number is no whole one in its range, or `model` is not loaded.
+        PromptError: the seed tasks or the brief are too long for the model.
     """
-    n, examples = whole("n", n, 1), whole("examples", examples, 1)
-    rounds, seed = whole("rounds", rounds, 1), whole("seed", seed, 0)
-    new_tokens = whole("new_tokens", new_tokens, 1)
-    check_loaded(model)
     pool_texts = [
         templates.get_field(task, "question")
         for task in seed_tasks
@@ -76,12 +72,10 @@ def self_instruct(
         raise DataError(
             f"{len(pool_texts)} seed tasks without an input are too few for lists of {examples}."
         )
-    _check_room(pool_texts, model, examples, brief, new_tokens)
-    sieve, pool, dice = Sieve(), Pool(pool_texts), random.Random(seed)
-    told = f"{model.title} writes and answers instructions"
-    with bar(n, told, enabled=progress) as line:
+    sieve, pool, rng = Sieve(), Pool(pool_texts), random.Random(seed)
+    with bar(n, f"{model.title} writes and answers instructions", enabled=progress) as line:
         for number in range(rounds):
-            lists = [_list(pool_texts, sieve.kept, examples, dice) for _ in range(24)]
+            lists = [_list(pool_texts, sieve.kept, examples, rng) for _ in range(24)]
             written = generate(
                 model, lists, "plain", max_new_tokens=INSTRUCTION, temperature=temperature,
                 progress=False, batch_size=24, seed=seed + 1000 * number,
@@ -93,45 +87,29 @@ def self_instruct(
                 batch_size=24, progress=False,
             )  # fmt: skip
             for text, answer in zip(asked, answers, strict=True):
-                if reason := answer_trouble(answer, text):
-                    sieve.reject("answer", reason, text, answer.text.strip())
-                else:
-                    sieve.kept.append({"question": text, "answer": answer.text.strip()})
+                written = answer.text.strip()
+                if sieve.passes("answer", answer_trouble(answer, text), text, written):
+                    sieve.kept.append({"question": text, "answer": written})
             line.update(min(n, len(sieve.kept)) - line.n)
             if len(sieve.kept) >= n:
                 break
     return sieve.done()
 
 
-def _check_room(
-    seeds: list[str], model: LoadedModel, examples: int, brief: str, new_tokens: int
-) -> None:
-    """Raise a DataError where the longest list or question would not fit into the model."""
-    longest = sorted(seeds, key=lambda text: len(text.encode("utf-8", "replace")))[-examples:]
-    lists = _list(longest, [], examples, random.Random(0))
-    if not fits(model, lists, "plain", max_new_tokens=INSTRUCTION):
-        raise DataError(
-            f"The {examples} longest seed tasks together are too long for {model.title}. Leave out "
-            f"long ones, or lower examples."
-        )
-    if not fits(model, f"{seeds[0]}\n{brief}", max_new_tokens=new_tokens + 3 * INSTRUCTION):
-        raise DataError(f"brief or new_tokens is too long for {model.title}. Lower one of them.")
-
-
 def _list(
-    seeds: Sequence[str], own: Sequence[Mapping[str, str]], examples: int, dice: random.Random
+    seeds: Sequence[str], own: Sequence[Mapping[str, str]], examples: int, rng: random.Random
 ) -> str:
     """A numbered list of instructions that breaks off after the next number."""
-    borrowed = dice.sample(list(own), min(examples // 3, len(own)))
+    borrowed = rng.sample(list(own), min(examples // 3, len(own)))
     chosen = [record["question"] for record in borrowed]
-    chosen += dice.sample(list(seeds), examples - len(chosen))
-    dice.shuffle(chosen)
+    chosen += rng.sample(list(seeds), examples - len(chosen))
+    rng.shuffle(chosen)
     lines = [f"{number}. {text}" for number, text in enumerate(chosen, 1)]
     return "\n".join(["Varied tasks for an assistant:", "", *lines, f"{examples + 1}."])
 
 
 def _listed(answer: Answer) -> list[str]:
-    """The whole instructions in what the model put to the list."""
+    """The complete instructions in what the model put to the list."""
     lines = answer.text.split("\n")
     if not answer.finished and len(lines) > 1:
         lines = lines[:-1]  # the limit cut the last one off
@@ -139,13 +117,12 @@ def _listed(answer: Answer) -> list[str]:
 
 
 def _passes(text: str, sieve: Sieve, pool: Pool, unwanted: Callable[[str], bool] | None) -> bool:
-    reason = instruction_trouble(text)
-    if not reason and unwanted and unwanted(text):
-        reason = "is of an unwanted kind"
-    if not reason and pool.has_like(text):
-        reason = "is much like another"
-    if reason:
-        sieve.reject("instruction", reason, text)
+    trouble = instruction_trouble(text)
+    if not trouble and unwanted and unwanted(text):
+        trouble = "is of an unwanted kind"
+    if not trouble and pool.has_like(text):
+        trouble = "is much like another"
+    if not sieve.passes("instruction", trouble, text):
         return False
     pool.add(text)
     return True
