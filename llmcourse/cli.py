@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("finetune", _finetune, "train a model on records, and save what it has learned")
     sub.add_argument("--data", required=True, metavar="FILE", help="records to train on")
     sub.add_argument("--base", default="base", metavar="NAME", help="default: %(default)s")
-    sub.add_argument("--out", required=True, metavar="FOLDER", help="where the tuned model goes")
+    sub.add_argument("--out", metavar="FOLDER", help="for the tuned model (default: DATA-BASE)")
     sub.add_argument("--test", metavar="FILE", help="records whose loss is measured on the way")
     sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
     sub.add_argument("--watch", metavar="QUESTION", help="answered every few updates")
@@ -211,16 +211,16 @@ def _finetune(options: argparse.Namespace) -> int:
     records = data.load_records(options.data, schema=options.schema)
     held_out = data.load_records(options.test, schema=options.schema) if options.test else None
     model = models.load(options.base)
+    where = options.out or f"{Path(options.data).stem}-{Path(options.base).name}"
     try:
         tuned = finetuning.finetune(
-            model, records, config, out=options.out, held_out=held_out,
+            model, records, config, out=where, held_out=held_out,
             watch=options.watch or (), every=options.every, fresh=options.fresh,
             tensorboard=options.tensorboard,
         )  # fmt: skip
     except finetuning.TrainingStopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         return 130 if stopped.by_user else 1
-    where = options.out
     print(f"{tuned.title}: {len(tuned.history)} updates, {tuned.trained:,} weights trained, "
           f"{tuned.tokens_per_second:.0f} tokens a second. It is in {where}.")  # fmt: skip
     print(f'Ask it: python -m llmcourse ask --model "{where}" "…"')

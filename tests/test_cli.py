@@ -435,12 +435,15 @@ def test_a_model_is_tuned_saved_and_asked(
 
 
 def test_a_tuning_says_what_it_chose_and_how_long_it_takes(
-    pairs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    out = tmp_path / "tuned"
-    given = ["finetune", "--data", str(pairs), "--base", str(tiny_folder), "--out", str(out)]
+    pairs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    given = ["finetune", "--data", str(pairs), "--base", str(tiny_folder)]
     assert cli_module.main([*given, "--rank", "2"]) == 0
     said = capsys.readouterr().out
+    out = tmp_path / f"pairs-{tiny_folder.name}"
+    assert f'ask --model "{out.name}"' in said
     used = json.loads((out / "tuned.json").read_text(encoding="utf-8"))["settings"]
     assert "6 records, " in said and " minutes, by the speed of " in said
     assert f"epochs {used['epochs']:g} (" in said and used["rank"] == 2 and "rank 2" not in said
