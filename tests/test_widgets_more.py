@@ -17,7 +17,7 @@ import torch
 
 from llmcourse import own, templates
 from llmcourse.data.reviewing import Reviewing
-from llmcourse.errors import DataError, NoSpace, PromptError, SettingError, TemplateError
+from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
 from llmcourse.evaluation import KINDS, evaluate, load_labels
 from llmcourse.finetuning import Config, TrainingStopped, finetune
 from llmcourse.generation import generate, stream
@@ -235,15 +235,6 @@ def test_the_explorer_follows_what_is_typed(tokenizer: Any) -> None:
     assert "Only the first 16 texts and 4000 characters" in texts(explorer)
 
 
-def test_an_explorer_wants_a_tokenizer_that_pads(tokenizer: Any) -> None:
-    with pytest.raises(SettingError, match="Load it first"):
-        TokenExplorer("base")
-    bare = type(tokenizer).from_pretrained(tokenizer.name_or_path)
-    bare.pad_token = None
-    with pytest.raises(SettingError, match="no padding token"):
-        TokenExplorer(bare)
-
-
 # --- templates ------------------------------------------------------------------------------------
 
 
@@ -254,12 +245,8 @@ def test_the_playground_shows_what_generate_sends(name: str, tiny: LoadedModel) 
     assert "".join(text for text, _ in found.prompt) == answer.sent
     assert found.prompt_tokens == answer.prompt_tokens
     assert any(special for _, special in found.prompt) == (name == "chat")
-    assert found.completion == []
-
-
-def test_the_completion_ends_with_the_end_token(tokenizer: Any) -> None:
-    found = exact({"question": "Why?", "answer": "So."}, "qa", tokenizer)
-    assert found.completion == [("So.", False), (tokenizer.eos_token, True)]
+    found = exact({"question": "Why?", "answer": "So."}, name, tiny.tokenizer)
+    assert found.completion == [("So.", False), (tiny.tokenizer.eos_token, True)]
 
 
 def test_the_playground_follows_its_boxes(tokenizer: Any) -> None:
@@ -340,26 +327,6 @@ def test_stop_saves_and_train_goes_on_with_the_same_result(
     again = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out")
     again.start()
     assert again.result().history == tuned.history and again.step == 4
-
-
-def test_train_after_a_failure_goes_on_where_it_was_saved(
-    tiny: LoadedModel, tmp_path: Path
-) -> None:
-    usual = finetune(tiny, RECORDS, FEW, progress=False)
-    shown = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out", save_every=1, fresh=True)
-
-    def full_after_two() -> None:
-        if shown.step == 2 and shown.state == "running":
-            raise NoSpace("the disk is full")
-
-    shown.start(full_after_two)
-    with pytest.raises(NoSpace):
-        shown.result()
-    assert shown.state == "failed"
-    steps = []
-    shown.start(lambda: steps.append(shown.step))
-    assert losses(shown.result()) == losses(usual)
-    assert steps[0] == 1, "it went on from the checkpoint"
 
 
 def test_interrupt_while_waiting_stops_and_saves(
@@ -523,27 +490,6 @@ def review(tmp_path: Path) -> Path:
     return own.save_for_review(pairs, tmp_path / "review.csv")
 
 
-def test_decisions_are_in_the_file_that_load_reviewed_reads(review: Path) -> None:
-    rows = Reviewing.of(review)
-    rows.accept()
-    rows.reject()
-    rows.accept("Better?", "Yes,\n'quoted'")
-    assert rows.counts == {"accepted": 2, "rejected": 1, "open": 1} and rows.place == 3
-    assert own.load_reviewed(review) == [
-        {"question": "Q0?", "answer": "=A0", "heading": "Oars"},
-        {"question": "Better?", "answer": "Yes,\n'quoted'", "heading": "Oars"},
-        {"question": "Q3?", "answer": "=A3", "heading": "Oars"},
-    ]
-    again = Reviewing.of(review)
-    assert again.place == 3 and again.rows == rows.rows
-    again.reject()
-    with pytest.raises(DataError, match="All pairs have been decided on"):
-        again.accept()
-    again.back()
-    again.accept()
-    assert again.counts["accepted"] == 3 and len(own.load_reviewed(review)) == 3
-
-
 def test_a_spreadsheets_file_is_taken_and_keeps_its_form(tmp_path: Path) -> None:
     path = tmp_path / "sheet.csv"
     path.write_text("question;answer;keep\nA?;b;JA\nC?;d;nein\n", encoding="utf-8")
@@ -565,23 +511,6 @@ def test_what_another_program_changed_is_not_written_over(review: Path) -> None:
     assert rows.place == 0 and "Changed?" in review.read_text("utf-8-sig")
     Reviewing.of(review).accept()
     assert "Changed?" in review.read_text("utf-8-sig")
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("question,answer\nA?,b\n", "no column 'keep'"),
-        ("question,answer,keep\n", "has no pairs|no rows|empty"),
-        ("question,answer,keep\nA?,b,maybe\n", "line 2: keep is 'maybe'"),
-    ],
-)
-def test_a_file_that_is_no_review_is_named(text: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "review.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        PairReview(path)
-    with pytest.raises(DataError, match="no such file"):
-        PairReview(tmp_path / "none.csv")
 
 
 def test_pairs_are_reviewed_with_the_keyboard_alone(review: Path) -> None:
@@ -622,6 +551,7 @@ def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(review: Path) -> N
     for name in ("skip", "reject", "back"):
         shown.buttons[name].click()
     assert "Pair 2 of 4, rejected." in texts(shown)
+    assert Reviewing.of(review).place == 0  # the same call goes on where it was
     assert repr(shown) == "PairReview of review.csv: 0 accepted, 1 rejected, 3 open"
 
 
