@@ -263,7 +263,7 @@ def test_the_playground_follows_its_boxes(tokenizer: Any) -> None:
     control["system"].value = "Be brief."
     page = texts(playground).replace(EVIL, "", 1)
     assert "Be brief.\n\n### Question:" in page and "<script" not in page
-    control["signs"].value = True
+    control["spaces"].value = True
     assert "Be·brief.⏎" in texts(playground)
     control["question"].value = " "
     assert "The question is empty" in texts(playground)

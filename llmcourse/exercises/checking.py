@@ -1,4 +1,4 @@
-"""Exercises with `check()`, `hint()` and `solution()`; a wrong answer is told what is wrong.
+"""Exercises with `check()`, `hint()` and `solution()`; a message names the likely mistake.
 
 They work the way people know from Kaggle Learn. Answers are passed in: nothing is read from the
 learner's notebook, and nothing is sent anywhere.

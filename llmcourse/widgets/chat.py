@@ -137,7 +137,7 @@ class Chat(ui.Threaded):
         """The control of each setting, by name."""
         names, limit = list(self.models), tiers.current().new_tokens
         number, lists = "BoundedIntText", [OWN, *templates.NAMES]
-        # The prompt is sent as a whole when the box is left, so that it arrives before Ask does.
+        # The prompt is sent at once when the box is left, so that it arrives before Ask does.
         box = {"value": self._prompt, "rows": 3, "continuous_update": False}
         most = {"value": limit, "min": 1, "max": 10**5}
         heat = {"value": 0.0, "min": 0, "max": 99, "step": 0.1}

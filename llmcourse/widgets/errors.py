@@ -24,7 +24,7 @@ from llmcourse.store import lines_path
 from llmcourse.widgets import ui
 
 _SHOWN = 8  # answers in the plain table
-AS_ASKED = "as asked"
+IN_ORDER = "in order"
 FILTERS = ("all", "any mistake", "no mistake", *KINDS, "failed", "labelled", "not labelled")
 
 
@@ -86,12 +86,12 @@ class ErrorBrowser(ui.Widget):
         """The kinds of mistakes of an answer: the person's where there are any, else the rule's."""
         return self.mine.get(number, self._evaluation.labels[number])
 
-    def left(self, kind: str = "all", by: str = AS_ASKED) -> list[int]:
+    def left(self, kind: str = "all", by: str = IN_ORDER) -> list[int]:
         """The numbers of the records that a filter leaves, in order.
 
         Args:
             kind: One of `FILTERS`.
-            by: "as asked", or a metric that was measured: the worst first, those without a number
+            by: "in order", or a metric that was measured: the worst first, those without a number
                 last.
 
         Raises:
@@ -106,7 +106,7 @@ class ErrorBrowser(ui.Widget):
             "not labelled": lambda n: self._keys[n] and n not in self.mine,
         }.get(kind, lambda n: kind in self.labels(n))
         numbers = list(filter(is_left, range(len(self._keys))))
-        if by == AS_ASKED:
+        if by == IN_ORDER:
             return numbers
         values = self._evaluation.values(by)
         sign = -1 if METRICS[by].better == "low" else 1
@@ -148,7 +148,7 @@ class ErrorBrowser(ui.Widget):
     @cached_property
     def controls(self) -> dict[str, Any]:
         """The lists: "kind" filters, "by" sorts."""
-        by = [AS_ASKED, *self._evaluation.scores]
+        by = [IN_ORDER, *self._evaluation.scores]
         lists = {
             "kind": ui.control("Dropdown", "Show", options=self._filters()),
             "by": ui.control("Dropdown", "Sort", options=by),

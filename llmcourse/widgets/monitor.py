@@ -43,7 +43,7 @@ class TrainingMonitor(ui.Threaded):
     training, and saves it too.
 
     While it runs, the kernel is free for other cells. Don't train in two at once, and don't draw at
-    random in one: torch has one source of random numbers for the whole program, and a training
+    random in one: torch has one source of random numbers for the entire program, and a training
     sets it. What other cells write to stderr meanwhile is not shown.
 
     Where nobody is there (see `BlindVote`), `result()` trains with the usual line of progress, and
@@ -51,7 +51,7 @@ class TrainingMonitor(ui.Threaded):
 
     Attributes:
         step: Updates done.
-        total: Updates of the whole run; 0 before it is known.
+        total: Updates of the entire run; 0 before it is known.
         error: What ended it before its last update.
     """
 

@@ -58,7 +58,7 @@ def exact(
         record: With the fields in `templates.FIELDS`, or a question.
         template: Name in `templates.NAMES`.
         tokenizer: A tokenizer, or a model from `models.load`.
-        system: What the model is told before the question.
+        system: The system prompt.
 
     Raises:
         PromptError, TemplateError: see `templates.render`.
@@ -85,12 +85,12 @@ def _pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
     return found
 
 
-def page_of(found: Exact, *, signs: bool = False) -> Markup:
+def page_of(found: Exact, *, spaces: bool = False) -> Markup:
     """The prompt and the completion as HTML.
 
     Args:
         found: From `exact`.
-        signs: Show spaces as "·" and line ends as "⏎".
+        spaces: Show spaces as "·" and line ends as "⏎".
     """
     parts = []
     for label, pieces, count in (
@@ -103,7 +103,7 @@ def page_of(found: Exact, *, signs: bool = False) -> Markup:
                 mark = '<mark style="{}" title="special token">{}</mark>'
                 texts.append(pages.fill(mark, _SPECIAL, text))
             else:
-                shown = Markup(visible(text).replace("⏎", "⏎\n")) if signs else text
+                shown = Markup(visible(text).replace("⏎", "⏎\n")) if spaces else text
                 texts.append(pages.escape(shown))
         div = '<div style="font-family:monospace;{}">{}</div>'
         body = pages.fill(div, ui.TEXT, Markup("").join(texts))
@@ -158,7 +158,7 @@ class TemplatePlayground(ui.Widget):
         controls = {
             "record": ui.control("BoundedIntText", f"Record (of {count})", "14em", **number),
             "template": ui.control("Dropdown", "Template", **names),
-            "signs": ui.control("Checkbox", "Show blanks and line ends", indent=False),
+            "spaces": ui.control("Checkbox", "Show blanks and line ends", indent=False),
             "system": ui.control("Text", "System prompt", "98%"),
         }
         for role in ROLES:
@@ -182,9 +182,9 @@ class TemplatePlayground(ui.Widget):
         return columns, rows, "Run this cell in a notebook to change the record."
 
     def _build(self) -> Any:
-        record, template, signs, *boxes = self.controls.values()
+        record, template, spaces, *boxes = self.controls.values()
         self._changed(None)
-        return ui.column(ui.row(record, template, signs), *boxes, self._html["prompt"])
+        return ui.column(ui.row(record, template, spaces), *boxes, self._html["prompt"])
 
     def _chosen(self, change: Any) -> None:
         """Put another record into the boxes; what was typed over the one before goes."""
@@ -201,6 +201,6 @@ class TemplatePlayground(ui.Widget):
         record, system = {role: values[role] for role in ROLES}, values["system"].strip()
         try:
             found = exact(record, values["template"], self.tokenizer, system=system)
-            self._put(prompt=page_of(found, signs=values["signs"]))
+            self._put(prompt=page_of(found, spaces=values["spaces"]))
         except CourseError as error:
             self._put(prompt=ui.status(str(error)))

@@ -49,7 +49,7 @@ class PairReview(ui.Widget):
     @cached_property
     def texts(self) -> dict[str, Any]:
         """The boxes of the question and the answer."""
-        # Sent as a whole when the box is left. Letter by letter, what waits for a busy kernel would
+        # Sent at once when the box is left. Letter by letter, what waits for a busy kernel would
         # come after the press of Accept, and the words be lost.
         return {
             name: ui.control(

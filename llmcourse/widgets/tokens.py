@@ -34,7 +34,7 @@ class Token:
 
     Attributes:
         id: Its number in the vocabulary.
-        text: What it stands for.
+        text: Its text.
         kind: "text", "special" (put there by the tokenizer) or "padding".
         mask: 1 where the model looks at it, 0 where it does not.
     """

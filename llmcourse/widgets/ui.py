@@ -3,7 +3,7 @@
 What ipywidgets gives to people who use the keyboard or a screen reader: every control here is a
 plain button, text box, list or check box of the browser, so Tab goes to it, Enter and Space work,
 and its description is its label. In a list Space comes first, then arrows and Enter: JupyterLab
-takes the arrow keys of a closed list for its own. What it does not give: shortcuts for a whole
+takes the arrow keys of a closed list for its own. What it does not give: shortcuts for a
 widget, labels that are not seen, a caption of a group, or (before ipywidgets 8) putting the focus
 somewhere. Sliders have no label in it, so numbers are typed here. A line that is read out when it
 changes is plain HTML (`status`); whether it is read out is up to browser and reader.
