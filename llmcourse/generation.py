@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, templates, tiers
@@ -119,7 +120,15 @@ def generate(
     with bar(count * limit, told, enabled=progress and bool(jobs)) as line:
         for number in range(count):
             batch = jobs[number * size : (number + 1) * size]
-            done = _answer(model, batch, (shortest, limit), temperature, seed + number, line)
+            run = partial(
+                _answer,
+                model,
+                limits=(shortest, limit),
+                temperature=temperature,
+                seed=seed + number,
+                line=line,
+            )
+            done = halved(run, batch, line.write)
             answers |= {job.place: answer for job, answer in zip(batch, done, strict=True)}
             line.update((number + 1) * limit - line.n)
         written = sum(answer.new_tokens for answer in answers.values())
@@ -328,6 +337,36 @@ def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> l
     return ids
 
 
+def halved(run: Callable[[Any], Any], batch: list[Any], say: Callable[[str], Any] = print) -> Any:
+    """`run(batch)`, or its results for one half after the other where memory runs out.
+
+    Args:
+        run: Takes a list and returns a list.
+        batch: The list.
+        say: Called with a message where the batch is halved.
+
+    Raises:
+        PromptError: memory is too small for one prompt alone.
+    """
+    import torch
+
+    try:
+        return run(batch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise PromptError(
+                "This machine's memory is too small for one prompt of this length. Shorten it, or "
+                "choose a smaller model."
+            ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(batch) // 2
+    say(f"Out of memory with {len(batch)} prompts at once: going on with {half}.")
+    return [*halved(run, batch[:half], say), *halved(run, batch[half:], say)]
+
+
 def _answer(
     model: LoadedModel,
     batch: list[_Job],
@@ -336,7 +375,7 @@ def _answer(
     seed: int,
     line: Any,
 ) -> list[Answer]:
-    """One batch; halved and tried again where memory runs out."""
+    """The answers to one batch, each with its share of the seconds."""
     import torch
 
     def tick(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
@@ -346,23 +385,10 @@ def _answer(
 
     start = time.perf_counter()
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
-    try:
-        with torch.random.fork_rng(enabled=bool(temperature)):
-            if temperature:
-                torch.manual_seed(seed)
-            written = _run(model, batch, limits, tick, **sampling)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
-        line.write(f"Out of memory with {len(batch)} prompts at once: going on with {half}.")
-        return [
-            answer
-            for part in (batch[:half], batch[half:])
-            for answer in _answer(model, part, limits, temperature, seed, line)
-        ]
+    with torch.random.fork_rng(enabled=bool(temperature)):
+        if temperature:
+            torch.manual_seed(seed)
+        written = _run(model, batch, limits, tick, **sampling)
     seconds = (time.perf_counter() - start) / len(batch)
     return [replace(answer, seconds=seconds) for answer in written]
 

@@ -19,10 +19,9 @@ from llmcourse.errors import (
     DataError,
     PromptError,
     SettingError,
-    is_out_of_memory,
     whole,
 )
-from llmcourse.generation import check_loaded, prompt_ids, reading
+from llmcourse.generation import check_loaded, halved, prompt_ids, reading
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
 from llmcourse.stats import Share, share
@@ -158,7 +157,9 @@ def prefer(
     with bar(len(jobs), title, enabled=progress and bool(jobs)) as line:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
-            read = _read(judge, [jobs[number] for number in batch], letters)
+            read = halved(
+                lambda part: _read(judge, part, letters), [jobs[n] for n in batch], line.write
+            )
             scores |= dict(zip(batch, read, strict=True))
             line.update(len(batch))
     verdicts = []
@@ -205,26 +206,10 @@ def _letters(judge: LoadedModel) -> tuple[list[int], list[int]]:
 def _read(
     judge: LoadedModel, batch: list[list[int]], letters: tuple[list[int], list[int]]
 ) -> list[tuple[float, float]]:
-    """For each prompt log p(A) - log p(B) and p(A) + p(B), as the next token.
-
-    A batch that does not fit into memory is halved.
-    """
+    """For each prompt log p(A) - log p(B) and p(A) + p(B), as the next token."""
     import torch
 
-    try:
-        log_probs = _next_token(judge, batch)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(batch) == 1:
-            raise PromptError(
-                f"This machine's memory is too small for one prompt of {len(batch[0])} tokens. "
-                f"Shorten the answers, or let a smaller model judge."
-            ) from error
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        half = len(batch) // 2
-        return [*_read(judge, batch[:half], letters), *_read(judge, batch[half:], letters)]
+    log_probs = _next_token(judge, batch)
     a, b = (torch.logsumexp(log_probs[:, tokens], dim=-1) for tokens in letters)
     return list(zip((a - b).tolist(), (a.exp() + b.exp()).tolist(), strict=True))
 
