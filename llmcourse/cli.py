@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FILE", help="a .json file for the results")
     add_tier(sub)
 
-    from llmcourse.llama import lab
+    from llmcourse_legacy import lab
 
     sub = add("notebook", _notebook, "run one of the course's original notebooks, unchanged")
     lab.add_arguments(sub)
@@ -252,7 +252,7 @@ def _harness(options: argparse.Namespace) -> int:
 
 
 def _notebook(options: argparse.Namespace) -> int:
-    from llmcourse.llama import lab
+    from llmcourse_legacy import lab
 
     return lab.main(options)
 

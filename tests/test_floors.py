@@ -28,6 +28,8 @@ FLOORS = (
 )
 LEVEL = {module: level for level, floor in enumerate(FLOORS) for module in floor}
 MODULES = sorted((ROOT / "llmcourse").rglob("*.py"))
+NEXT = "llmcourse_legacy"
+NEXT_DOOR = sorted((ROOT / NEXT).rglob("*.py"))
 
 
 def module(path: Path) -> str:
@@ -59,6 +61,22 @@ def test_imports_go_down(path: Path) -> None:
         assert LEVEL[name] < LEVEL[here], f"{here} imports {name}, which is not below it"
 
 
+def test_only_the_runner_and_the_command_import_from_next_door() -> None:
+    """And they do so late: what is next door is loaded when one of its names is used."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        late = [
+            node
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef)
+            for node in ast.walk(function)
+        ]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(NEXT):
+                types_only = path.name == "runner.py" and node.col_offset == 4
+                assert module(path) in ("llama", "cli") and (node in late or types_only), path
+
+
 def test_the_readme_names_every_module() -> None:
     inside = (ROOT / "README.md").read_text(encoding="utf-8").split("## Inside")[1]
     missing = [module for module in LEVEL if f"`{module}`" not in inside and module != "__main__"]
@@ -67,18 +85,23 @@ def test_the_readme_names_every_module() -> None:
 
 def test_nothing_heavy_loads_with_the_package() -> None:
     heavy = ("torch", "transformers", "pandas", "matplotlib")
+    heavy = (*heavy, NEXT)
     code = f"import sys, llmcourse.cli; print(*(name in sys.modules for name in {heavy}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False"] * 4
+    assert done.stdout.split() == ["False"] * 5
 
 
 def test_no_module_moves_to_cuda_by_itself_or_loads_pickles() -> None:
-    for path in MODULES:
+    for path in [*MODULES, *NEXT_DOOR]:
         source = path.read_text(encoding="utf-8")
         for word in (".cuda()", "torch.load(", "import pickle", "trust_remote_code=True"):
             assert word not in source, f"{path.name} has {word}"
 
 
 def test_modules_stay_readable() -> None:
-    long = {p.name: n for p in MODULES if (n := len(p.read_text("utf-8").splitlines())) > 500}
+    long = {
+        p.name: n
+        for p in [*MODULES, *NEXT_DOOR]
+        if (n := len(p.read_text("utf-8").splitlines())) > 500
+    }
     assert not long, f"split into a folder: {long}"

@@ -30,8 +30,8 @@ from llmcourse.errors import (
     UnknownModel,
     UserError,
 )
-from llmcourse.llama import kernel, lab, libraries, sets
 from llmcourse.llama.settings import settings, taken
+from llmcourse_legacy import helpers, kernel, lab, libraries, sets
 from tests.conftest import ROOT, Run
 
 LABS = ROOT / "tests" / "labs"
@@ -283,37 +283,32 @@ def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
 
 
-@pytest.mark.parametrize("text", ["{half", "[]", "", '{"cells": 3}'])
-def test_a_file_that_is_no_notebook_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_no_notebook_is_an_error_before_any_work(tmp_path: Path) -> None:
     path = tmp_path / "odd.ipynb"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(NotebookError, match=r"odd\.ipynb is no notebook"):
-        lab.run(path, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_missing_notebook_and_a_wrong_out_are_told(tmp_path: Path) -> None:
+    for text in ("{half", "[]", "", '{"cells": 3}'):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(NotebookError, match=r"odd\.ipynb is no notebook"):
+            lab.run(path, tmp_path / "out")
     with pytest.raises(NotebookError, match=r"none\.ipynb: No such file"):
         lab.run(tmp_path / "none.ipynb", tmp_path / "out")
-    path = of(tmp_path / "lab.ipynb", "1")
-    before = path.read_bytes()
+    assert not (tmp_path / "out").exists()
+    of(path, "1")
     with pytest.raises(NotebookError, match="the copies would replace them"):
         lab.run(path, tmp_path)
-    assert path.read_bytes() == before
 
 
-def test_a_file_of_pairs_that_is_there_is_never_replaced(tmp_path: Path) -> None:
-    cells = [nbformat.v4.new_code_cell('pd.read_json("lamini_docs.jsonl", lines=True)')]
-    mine = tmp_path / "lamini_docs.jsonl"
+def test_a_file_of_pairs_is_written_where_it_is_read_and_never_replaced(tmp_path: Path) -> None:
+    mine, said = tmp_path / "lamini_docs.jsonl", []
     mine.write_text("mine", encoding="utf-8")
-    assert lab._write_pairs(tmp_path / "x.ipynb", cells) == ()
+    cells = [nbformat.v4.new_code_cell('pd.read_json("lamini_docs.jsonl", lines=True)')]
+    other = [nbformat.v4.new_code_cell('pd.read_json("my_lamini_docs.jsonl", lines=True)')]
+    lab._write_pairs(tmp_path / "x.ipynb", cells, said.append)
     assert mine.read_text(encoding="utf-8") == "mine"
     mine.unlink()
-    other = [nbformat.v4.new_code_cell('pd.read_json("my_lamini_docs.jsonl", lines=True)')]
-    assert lab._write_pairs(tmp_path / "x.ipynb", other) == ()
-    assert not mine.exists()
-    (note,) = lab._write_pairs(tmp_path / "x.ipynb", cells)
-    assert note["kind"] == "substituted" and "lamini_docs.jsonl was not there" in note["text"]
+    lab._write_pairs(tmp_path / "x.ipynb", other, said.append)
+    assert not mine.exists() and not said
+    lab._write_pairs(tmp_path / "x.ipynb", cells, said.append)
+    assert "substituted: lamini_docs.jsonl was not there" in said[0]
     assert set(json.loads(mine.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
 
 
@@ -421,44 +416,23 @@ def known() -> list[str]:
     return [name for name in inspect.signature(TrainingArguments).parameters if name != "self"]
 
 
-@pytest.mark.parametrize(("old", "new"), libraries.RENAMED.items())
-def test_a_renamed_argument_is_passed_on_and_told(old: str, new: str) -> None:
-    taken()
-    assert new in known()
-    assert libraries.translated({old: "value"}, known()) == {new: "value"}
-    assert notes() == [("translated", f"TrainingArguments: {old} is called {new} today")]
-
-
-@pytest.mark.parametrize(("old", "meant"), libraries.REPLACED.items())
-def test_a_replaced_argument_says_the_same_today(old: str, meant: tuple) -> None:
-    value, new, wanted = meant
-    taken()
-    assert new in known() and old not in known()
-    assert libraries.translated({old: value}, known()) == {new: wanted}
-    assert libraries.translated({old: not value}, known()) == {}
-    assert [kind for kind, _ in notes()] == ["translated", "ignored"]
-
-
-def test_removed_and_unknown_arguments_are_told_and_left_out() -> None:
-    taken()
-    given = dict.fromkeys([*libraries.REMOVED, "xyzzy"])
-    assert libraries.translated(given, known()) == {}
-    assert [kind for kind, _ in notes()] == ["ignored"] * len(given)
-    assert not set(libraries.REMOVED) & set(known())
-
-
-def test_a_misspelt_argument_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(SettingError, match="no 'lerning_rate'. Did you mean 'learning_rate'"):
-        libraries.translated({"lerning_rate": 1}, known())
-    with pytest.raises(SettingError, match="Did you mean 'eval_strategy'"):
-        libraries.translated({"evaluation_stratgy": "steps"}, known())
-
-
-def test_the_new_name_goes_before_the_old_one() -> None:
-    taken()
+def test_arguments_of_the_courses_transformers_are_translated_with_a_note() -> None:
+    for old, new in libraries.RENAMED.items():
+        assert libraries.translated({old: "value"}, known()) == {new: "value"}
+        assert notes() == [("translated", f"TrainingArguments: {old} is called {new} today")]
+    for old, (value, new, wanted) in libraries.REPLACED.items():
+        assert new in known() and old not in known()
+        assert libraries.translated({old: value}, known()) == {new: wanted}
+        assert libraries.translated({old: not value}, known()) == {}
+        assert [kind for kind, _ in notes()] == ["translated", "ignored"]
+    removed = libraries.REMOVED.split()
+    assert libraries.translated(dict.fromkeys([*removed, "xyzzy"]), known()) == {}
+    assert [kind for kind, _ in notes()] == ["ignored"] * (len(removed) + 1)
+    assert not set(removed) & set(known()) and set(libraries.RENAMED.values()) <= set(known())
     both = {"evaluation_strategy": "no", "eval_strategy": "steps"}
     assert libraries.translated(both, known()) == {"eval_strategy": "steps"}
-    assert [kind for kind, _ in notes()] == ["ignored"]
+    with pytest.raises(SettingError, match="Did you mean 'eval_strategy'"):
+        libraries.translated({"evaluation_stratgy": "steps"}, known())
 
 
 def test_training_arguments_and_trainer_as_of_old(
@@ -474,8 +448,6 @@ def test_training_arguments_and_trainer_as_of_old(
     trainer = Trainer(tiny.model, args, default_data_collator, None, [], tiny.tokenizer)
     assert trainer.processing_class is tiny.tokenizer
     assert notes() == [("translated", "Trainer: tokenizer is called processing_class today")]
-    with pytest.raises(SettingError, match="'args' is given twice"):
-        Trainer(tiny.model, args, args=args)
     libraries.adapt()  # a second time changes nothing more
     TrainingArguments(str(tmp_path / "out"), evaluation_strategy="no")
     assert len(notes()) == 1
@@ -485,8 +457,6 @@ def test_floating_point_ops_are_back(adapted: None, tiny: models.LoadedModel) ->
     weights = tiny.model.num_parameters(exclude_embeddings=True)
     found = tiny.model.floating_point_ops({"input_ids": torch.zeros((2, 5))})
     assert found == 6 * 10 * weights > 0
-    with pytest.raises(SettingError, match="takes a batch"):
-        tiny.model.floating_point_ops({})
 
 
 def test_a_model_that_cannot_be_had_is_an_error_naming_the_packaged_one(adapted: None) -> None:
@@ -575,7 +545,7 @@ def test_a_data_set_that_cannot_be_had(adapted: None, tmp_path: Path) -> None:
         load_dataset("lamini/alpaca", split="tset")
 
 
-@pytest.mark.parametrize("name", sorted(sets.STAND_INS))
+@pytest.mark.parametrize("name", sorted(sets.SUBSTITUTES))
 def test_stand_ins_have_the_columns_of_the_course(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -617,8 +587,6 @@ def configured(path: Any, longest: Any = 64, use_hf: bool = False) -> dict[str, 
 def test_pairs_become_what_a_model_trains_on(
     pairs_file: Path, tiny: models.LoadedModel, adapted: None
 ) -> None:
-    from llmcourse.llama import helpers
-
     train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
     assert (len(train), len(test)) == (18, 2)
     again, _ = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
@@ -639,8 +607,6 @@ def test_pairs_become_what_a_model_trains_on(
 def test_a_question_too_long_is_told(
     tmp_path: Path, tiny: models.LoadedModel, adapted: None
 ) -> None:
-    from llmcourse.llama import helpers
-
     rows = [{"question": "word " * 100 if n == 3 else "Why?", "answer": "So."} for n in range(20)]
     path = tmp_path / "long.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -649,18 +615,9 @@ def test_a_question_too_long_is_told(
     assert [kind for kind, _ in notes()] == ["ignored"]
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({}, r"training_config\['model'\]\['max_length'\] is missing"),
-        ({"model": {"max_length": 8}, "datasets": {}}, r"\['datasets'\]\['path'\] is missing"),
-        (None, "training_config"),
-    ],
-)
-def test_a_setting_that_is_missing_is_named(config: Any, message: str, tiny: Any) -> None:
-    from llmcourse.llama import helpers
-
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("config", [{}, {"model": {"max_length": 8}, "datasets": {}}, None])
+def test_a_setting_that_is_missing_is_named(config: Any, tiny: models.LoadedModel) -> None:
+    with pytest.raises(UserError, match="training_config lacks"):
         helpers.tokenize_and_split_data(config, tiny.tokenizer)
 
 
@@ -668,8 +625,6 @@ def test_the_helper_files_trainer_tells_its_pace(
     pairs_file: Path, tiny: models.LoadedModel, tmp_path: Path, adapted: None
 ) -> None:
     from transformers import TrainingArguments
-
-    from llmcourse.llama import helpers
 
     train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
     args = TrainingArguments(
@@ -685,28 +640,18 @@ def test_the_helper_files_trainer_tells_its_pace(
     first, last = trainer.history
     assert first["seconds_left"] > 0 == last["seconds_left"]
     assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
-    with pytest.raises(UserError, match="total_steps=0 must be"):
-        helpers.Trainer(model=tiny.model, args=args, total_steps=0)
 
 
-def test_hosted_names_lead_to_an_error_or_a_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    from llmcourse.llama.helpers import model_name_to_id
-
+def test_a_hosted_name_is_an_error_that_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "substitute", False)
-    taken()
-    assert list(model_name_to_id) == ["bigger_model_name"]
-    with pytest.raises(ModelNameError, match=r"is gone.*smollm2-135m-instruct"):
-        model_name_to_id["bigger_model_name"]
-    settings.substitute = True
-    assert model_name_to_id["bigger_model_name"] == "smollm2-135m-instruct"
-    assert [kind for kind, _ in notes()] == ["substituted"]
+    assert list(helpers.model_name_to_id) == ["bigger_model_name"]
+    with pytest.raises(ModelNameError, match=r"is gone.*--substitute"):
+        helpers.model_name_to_id["bigger_model_name"]
     with pytest.raises(ModelNameError, match="no 'other'"):
-        model_name_to_id["other"]
+        helpers.model_name_to_id["other"]
 
 
 def test_inference_gives_what_was_written_and_not_the_text(tiny: models.LoadedModel) -> None:
-    from llmcourse.llama import helpers
-
     long = "one two three four five six seven eight nine ten"
     cut = tiny.tokenizer.decode(tiny.tokenizer.encode(long, truncation=True, max_length=4))
     found = helpers.inference(long, tiny.model, tiny.tokenizer, 4, 5)

@@ -16,8 +16,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers.models import BPE
 
-from llmcourse.llama import names
 from llmcourse.models import fingerprint
+from llmcourse_legacy import names
 from tests.test_llama import PAIRS, python
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -122,7 +122,8 @@ def run(code: str, cache: Path, tmp_path: Path, *arguments: str, **environment: 
 
 ASK = """
 import json, sys
-from llmcourse.llama import BasicModelRunner, settings
+from llmcourse.llama import BasicModelRunner
+from llmcourse.llama import settings
 from llmcourse.models import fingerprint
 prompts, found = json.loads(sys.argv[1]), {}
 for name in json.loads(sys.argv[2]):

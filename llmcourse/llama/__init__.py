@@ -2,9 +2,10 @@
 
 `install()` makes the course's own lines work too: `from llama import BasicModelRunner`. The
 service behind them is gone; here a model's name is loaded from the packages, a folder, or the hub,
-and nothing stands in for it unless the learner says so (`install(substitute=True)`).
+and nothing substitutes for it unless the learner says so (`install(substitute=True)`).
 
-The names are imported when they are first asked for, so that the command line starts at once.
+This package has the runner that the lessons use. The rest of the interface of 2023 is next door,
+in `llmcourse_legacy`, and is imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -21,28 +22,30 @@ from llmcourse.errors import (
     UserError,
 )
 
+_NEXT_DOOR = {
+    "installing": "install",
+    "runners": "AutocompleteRunner Lamini LlamaV2Runner LlamaV3Runner MistralRunner"
+    " QuestionAnswerModel",
+    "typed": "Context InputOutputRunner LLMEngine Type",
+}
 _MODULES = {
-    "installing": ("install",),
-    "runners": ("BasicModelRunner",),
-    "siblings": (
-        "AutocompleteRunner", "Lamini", "LlamaV2Runner", "LlamaV3Runner", "MistralRunner",
-        "QuestionAnswerModel",
-    ),
-    "typed": ("InputOutputRunner", "LLMEngine"),
-    "types": ("Context", "Type"),
-}  # fmt: skip
-_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+    name: f"llmcourse_legacy.{m}" for m, names in _NEXT_DOOR.items() for name in names.split()
+}
+_MODULES["BasicModelRunner"] = "llmcourse.llama.runner"
 
 __all__ = [
-    "APIError", "AuthenticationError", "ModelNameError", "RateLimitError",
-    "UnavailableResourceError", "UserError", *_WHERE,
-]  # fmt: skip
+    "APIError",
+    "AuthenticationError",
+    "ModelNameError",
+    "RateLimitError",
+    "UnavailableResourceError",
+    "UserError",
+    *_MODULES,
+]
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported now (PEP 562)."""
-    if name not in _WHERE:
+    """A public name, imported at its first use (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)
-    globals()[name] = found
-    return found
+    return getattr(importlib.import_module(_MODULES[name]), name)

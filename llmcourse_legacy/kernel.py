@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import UserError
-from llmcourse.llama.settings import note
+from llmcourse.llama.settings import note, taken
 
 # What installs something, from a shell line or a magic such as %pip.
 INSTALL = re.compile(
@@ -34,14 +34,11 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
     """
     from IPython import get_ipython
 
-    from llmcourse import llama
-    from llmcourse.llama import libraries
+    from llmcourse_legacy import helpers, installing, libraries
 
-    llama.install(substitute=substitute, launch_shape=launch_shape)
+    installing.install(substitute=substitute, launch_shape=launch_shape)
     libraries.adapt(substitute)
     if importlib.util.find_spec("utilities") is None:
-        from llmcourse.llama import helpers
-
         sys.modules["utilities"] = helpers
     # `!python` and `!pip` are this environment's, whatever the shell that started the kernel has.
     here = str(Path(sys.executable).parent)
@@ -81,17 +78,13 @@ def _without_installs(original: Callable) -> Callable:
 
 def _ignored(command: str) -> None:
     """Say that an install was not run: it would change the course's environment, by a network."""
-    note("ignored", f"{command.strip()}: nothing is installed here. What the labs need comes with "
-         f"the course; what you need beyond it, install in a terminal, with {sys.executable} -m "
-         f"pip")  # fmt: skip
+    own = f"{sys.executable} -m pip"
+    told = "nothing is installed here. What the labs need comes with the course"
+    note("ignored", f"{command.strip()}: {told}; for more, use {own} in a terminal")
 
 
 def harness_gone(command: str) -> str:
-    """What to run in the place of the evaluation harness's old script.
-
-    Args:
-        command: The notebook's line, whose model and tasks are taken over.
-    """
+    """What to run instead of the evaluation harness's old script, with its model and tasks."""
     tasks = re.search(r"--tasks[ =](\S+)", command)
     model = re.search(r"pretrained=[\"']?([^\s,\"']+)", command)
     asked = f"--model {model[1] if model else 'FOLDER'}"
@@ -104,6 +97,4 @@ def harness_gone(command: str) -> str:
 
 def told() -> str:
     """The notes since the last call, as JSON; for the notebook's runner."""
-    from llmcourse.llama.settings import taken
-
     return json.dumps(taken())

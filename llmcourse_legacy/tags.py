@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from llmcourse import generation
 from llmcourse.llama.settings import note
 from llmcourse.models import LoadedModel
 
@@ -28,9 +29,14 @@ _CLOSING = re.compile(
     r"<\|(?:eot_id|im_end|begin_of_text|end_of_text|endoftext)\|>|<end_of_turn>|<bos>|<eos>|</?s>"
 )
 _ROLES = {
-    "human": "user", "[inst]": "user", "<</sys>>": "user", "[/inst]": "assistant",
-    "model": "assistant", "<<sys>>": "system",
-}  # fmt: skip
+    "human": "user",
+    "[inst]": "user",
+    "<</sys>>": "user",
+    "[/inst]": "assistant",
+    "model": "assistant",
+    "<<sys>>": "system",
+}
+SHORTEST = 16  # tokens: a small chat model may end a text without tags after one
 _translated: set[tuple[str, str]] = set()  # models and families of tags of which it was said
 
 
@@ -82,29 +88,48 @@ def _role(match: re.Match[str]) -> str:
     return _ROLES.get(said, said)
 
 
-def record(text: str, model: LoadedModel, substitutes: str = "") -> dict[str, Any] | None:
+def record(text: str, model: LoadedModel) -> dict[str, Any] | None:
     """A text in a chat model's tags as a record for its chat template; None where it stays text.
 
-    A model's own tags are always read. A substitute reads those of every family;
-    a base model none, as in the course.
-
-    Args:
-        text: From the learner.
-        model: Reads it.
-        substitutes: The name of the model that it substitutes for; "" for none.
+    A model's own tags are always read. A substitute reads those of every family.
     """
-    found = read(text) if getattr(model.tokenizer, "chat_template", None) else None
+    found = read(text)
     if found is None:
         return None
+    instead_of = getattr(model, "instead_of", "")
     own = any(found.first.startswith(token) for token in model.tokenizer.get_added_vocab())
-    if not own and not substitutes:
+    if not own and not instead_of:
         return None
-    if not own and (substitutes, found.family) not in _translated:
-        _translated.add((substitutes, found.family))
+    if not own and (instead_of, found.family) not in _translated:
+        _translated.add((instead_of, found.family))
         note(
             "translated",
-            f"{substitutes}: {model.name} was not trained with {found.family}, so they are "
+            f"{instead_of}: {model.name} was not trained with {found.family}, so they are "
             f"translated into its own chat template",
         )
     *history, last = found.turns
     return {"question": last["content"], "history": history}
+
+
+def answers(model: LoadedModel, texts: list[str], **settings: Any) -> list[str]:
+    """A chat model's answers: tagged texts go into its chat template, others are continued.
+
+    Args:
+        model: Has a chat template.
+        texts: From the learner.
+        settings: For `generation.generate`.
+    """
+    asked = [record(text, model) or text for text in texts]
+    found: dict[int, str] = {}
+    for tagged in (False, True):
+        places = [place for place, one in enumerate(asked) if isinstance(one, dict) is tagged]
+        least = SHORTEST if hasattr(model, "instead_of") and not tagged else 0
+        written = generation.generate(
+            model,
+            [asked[place] for place in places],
+            "chat" if tagged else "plain",
+            min_new_tokens=least,
+            **settings,
+        )
+        found |= dict(zip(places, map(str, written), strict=True))
+    return [found[place] for place in range(len(texts))]
