@@ -1,28 +1,24 @@
 """Tarn Hollow Rowing Club, an invented club: a second, small set of data as learners have them.
 
-A folder of documents, a file of pairs and a file of test questions, so that lesson 08 can go the
-whole way from documents to a tuned model on something that no other lesson has touched.
-`README.md` in this folder is the data card.
+A folder of documents, a file of pairs and a file of test questions, so that lesson 08 can go from
+documents to a tuned model on something that no other lesson has touched. `README.md` in this
+folder is the data card.
 """
 
 from __future__ import annotations
 
 import csv
-from importlib import resources
 from pathlib import Path
 
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import SettingError
 
+_HERE = Path(__file__).parent
 SPLITS = {"train": "pairs.csv", "test": "test.csv"}
 
 
 def folder() -> Path:
-    """The folder of the club's documents.
-
-    Raises:
-        DataError: the package is not unpacked on a disk, as in a zip file.
-    """
-    return _path("documents")
+    """The folder of the club's documents."""
+    return _HERE / "documents"
 
 
 def file(split: str) -> Path:
@@ -33,11 +29,10 @@ def file(split: str) -> Path:
 
     Raises:
         SettingError: there is no such split.
-        DataError: see `folder`.
     """
     if split not in SPLITS:
         raise SettingError(f"The club has no split {split!r}. There are: {', '.join(SPLITS)}.")
-    return _path(SPLITS[split])
+    return _HERE / SPLITS[split]
 
 
 def records(split: str) -> list[dict[str, str]]:
@@ -52,13 +47,3 @@ def records(split: str) -> list[dict[str, str]]:
     """
     with file(split).open(encoding="utf-8", newline="") as lines:
         return [dict(row) for row in csv.DictReader(lines)]
-
-
-def _path(name: str) -> Path:
-    found = resources.files(__name__).joinpath(name)
-    if not isinstance(found, Path):
-        raise DataError(
-            "The club's documents are not files on a disk here. Install the package unpacked: "
-            "pip install -e ."
-        )
-    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import SettingError
@@ -27,6 +27,7 @@ SETS = {
     "messages": "customers' messages with what an order desk files of them",
     "messy": "a spoilt copy of training questions, each fault named under `defect`",
 }
+_HERE = Path(__file__).parent
 SPLITS = ("train", "validation", "test", "held-out")
 
 
@@ -45,7 +46,7 @@ def records(name: str, split: str | None = None, *, keys: bool = False) -> list[
         raise SettingError(f"Ferrowick has no set {name!r}. There are: {', '.join(SETS)}.")
     if split is not None and split not in SPLITS:
         raise SettingError(f"There is no split {split!r}. There are: {', '.join(SPLITS)}.")
-    text = resources.files(__name__).joinpath(f"{name}.jsonl").read_text(encoding="utf-8")
+    text = (_HERE / f"{name}.jsonl").read_text(encoding="utf-8")
     found = [json.loads(line) for line in text.splitlines()]
     found = [record for record in found if split is None or record.get("split") == split]
     if keys:
@@ -56,37 +57,23 @@ def records(name: str, split: str | None = None, *, keys: bool = False) -> list[
 
 def documents() -> dict[str, str]:
     """The company's documents: path below `documents/` -> Markdown text, sorted by path."""
-    root = resources.files(__name__).joinpath("documents")
-    found: dict[str, str] = {}
-    folders = [("", root)]
-    while folders:
-        place, folder = folders.pop()
-        for entry in folder.iterdir():
-            name = f"{place}{entry.name}"
-            if entry.is_dir():
-                folders.append((f"{name}/", entry))
-            elif name.endswith(".md"):
-                found[name] = entry.read_text(encoding="utf-8")
-    return dict(sorted(found.items()))
+    root = _HERE / "documents"
+    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*.md")}
+    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 
 
 def web_pages() -> dict[str, str]:
     """Pages of the company's website as a scraper saved them: file name -> HTML, sorted by name.
 
-    Scripts, adverts and boilerplate stand in them, and one has wrongly decoded letters: this is
+    They have scripts, adverts and boilerplate, and one has wrongly decoded letters: this is
     what pretraining data look like before cleaning.
     """
-    root = resources.files(__name__).joinpath("web")
-    found = {
-        entry.name: entry.read_text(encoding="utf-8")
-        for entry in root.iterdir()
-        if entry.name.endswith(".html")
-    }
-    return dict(sorted(found.items()))
+    pages = sorted((_HERE / "web").glob("*.html"))
+    return {page.name: page.read_text(encoding="utf-8") for page in pages}
 
 
 def sections(document: str) -> dict[str, str]:
-    """A Markdown document's headings, each with the text that stands under it."""
+    """A Markdown document's headings, each with the text below it."""
     found: dict[str, str] = {}
     heading = ""
     for line in document.splitlines():

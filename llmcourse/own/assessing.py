@@ -191,10 +191,9 @@ def assessment_of(compared: Comparison) -> Assessment:
     from llmcourse import evaluation
 
     every, metrics = compared.evaluations, compared.metrics
-    scores, costs, mistakes = {}, {}, {}
-    tables = {name: one.table.astype(object).where(one.table.notna(), None)
-              for name, one in every.items()}  # fmt: skip
+    scores, costs, mistakes, tables = {}, {}, {}, {}
     for name, one in every.items():
+        tables[name] = one.table.astype(object).where(one.table.notna(), None)
         scores[name] = {m: dataclasses.asdict(one.scores[m]) for m in metrics}
         good = one.table[one.table["error"] == ""]
         costs[name] = {m: float(good[m].mean()) for m in ("prompt_tokens", "new_tokens", "seconds")}
@@ -202,13 +201,11 @@ def assessment_of(compared: Comparison) -> Assessment:
     rows = []
     for number, record in enumerate(next(iter(every.values())).records):
         cells = {name: table.iloc[number] for name, table in tables.items()}
-        rows.append({
-            "question": record["question"],
-            "reference": record.get("answer", ""),
-            "answers": {name: cell["answer"] for name, cell in cells.items()},
-            "errors": {name: cell["error"] for name, cell in cells.items()},
-            "values": {name: {m: cell[m] for m in metrics} for name, cell in cells.items()},
-        })  # fmt: skip
+        row = {"question": record["question"], "reference": record.get("answer", "")}
+        row["answers"] = {name: cell["answer"] for name, cell in cells.items()}
+        row["errors"] = {name: cell["error"] for name, cell in cells.items()}
+        row["values"] = {name: {m: cell[m] for m in metrics} for name, cell in cells.items()}
+        rows.append(row)
     found = Assessment(scores, costs, mistakes, [], rows, sum(o.seconds for o in every.values()))
     for first, second in TESTED if len(rows) > 1 else ():
         if first in every and second in every:

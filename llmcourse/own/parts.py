@@ -96,13 +96,14 @@ def split(
             f"{LEAST} are needed to train on some and test with others. Add documents, or write "
             f"pairs: a CSV file with the columns question and answer is read too."
         )
-    marks = [str(row.get("split", "")).strip().lower() for row in rows]
-    if {"train", "test"} <= set(marks):
-        marked = {name: [row for row, mark in zip(rows, marks, strict=True) if mark == name]
-                  for name in ("train", "test")}  # fmt: skip
-        others = len(rows) - len(marked["train"]) - len(marked["test"])
+    marked: dict[str, Rows] = {}
+    for row in rows:
+        marked.setdefault(str(row.get("split", "")).strip().lower(), []).append(row)
+    if {"train", "test"} <= set(marked):
+        train, test = marked["train"], marked["test"]
+        others = len(rows) - len(train) - len(test)
         note = f"{others} pairs of other splits than train and test were not used."
-        return _parts(marked["train"], marked["test"], "your own", [note] * bool(others), least=1)
+        return _parts(train, test, "your own", [note] * bool(others), least=1)
     groups: dict[str, Rows] = {}
     for row in rows:
         groups.setdefault(group_of(row), []).append(row)
@@ -168,9 +169,8 @@ def group_of(record: Mapping[str, Any]) -> str:
 def _wordings(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
     """One wording of each of several facts that have another one."""
     several = [name for name, found in groups.items() if len(set(map(_asked, found))) > 1]
-    order = sorted(several, key=lambda name: _shuffled(seed, name))
-    return [min(groups[name], key=lambda row: _shuffled(seed, _asked(row)))
-            for name in order[:wanted]]  # fmt: skip
+    order = sorted(several, key=lambda name: _shuffled(seed, name))[:wanted]
+    return [min(groups[name], key=lambda row: _shuffled(seed, _asked(row))) for name in order]
 
 
 def _questions(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:

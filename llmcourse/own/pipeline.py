@@ -89,12 +89,9 @@ def run(
             findings = {"pairs": data.inspect(training.plain(records), tokenizer=tuned, name=PAIRS)}
             if run.source.kind == "documents":
                 findings = {"documents": run.source.inspected(tuned.tokenizer)} | findings
-        numbers = {name: run.known[name] for name in ("seconds", "memory")}
-        tier = tier or tiers.current().name
-        result = Result(
-            run.source, findings, writing, parts, tuned, assessment, **numbers, tier=tier,
-            out=run.folder,
-        )  # fmt: skip
+        known = {"seconds": run.known["seconds"], "memory": run.known["memory"]}
+        known |= {"tier": tier or tiers.current().name, "out": run.folder}
+        result = Result(run.source, findings, writing, parts, tuned, assessment, **known)
         say(f"Report: {files.shown(report(result, run.folder / 'report.html'))}")
         say(f"Model: {files.shown(run.folder / MODEL)}")
     return result
@@ -276,16 +273,13 @@ class _Run:
             for step in ("training", "evaluation"):
                 self.known.get("seconds", {}).pop(step, None)
             if folder.exists():
-                self.say("The pairs or the settings changed since model/ was trained: it is "
-                         "trained again.")  # fmt: skip
+                self.say("The pairs or the settings changed: model/ is trained again.")
                 # Gone before the new sign is kept, so that the next run repairs a stop in between.
                 shutil.rmtree(folder)
         self.keep(training=sign)
         with self.timed("training"):
-            return training.train(
-                learner, learned, config, held_out=development, epochs=epochs, out=folder,
-                progress=self.progress,
-            )  # fmt: skip
+            how = {"epochs": epochs, "out": folder, "progress": self.progress}
+            return training.train(learner, learned, config, held_out=development, **how)
 
     def assess(self, parts: Parts, tuned: TunedModel) -> Assessment:
         """The comparison; answers of an earlier run are read from answers.json."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -27,6 +27,13 @@ METRICS = {
     "f1": "f1: words in common with the reference, 0 to 1",
     "chrf": "chrf: letters in common with the reference, 0 to 100",
     "finished": "finished: share of answers that ended by themselves, 0 to 1",
+}
+AGAINST_PROMPT = {
+    1: "The tuned model beats the prompt. Read the worst answers below before you trust it.",
+    -1: "The prompt beats the tuned model. Look at the loss: where it still falls, train for more "
+    "epochs; where it does not, the pairs teach something else than the test asks.",
+    0: "So few test questions can't tell the tuned model from the prompt. Write more of them "
+    "before you decide.",
 }
 VERDICTS = {1: "the first is better", -1: "the second is better", 0: "too few to tell"}
 
@@ -78,13 +85,7 @@ def advice(result: Result) -> list[str]:
     verdicts = {(test["first"], test["second"]): verdict(test) for test in found.tests}
     if any(one.count for one in result.findings["pairs"].findings):
         lines.append("Fix what was found in the pairs first; see “The data”.")
-    lines.append({
-        1: "The tuned model beats the prompt. Read the worst answers below before you trust it.",
-        -1: "The prompt beats the tuned model. Look at the loss: where it still falls, train for "
-        "more epochs; where it does not, the pairs teach something else than the test asks.",
-        0: "So few test questions can't tell the tuned model from the prompt. Write more of them "
-        "before you decide.",
-    }[verdicts.get((TUNED, PROMPT), 0)])  # fmt: skip
+    lines.append(AGAINST_PROMPT[verdicts.get((TUNED, PROMPT), 0)])
     if found.caution:
         lines.append(found.caution)
     if result.parts.held_out == "facts":
@@ -146,21 +147,15 @@ def report(result: Result, path: Path | str) -> Path:
         DataError: another ending, or the place can't be written to.
         NoSpace: the disk is full.
     """
-    found, test = result.assessment, "The first test questions and what each method answers"
-    samples = [
-        (row["question"], row["reference"], *(_answer(row, way) for way in found.ways))
-        for row in found.rows[:SAMPLES]
-    ]
-    worst = [
-        (
-            row["question"],
-            row["reference"],
-            _answer(row, TUNED),
-            "–" if score is None else f"{score:.3g}",
-        )
-        for row in found.worst()
-        for score in [row["values"][TUNED][found.main]]
-    ]
+    found = result.assessment
+    columns, main = ("question", "reference"), found.main
+    samples = [_answers(row, found.ways) for row in found.rows[:SAMPLES]]
+    worst = []
+    for row in found.worst():
+        score = row["values"][TUNED][main]
+        worst.append([*_answers(row, [TUNED]), "–" if score is None else f"{score:.3g}"])
+    side_by_side = table((*columns, *found.ways), samples, "The first test questions")
+    worst = table((*columns, TUNED, main), worst, f"The tuned model's worst answers, by {main}")
     sections = {
         "In short": _summary(result),
         "The data": pages.Markup("").join(_data(result)),
@@ -168,12 +163,8 @@ def report(result: Result, path: Path | str) -> Path:
         "The split": paragraph(str(result.parts)) + bullets(result.parts.notes),
         "The training": _training(result.tuned),
         "The results": _results(found),
-        "Answers side by side": table(("question", "reference", *found.ways), samples, test),
-        "The worst answers": table(
-            ("question", "reference", TUNED, found.main),
-            worst,
-            f"The tuned model's worst answers, by {found.main}",
-        ),
+        "Answers side by side": side_by_side,
+        "The worst answers": worst,
         "What to do next": bullets(advice(result)),
         "How it was made": _made(result),
     }
@@ -182,9 +173,12 @@ def report(result: Result, path: Path | str) -> Path:
     return pages.save(path, pages.page(f"Your own data: {name}", lead, sections))
 
 
-def _answer(row: Mapping[str, Any], way: str) -> str:
-    error = row["errors"][way]
-    return f"(not asked: {error})" if error else row["answers"][way].strip() or "(nothing)"
+def _answers(row: Mapping[str, Any], ways: Iterable[str]) -> Iterator[str]:
+    yield row["question"]
+    yield row["reference"]
+    for way in ways:
+        error = row["errors"][way]
+        yield f"(not asked: {error})" if error else row["answers"][way].strip() or "(nothing)"
 
 
 def _summary(result: Result) -> Markup:
@@ -260,15 +254,11 @@ def _results(found: Assessment) -> Markup:
     caption = "Means with 95 % intervals; tokens and seconds per question"
     page = table(("method", *rows.columns), rows.itertuples(name=None), caption)
     page += bullets(METRICS[name] for name in scores) + _score_picture(found)
-    tests = [
-        (
-            f"{test['first']} − {test['second']}",
-            f"{test['difference']:+.3g}",
-            f"{test['low']:+.3g} to {test['high']:+.3g}",
-            VERDICTS[verdict(test)],
-        )
-        for test in found.tests
-    ]
+    tests = []
+    for test in found.tests:
+        difference, low, high = (f"{test[name]:+.3g}" for name in ("difference", "low", "high"))
+        pair = f"{test['first']} − {test['second']}"
+        tests.append((pair, difference, f"{low} to {high}", VERDICTS[verdict(test)]))
     if tests:
         caption = f"Differences in {found.main}, question by question"
         page += table(("compared", "difference", "95 % interval", "says"), tests, caption)

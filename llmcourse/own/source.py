@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,9 +162,7 @@ class Written:
     @property
     def counts(self) -> dict[str, int]:
         """By whom -> how many."""
-        names = [record["written"] for record in self.records]
-        return {name: names.count(name) for name in (BY_MODEL, BY_TEMPLATE, BY_HAND)
-                if name in names}  # fmt: skip
+        return dict(Counter(record["written"] for record in self.records))
 
     def reasons(self) -> list[dict[str, Any]]:
         """Why pairs were rejected: stage, reason, count and one example, most frequent first."""

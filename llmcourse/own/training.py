@@ -136,10 +136,9 @@ def train(
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
     updates = config.steps or max(1, round(config.epochs * -(-len(records) // config.batch_size)))
-    return finetune(
-        model, plain(records), config, held_out=plain(held_out or []) or None,
-        every=-(-updates // 4), out=out, fresh=fresh, progress=progress,
-    )  # fmt: skip
+    held = {"held_out": plain(held_out or []) or None, "every": -(-updates // 4)}
+    how = {"out": out, "fresh": fresh, "progress": progress}
+    return finetune(model, plain(records), config, **held, **how)
 
 
 def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -12,13 +12,10 @@ _TRAININGS = (
     ("a general model", "your records, minutes", "your own model"),
 )
 # Claim, number before and number after training, where several pictures show them.
-AGREEMENT = (
-    "consistency", "chat: agreement of five answers", "tuned: agreement of five answers",
-)  # fmt: skip
+AGREEMENT = ("consistency", *(f"{role}: agreement of five answers" for role in ("chat", "tuned")))
 FACTS = (
     "learns-new-information",
-    "before: facts right, held-out wordings",
-    "LoRA: facts right, held-out wordings",
+    *(f"{model}: facts right, held-out wordings" for model in ("before", "LoRA")),
 )
 STYLE = ("tone", "chat alone: in style", "tuned, not told: in style")
 
@@ -46,19 +43,12 @@ def general_to_special() -> None:
 
 
 # Title, what a reader should know, and the numbers.
+INVENTED = ("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong")
 _GAINS = (
-    (
-        "Steadier answers",
-        "agreement of five answers\nto one question; more is better",
-        *AGREEMENT,
-    ),
-    (
-        "Less invention",
-        "answers that are sure and wrong;\nfewer are better",
-        *("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong"),
-    ),
-    ("New knowledge", "the company's facts right,\nin new wordings; more is better", *FACTS),
-    ("A style of its own", "answers in the company's style;\nmore is better", *STYLE),
+    ("Steadier answers", "agreement of five answers\nto one question; more is better", AGREEMENT),
+    ("Less invention", "answers that are sure and wrong;\nfewer are better", INVENTED),
+    ("New knowledge", "the company's facts right,\nin new wordings; more is better", FACTS),
+    ("A style of its own", "answers in the company's style;\nmore is better", STYLE),
 )
 
 
@@ -68,7 +58,7 @@ def what_it_does() -> None:
     gains = []
     draw.bold(36, 46.3, "before", ha="left", color=BLUE)
     draw.bold(45, 46.3, "and after tuning", ha="left", color=GREEN)
-    for row, (title, about, claim, before, after) in enumerate(_GAINS):
+    for row, (title, about, (claim, before, after)) in enumerate(_GAINS):
         middle = 39.5 - row * 11
         if draw.measured.too_close(claim, before, after):
             title += " (too close to tell)"
@@ -85,26 +75,12 @@ def what_it_does() -> None:
     )
 
 
+_ROLES, _TAGS = ("base", "chat"), ("base, no tags", "chat, its tags")
 _BEHAVIOURS = (
-    ("ends by itself", "base-continues", "base: ends by itself", "chat: ends by itself"),
-    (
-        "repeated 4-grams",
-        "base-continues",
-        "base: repeated 4-grams, mean share",
-        "chat: repeated 4-grams, mean share",
-    ),
-    (
-        "answers with a question",
-        "question-breeds-questions",
-        "base: starts with a question",
-        "chat: starts with a question",
-    ),
-    (
-        "finishes your sentence",
-        "tags-matter",
-        "base, no tags: completes the sentence",
-        "chat, its tags: completes the sentence",
-    ),
+    ("ends by itself", "base-continues", _ROLES, "ends by itself"),
+    ("repeated 4-grams", "base-continues", _ROLES, "repeated 4-grams, mean share"),
+    ("answers with a question", "question-breeds-questions", _ROLES, "starts with a question"),
+    ("finishes your sentence", "tags-matter", _TAGS, "completes the sentence"),
 )
 
 
@@ -118,9 +94,9 @@ def tuned_or_not() -> None:
     draw.arrow(60, 38, 42, 32)
     draw.arrow(60, 38, 78, 32)
     pairs = []
-    for row, (name, claim, base, chat) in enumerate(_BEHAVIOURS):
+    for row, (name, claim, roles, what) in enumerate(_BEHAVIOURS):
         height = 16.5 - row * 4.6
-        values = draw.measured.text(claim, base), draw.measured.text(claim, chat)
+        values = [draw.measured.text(claim, f"{role}: {what}") for role in roles]
         draw.bold(1, height, name, ha="left")
         draw.label(42, height, values[0])
         draw.label(78, height, values[1])

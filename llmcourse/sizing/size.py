@@ -6,10 +6,11 @@ formula stands in docs/scaling.md with its source and with what it leaves out.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.errors import SettingError, whole
+from llmcourse.errors import SettingError
 from llmcourse.sizing.hardware import Hardware
 from llmcourse.sizing.models import counted
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 SCORE_BYTES = 128 * 2**20  # the most that scores over the vocabulary take at once in training
-ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes a number
-MOMENTS = {"adamw": 8, "sgd": 0}  # bytes an optimizer keeps for a trained weight, in float32
+ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes per number
+MOMENTS = {"adamw": 8, "sgd": 0}  # bytes an optimizer keeps per trained weight, in float32
 METHODS = ("lora", "full")
 
 
@@ -114,7 +115,7 @@ class Size:
 
     def lora_parameters(self, rank: int = 16) -> int:
         """Weights of an adapter on all linear layers (`target_modules="all-linear"` in peft)."""
-        return whole("rank", rank, 1) * sum(map(sum, self.matrices))
+        return rank * sum(map(sum, self.matrices))
 
     def flops_per_token(
         self, method: str = "lora", *, rank: int = 16, labelled_share: float = 1.0,
@@ -129,9 +130,9 @@ class Size:
             length: Tokens in a record, which all look at each other.
             checkpointing: True counts the blocks' second forward pass.
         """
-        full = _checked(method, labelled_share) == "full"
+        full = _one_of(METHODS, method=method) == "full"
         matrices = sum(n_in * n_out for n_in, n_out in self.matrices)
-        attention = 2 * self.layers * self.heads * self.head_dim * whole("length", length, 1)
+        attention = 2 * self.layers * self.heads * self.head_dim * length
         adapter = 0 if full else self.lora_parameters(rank)
         forward = matrices + attention + adapter
         passes = 3 * (attention + adapter) + (3 if full else 2) * matrices
@@ -162,11 +163,8 @@ class Size:
         Raises:
             SettingError: a setting is none of these.
         """
-        item, full = _item(dtype), _checked(method, labelled_share) == "full"
-        if optimizer not in MOMENTS:
-            raise SettingError(f"optimizer={optimizer!r}: use one of {', '.join(MOMENTS)}.")
-        tokens = max(whole("batch_tokens", batch_tokens, 1), whole("length", length, 1))
-        spread = whole("processes", processes, 1) if sharded else 1
+        item, full = _item(dtype), _one_of(METHODS, method=method) == "full"
+        tokens, spread = max(batch_tokens, length), processes if sharded else 1
         trained = self.parameters if full else self.lora_parameters(rank)
         frozen = 0 if full else self.parameters
         buckets = 2 if processes > 1 and not sharded else 1  # what is sent lies there once more
@@ -181,7 +179,7 @@ class Size:
         return Memory(
             weights=(item * frozen + 4 * trained) / spread,
             gradients=4 * trained * buckets / spread,
-            optimizer=MOMENTS[optimizer] * trained / spread,
+            optimizer=MOMENTS[_one_of(MOMENTS, optimizer=optimizer)] * trained / spread,
             activations=tokens * self._kept(full, item, checkpointing),
             scores=2 * min(labels * row, max(SCORE_BYTES, row)),
             copies=copies,
@@ -207,8 +205,7 @@ class Size:
             batch: Prompts answered at once.
             length: Tokens of the prompt and the answer together.
         """
-        item, batch = _item(dtype), whole("batch", batch, 1)
-        whole("length", length, 1)
+        item = _item(dtype)
         seen = sum(min(length, window or length) for window in self.windows)
         return Memory(
             weights=item * self.parameters,
@@ -229,27 +226,21 @@ class Size:
             utilisation: Share of the machine's peak; the hardware's own if not given.
             how: See `flops_per_token`.
         """
-        share = hardware.utilisation if utilisation is None else utilisation
-        if not 0 < share <= 1:
-            raise SettingError(f"utilisation={share!r} must be more than 0 and at most 1.")
-        return (
-            tokens * self.flops_per_token(method, **how) / (hardware.peak * hardware.count * share)
-        )
-
-
-def _named(dtype: Any) -> str:
-    return str(dtype).removeprefix("torch.")
+        speed = hardware.peak * hardware.count * (utilisation or hardware.utilisation)
+        return tokens * self.flops_per_token(method, **how) / speed
 
 
 def _item(dtype: Any) -> int:
-    if _named(dtype) not in ITEM:
-        raise SettingError(f"dtype={dtype!r}: use one of {', '.join(ITEM)}.")
-    return ITEM[_named(dtype)]
+    return ITEM[_one_of(ITEM, dtype=str(dtype).removeprefix("torch."))]
 
 
-def _checked(method: str, labelled_share: float) -> str:
-    if method not in METHODS:
-        raise SettingError(f"method={method!r}: use one of {', '.join(METHODS)}.")
-    if not 0 <= labelled_share <= 1:
-        raise SettingError(f"labelled_share={labelled_share!r} must be from 0 to 1.")
-    return method
+def _one_of(choices: Collection[str], **setting: str) -> str:
+    """The setting's value.
+
+    Raises:
+        SettingError: it is not among the choices.
+    """
+    ((name, value),) = setting.items()
+    if value not in choices:
+        raise SettingError(f"{name}={value!r}: use one of {', '.join(choices)}.")
+    return value

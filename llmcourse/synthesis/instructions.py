@@ -72,20 +72,17 @@ def self_instruct(
         raise DataError(
             f"{len(pool_texts)} seed tasks without an input are too few for lists of {examples}."
         )
+    batch = {"batch_size": 24, "progress": False}
     sieve, pool, rng = Sieve(), Pool(pool_texts), random.Random(seed)
     with bar(n, f"{model.title} writes and answers instructions", enabled=progress) as line:
         for number in range(rounds):
             lists = [_list(pool_texts, sieve.kept, examples, rng) for _ in range(24)]
-            written = generate(
-                model, lists, "plain", max_new_tokens=INSTRUCTION, temperature=temperature,
-                progress=False, batch_size=24, seed=seed + 1000 * number,
-            )  # fmt: skip
+            how = {"temperature": temperature, "seed": seed + 1000 * number, **batch}
+            written = generate(model, lists, "plain", max_new_tokens=INSTRUCTION, **how)
             fresh = [text for answer in written for text in _listed(answer)]
             asked = [text for text in fresh if _passes(text, sieve, pool, unwanted)]
-            answers = generate(
-                model, [f"{text}\n{brief}" for text in asked], max_new_tokens=new_tokens,
-                batch_size=24, progress=False,
-            )  # fmt: skip
+            prompts = [f"{text}\n{brief}" for text in asked]
+            answers = generate(model, prompts, max_new_tokens=new_tokens, **batch)
             for text, answer in zip(asked, answers, strict=True):
                 written = answer.text.strip()
                 if sieve.passes("answer", answer_trouble(answer, text), text, written):
