@@ -139,7 +139,7 @@ def status(job: Job) -> dict[str, Any]:
     The status is CREATED, RUNNING, COMPLETED, CANCELLED, FAILED or STOPPED.
     """
     known = job.known()
-    if finetuning.saving.is_saved(job.model):
+    if finetuning.tuned.is_saved(job.model):
         state = "COMPLETED"
     elif job.process():
         state = "RUNNING"

@@ -72,7 +72,7 @@ def instead_of(name: object, error: Exception) -> models.LoadedModel:
         raise ModelNameError(f"{error} {names.runnable()}") from None
     twin = names.packaged(name)
     if settings.substitute and names.is_tuned(name):
-        return finetuning.saving.load(tuned(name).model, runner.load(twin))
+        return finetuning.tuned.load(tuned(name).model, runner.load(twin))
     if settings.substitute:
         note("substituted", f"{name} can't be had here: {twin}, a packaged model, answers")
         return Substitute.of(name)
@@ -123,7 +123,7 @@ def tuned(name: str) -> jobs.Job:
     title = models.PACKAGED[base].title
     told = f"{name} can't be had here: {title}, the packaged base model, {what}, is in its place"
     note("substituted", told)
-    if not finetuning.saving.is_saved(job.model):
+    if not finetuning.tuned.is_saved(job.model):
         print("It is tuned now, once, which takes two or three minutes; later it is loaded.")
         jobs.train(job, models.load(base))
     return job

@@ -16,9 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmcourse import models
+from llmcourse import models, progress
 from llmcourse.errors import SettingError
-from llmcourse.finetuning import Config, finetune, processes, runner
+from llmcourse.finetuning import Config, finetune, follow, processes
 from llmcourse.finetuning.checkpoints import trained_weights
 from tests import two_processes
 from tests.conftest import ROOT
@@ -208,7 +208,7 @@ def test_the_launchers_end_waits_for_the_update(
     job = types.SimpleNamespace(interrupted=False, why="Stopped by you", lost=False)
     usual = signal.getsignal(signal.SIGTERM)
     try:
-        with runner._one_interrupt(job):
+        with follow.one_interrupt(job):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)  # a launcher passes Ctrl-C on a second time
             job.lost = lost
@@ -219,16 +219,15 @@ def test_the_launchers_end_waits_for_the_update(
 
 
 def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = types.SimpleNamespace(seen=None)
-    follow = types.SimpleNamespace(step=lambda *_: False, total=9, watch=watch, tuned=None)
-    job = runner._Job(follow, None, 1, None)
+    tuned = types.SimpleNamespace(history=[], seconds=0.0, tokens_per_second=0.0)
+    job = follow.Follow(tuned, follow.Watch(), progress.bar(9, "", enabled=False), 9)
 
     def too_late(here: bool) -> bool:
         job.interrupted = True  # after this process has told the others that it goes on
         return here
 
     monkeypatch.setattr(processes, "any_of", too_late)
-    assert [job.after(number, 0.0, 1) for number in (1, 2)] == [False, True]
+    assert [job.after(0.0, 1, None) for _ in range(2)] == [False, True]
 
 
 def test_what_is_not_to_be_shown_is_not(

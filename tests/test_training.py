@@ -502,29 +502,3 @@ def test_without_progress_nothing_is_shown(
 ) -> None:
     finetune(tiny, RECORDS, FEW, held_out=RECORDS, watch="Why?", every=2, progress=False)
     assert capfd.readouterr() == ("", "")
-
-
-LIVE = """
-import torch
-from llmcourse import models
-from llmcourse.finetuning import Config, finetune
-torch.set_num_threads(1)
-model = models.load({folder!r}, dtype=torch.float32)
-records = [{{"question": f"What is {{n}}?", "answer": f"It is {{n}}."}} for n in range(6)]
-tuned = finetune(model, records, Config(steps=4, rank=2), held_out=records, every=2, live=True)
-"""
-
-
-def test_a_live_curve_is_one_picture_in_a_notebook(tiny_folder: Path) -> None:
-    import nbformat
-    from nbclient import NotebookClient
-
-    cell = nbformat.v4.new_code_cell(LIVE.format(folder=str(tiny_folder)))
-    notebook = nbformat.v4.new_notebook(cells=[cell])
-    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
-    shown = [output for output in notebook.cells[0].outputs if output.output_type != "stream"]
-    pictures = [output.data for output in shown if "image/png" in output.data]
-    assert len(pictures) == 1
-    assert "held out: from" in pictures[0]["text/plain"] and " at 4." in pictures[0]["text/plain"]
-    told = "".join(o.get("text", "") for o in notebook.cells[0].outputs)
-    assert "step    2: loss" in told and "Warning" not in told

@@ -3,15 +3,14 @@
 `finetune` is the one call; `Config` has the settings, and `suggest` chooses those left open. The
 loss is computed on completion tokens only (`loss`), every update's records are laid out before the
 first (`plan`), a training that is killed goes on exactly where it was (`checkpoints`), and the
-result is a folder that `models.load` reads (`saving`).
+result is a folder that `models.load` reads (`tuned`).
 """
 
 from llmcourse.finetuning.adapters import merge, with_adapter
 from llmcourse.finetuning.loss import completion_loss, held_out_loss
 from llmcourse.finetuning.runner import finetune
-from llmcourse.finetuning.saving import save
 from llmcourse.finetuning.settings import Config, suggest
-from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
+from llmcourse.finetuning.tuned import TrainingStopped, TunedModel, save
 
 __all__ = [
     "Config", "TrainingStopped", "TunedModel", "completion_loss", "finetune", "held_out_loss",

@@ -251,6 +251,14 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
+@torch.no_grad()
+def put_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give `model` the trained weights in `weights`; others stay as they are."""
+    trained = trained_weights(model)
+    for name, value in weights.items():
+        trained[name].copy_(value)
+
+
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """An optimiser's state as tensors: "<number of the weight>.<name>", numbers in float64."""
     state = optimizer.state_dict()["state"]

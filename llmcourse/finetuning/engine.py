@@ -2,16 +2,25 @@
 
 The Trainer does what it is good at: optimiser, schedule, clipping, one process or many under
 `accelerate launch`, mixed precision. What it is handed as a batch is only the number of an update;
-the update's records, cut into parts that fit into memory, are computed in `training_step`.
+the update's records, cut into parts that fit into memory, are computed in `training_step`. What it
+does itself was tried for these and left, because:
+
+* the loss: `compute_loss_func` gets the model's output, so all logits are computed beforehand.
+  Ours computes those of labels alone;
+* accumulation: its parts have a fixed size. Where memory runs out, `auto_find_batch_size` begins
+  the training again with other batches; here the parts are halved and the update is repeated;
+* order: its sampler draws as it goes, and a resumed run reads through all that was done before.
+  Here the order follows from the seed (see `plan`);
+* checkpoints: they are written in place, so that a killed run leaves half of one, and the newest
+  folder is taken without asking whether it is complete; optimiser and random states are pickled.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,24 +34,18 @@ from llmcourse.finetuning.checkpoints import (
     Checkpoint,
     chance_state,
     optimizer_state,
+    put_weights,
     restore_chance,
     restore_optimizer,
     trained_weights,
 )
+from llmcourse.finetuning.follow import Follow
 from llmcourse.finetuning.loss import completion_loss
 from llmcourse.finetuning.plan import Plan
 from llmcourse.finetuning.settings import OPTIMIZERS, Config
 from llmcourse.progress import quiet
 
 SHORT = 256  # tokens of a row up to which plain attention is the faster one on a CPU
-
-
-class NotFinite(Exception):
-    """The loss or its gradient is no number any more."""
-
-    def __init__(self, step: int, what: str, records: list[int]) -> None:
-        super().__init__(f"{what} of update {step} is no finite number")
-        self.step, self.what, self.records = step, what, records
 
 
 class WithLoss(torch.nn.Module):
@@ -57,141 +60,118 @@ class WithLoss(torch.nn.Module):
         return completion_loss(self.model, **batch)
 
 
-@dataclass
-class Engine:
-    """One training from its first update, or from a checkpoint, to its last.
+def run(follow: Follow, layout: Plan, config: Config, fitted: memory.Fitted, mixed: str) -> None:
+    """Train from the first update, or from `follow.start`, to the last.
 
-    Attributes:
-        model: The transformers model with the weights to be trained; changed in place.
-        tokenizer: Its tokenizer.
-        plan: The updates.
+    Args:
+        follow: Its model has the weights to be trained; changed in place.
+        layout: The updates.
         config: How to train.
-        micro_batch: Rows computed at once.
-        checkpointing: Compute layers twice rather than keep what they computed.
+        fitted: How an update is computed.
         mixed: "bf16", "fp16" or "": what products are made in where weights are float32.
-        after: Called after each update with its number (from 1), loss and tokens; says whether to
-            stop.
-        note: Called with what the learner should know.
-        start: A checkpoint to go on from.
+
+    Raises:
+        TrainingStopped: the loss or its gradient is not finite; the weights are those before the
+            update, or, for an adapter, those of the last update whose loss was a number.
+        CourseError: memory ran out, or another process is gone.
     """
-
-    model: Any
-    tokenizer: Any
-    plan: Plan
-    config: Config
-    micro_batch: int
-    checkpointing: bool
-    mixed: str
-    after: Callable[[int, float, int], bool]
-    note: Callable[[str], None]
-    start: Checkpoint | None = None
-
-    def run(self) -> None:
-        """Train.
-
-        Raises:
-            NotFinite: the loss or its gradient; the weights are those before the update, or, for
-                an adapter, those of the last update whose loss was a number.
-            CourseError: memory ran out, or another process is gone.
-        """
-        total, config = len(self.plan.updates), self.config
-        with tempfile.TemporaryDirectory() as unused, self._prepared():
-            arguments = TrainingArguments(
-                unused, max_steps=total, learning_rate=float(config.learning_rate),
-                seed=config.seed, per_device_train_batch_size=1,
-                lr_scheduler_type=("constant_with_warmup" if config.schedule == "constant"
-                                   else config.schedule),
-                warmup_steps=config.warmup_of(total), weight_decay=float(config.weight_decay),
-                adam_beta2=float(config.beta2),
-                max_grad_norm=1.0, optim=OPTIMIZERS[config.optimizer], logging_strategy="no",
-                save_strategy="no", report_to="none", disable_tqdm=True,
-                use_cpu=self.model.device.type == "cpu", remove_unused_columns=False,
-                dataloader_pin_memory=False, ddp_find_unused_parameters=False,
-                bf16=self.mixed == "bf16", fp16=self.mixed == "fp16",
-            )  # fmt: skip
-            with quiet():
-                self.trainer = _Trainer(self, arguments)
+    model, total = follow.tuned.model, len(layout.updates)
+    with tempfile.TemporaryDirectory() as unused, _prepared(model, layout, fitted.checkpointing):
+        arguments = TrainingArguments(
+            unused,
+            max_steps=total,
+            learning_rate=float(config.learning_rate),
+            seed=config.seed,
+            per_device_train_batch_size=1,
+            lr_scheduler_type=config.schedule.replace("constant", "constant_with_warmup"),
+            warmup_steps=config.warmup_of(total),
+            weight_decay=float(config.weight_decay),
+            adam_beta2=float(config.beta2),
+            max_grad_norm=1.0,
+            optim=OPTIMIZERS[config.optimizer],
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=model.device.type == "cpu",
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=False,
+            bf16=mixed == "bf16",
+            fp16=mixed == "fp16",
+        )
+        with quiet():
+            trainer = _Trainer(follow, layout, config, fitted.micro_batch, arguments)
             try:
-                with quiet():
-                    self.trainer.train()
-            finally:
-                self._let_go()
+                trainer.train()
+            finally:  # the optimiser's memory: the Trainer holds itself
+                trainer.accelerator.free_memory()
+                trainer.optimizer = trainer.lr_scheduler = None
+                memory.give_back()
 
-    def _let_go(self) -> None:
-        """Free the optimiser's memory now: engine and Trainer hold each other."""
-        self.trainer.accelerator.free_memory()
-        self.trainer = None
-        memory.give_back()
 
-    @contextlib.contextmanager
-    def _prepared(self) -> Any:
-        """The model as training wants it, and afterwards as it was."""
-        caching = self.model.config.use_cache  # the Trainer turns it off for good
-        plain = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        attention = plain.config._attn_implementation
-        if self.checkpointing:
-            # transformers 6 drops the older name; 5.15 does not have the newer one yet
-            newer = hasattr(plain, "activation_checkpointing_enable")
-            kind = "activation" if newer else "gradient"
-            getattr(plain, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        if self._better_eager(attention):
-            plain.set_attn_implementation("eager")
-        try:
-            with adapters.in_fewer_steps(self.model):
-                yield
-        finally:
-            plain.set_attn_implementation(attention)
-            if self.checkpointing:
-                getattr(plain, f"{kind}_checkpointing_disable")()
-            self.model.config.use_cache = caching
-            self.model.zero_grad(set_to_none=True)
-            self.model.eval()
-
-    def _better_eager(self, attention: str) -> bool:
-        """Whether plain products are faster than the fused kernel: on a CPU, for short rows."""
-        short = max(self.plan.tokens) <= SHORT
-        return self.model.device.type == "cpu" and attention == "sdpa" and short
-
-    def checkpoint(self, step: int, state: Mapping[str, Any]) -> Checkpoint:
-        """The training as it stands after an update; all processes take part."""
-        schedule = self.trainer.lr_scheduler.state_dict()
-        schedule = {name: value for name, value in schedule.items() if name != "lr_lambdas"}
-        chance: dict[str, torch.Tensor] = {}
-        for number, states in enumerate(processes.of_each(chance_state())):
-            chance |= {_of_process(number, name): value for name, value in states.items()}
-        return Checkpoint(
-            step, trained_weights(self.model), optimizer_state(self.trainer.optimizer),
-            {**state, "schedule": schedule}, chance,
-        )  # fmt: skip
+@contextmanager
+def _prepared(model: Any, layout: Plan, checkpointing: bool) -> Iterator[None]:
+    """The model as training wants it, and afterwards as it was."""
+    caching = model.config.use_cache  # the Trainer turns it off for good
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    attention = plain.config._attn_implementation
+    # transformers 6 drops the older name; 5.15 does not have the newer one yet
+    kind = "activation" if hasattr(plain, "activation_checkpointing_enable") else "gradient"
+    if checkpointing:
+        getattr(plain, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+    # on a CPU, plain products are faster than the fused kernel for short rows
+    if model.device.type == "cpu" and attention == "sdpa" and max(layout.tokens) <= SHORT:
+        plain.set_attn_implementation("eager")
+    try:
+        with adapters.in_fewer_steps(model):
+            yield
+    finally:
+        plain.set_attn_implementation(attention)
+        if checkpointing:
+            getattr(plain, f"{kind}_checkpointing_disable")()
+        model.config.use_cache = caching
+        model.zero_grad(set_to_none=True)
+        model.eval()
 
 
 class _Trainer(Trainer):
     """transformers' Trainer, handed the numbers of the updates."""
 
-    def __init__(self, engine: Engine, arguments: TrainingArguments) -> None:
-        self.engine = engine
-        self.collate = encoding.Collator(engine.tokenizer)
+    def __init__(
+        self,
+        follow: Follow,
+        layout: Plan,
+        config: Config,
+        micro_batch: int,
+        arguments: TrainingArguments,
+    ) -> None:
+        self.follow, self.layout, self.config = follow, layout, config
+        self.micro_batch = micro_batch  # rows computed at once
+        self.collate = encoding.Collator(follow.tuned.tokenizer)
         self.good: dict[str, torch.Tensor] = {}
-        super().__init__(WithLoss(engine.model), arguments,
-                         train_dataset=range(len(engine.plan.updates)),
-                         callbacks=[_Follow(engine)])  # fmt: skip
+        self.mean_loss = 0.0
+        numbers = range(len(layout.updates))
+        super().__init__(
+            WithLoss(follow.tuned.model), arguments, train_dataset=numbers,
+            callbacks=[_Callback(self)],
+        )  # fmt: skip
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
 
     def get_train_dataloader(self) -> Any:
         """The numbers of the updates that are left; every process goes through all of them."""
-        first = self.engine.start.step if self.engine.start else 0
-        left = [{"update": number} for number in range(first, len(self.engine.plan.updates))]
-        return torch.utils.data.DataLoader(left, batch_size=None)
+        left = range(self.follow.done, len(self.layout.updates))
+        return torch.utils.data.DataLoader([{"update": number} for number in left], batch_size=None)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The gradients of one update, computed in parts; returns its mean loss."""
-        update, engine = int(inputs["update"]), self.engine
+        update = int(inputs["update"])
         model.train()
-        rows = engine.plan.share(update, self.args.process_index, self.args.world_size)
+        rows = self.layout.share(update, self.args.process_index, self.args.world_size)
         while True:
             try:
-                loss = self._accumulate(model, rows, engine.plan.labels_of(update))
+                loss = self._accumulate(model, rows, self.layout.labels_of(update))
                 break
             except Exception as error:
                 if not is_out_of_memory(error):
@@ -200,21 +180,18 @@ class _Trainer(Trainer):
             model.zero_grad(set_to_none=True)
             memory.give_back()
         mean = self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "sum")
-        self._require_finite(update, mean.item())
-        self.loss = mean.item()
+        self.mean_loss = mean.item()
+        self._require_finite(update)
         return mean
 
     def _accumulate(self, model: Any, rows: list[Mapping[str, Any]], labels: int) -> float:
         """Add up the gradients of `rows`, a few rows at a time; returns their share of the loss."""
-        size, total = self.engine.micro_batch, 0.0
+        size, total = self.micro_batch, 0.0
         rows = sorted(rows, key=lambda row: len(row["input_ids"]))
-        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
-        for number, part in enumerate(parts):
-            batch = self.collate(part)
-            batch = {name: value.to(self.args.device) if torch.is_tensor(value) else value
-                     for name, value in batch.items()}  # fmt: skip
-            last = number == len(parts) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+        for start in range(0, len(rows), size):
+            batch = self._prepare_inputs(self.collate(rows[start : start + size]))
+            last = start + size >= len(rows)
+            with nullcontext() if last else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager():
                     loss = model(**batch) / labels
                 # processes' gradients are averaged, and these belong together
@@ -228,37 +205,56 @@ class _Trainer(Trainer):
         Raises:
             CourseError: it is one row already, or other processes would not know of it.
         """
-        engine = self.engine
-        now = min(engine.micro_batch, rows)
+        now = min(self.micro_batch, rows)
         if now == 1 or self.args.world_size > 1:
             raise CourseError(
                 f"Memory ran out while {'one record was' if now == 1 else f'{now} records were'} "
                 f"computed. Choose a smaller max_length or micro_batch, checkpointing=True, or a "
                 f"smaller model."
             ) from error
-        engine.micro_batch = now // 2
-        parts = math.ceil(rows / engine.micro_batch)
-        engine.note(
-            f"Memory ran out: {engine.micro_batch} of {rows} records are computed at once from "
-            f"here on, {parts} times an update. The result is the same."
+        self.micro_batch = now // 2
+        self.follow.note(
+            f"Memory ran out: {self.micro_batch} of {rows} records are computed at once from here "
+            f"on, {math.ceil(rows / self.micro_batch)} times an update. The result is the same."
         )
 
-    def _require_finite(self, update: int, loss: float) -> None:
-        """Stop where the loss or a gradient is no number; keep the weights of the last good one."""
-        weights = trained_weights(self.engine.model)
-        wrong = "" if math.isfinite(loss) else "The loss"
+    def _require_finite(self, update: int) -> None:
+        """Stop where the loss or a gradient is no number; keep the weights of the last good one.
+
+        The Trainer would go on: it filters such losses out of what it reports.
+        """
+        weights = trained_weights(self.follow.tuned.model)
+        wrong = "" if math.isfinite(self.mean_loss) else "The loss"
         scaled = self.args.fp16  # a scaler skips updates with gradients that are too large
         if not wrong and not scaled and not _finite(weights.values()):
             wrong = "The gradient"
-        if wrong:
-            with torch.no_grad():
-                for name, kept in self.good.items():
-                    weights[name].copy_(kept)
-            raise NotFinite(update + 1, wrong, self.engine.plan.records_of(update))
-        if self.engine.config.method == "lora":
-            with torch.no_grad():
+        if not wrong:
+            if self.config.method == "lora":
                 for name, weight in weights.items():
-                    self.good.setdefault(name, torch.empty_like(weight)).copy_(weight)
+                    self.good.setdefault(name, torch.empty_like(weight)).copy_(weight.detach())
+            return
+        put_weights(self.follow.tuned.model, self.good)
+        records = self.layout.records_of(update)
+        numbers = ", ".join(map(str, records[:8]))
+        more = f" and {len(records) - 8} more" if len(records) > 8 else ""
+        raise self.follow.stopped(
+            "Training stopped",
+            f" {wrong} of update {update + 1} is no finite number; its records are "
+            f"{numbers}{more} (counted from 0). Look at them, or take a lower learning_rate. The "
+            f"model has the last good weights.",
+        )
+
+    def checkpoint(self, state: Mapping[str, Any]) -> Checkpoint:
+        """The training as it stands after an update; all processes take part."""
+        schedule = self.lr_scheduler.state_dict()
+        schedule = {name: value for name, value in schedule.items() if name != "lr_lambdas"}
+        chance: dict[str, torch.Tensor] = {}
+        for number, states in enumerate(processes.of_each(chance_state())):
+            chance |= {_of_process(number, name): value for name, value in states.items()}
+        return Checkpoint(
+            self.follow.done, trained_weights(self.follow.tuned.model),
+            optimizer_state(self.optimizer), {**state, "schedule": schedule}, chance,
+        )  # fmt: skip
 
 
 def _finite(weights: Any) -> bool:
@@ -266,21 +262,18 @@ def _finite(weights: Any) -> bool:
     return not sums or bool(torch.isfinite(torch.stack(sums)).all())
 
 
-class _Follow(TrainerCallback):
+class _Callback(TrainerCallback):
     """Sets the Trainer to where a checkpoint was, and reports every update."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, trainer: _Trainer) -> None:
+        self.trainer, self.follow = trainer, trainer.follow
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **now: Any) -> None:
         """Restore weights, optimiser and schedule."""
-        start = self.engine.start
+        start = self.follow.start
         if start is None:
             return
-        weights = trained_weights(self.engine.model)
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(start.weights[name])
+        put_weights(self.follow.tuned.model, start.weights)
         restore_optimizer(now["optimizer"], start.optimizer)
         scheduler = now["lr_scheduler"]
         scheduler.load_state_dict({**scheduler.state_dict(), **start.state["schedule"]})
@@ -291,7 +284,7 @@ class _Follow(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Restore the random generators: the way to the first update, too, draws from them."""
-        start = self.engine.start
+        start = self.follow.start
         if start and state.global_step == start.step:
             restore_chance({
                 name: start.chance.get(_of_process(processes.number(), name), value)
@@ -299,10 +292,9 @@ class _Follow(TrainerCallback):
             })  # fmt: skip
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Report the update; stop where that is wished."""
-        number = state.global_step
-        tokens = self.engine.plan.tokens_of(number - 1)
-        if self.engine.after(number, self.engine.trainer.loss, tokens):
+        """Report the update; stop where that is asked for."""
+        tokens = self.trainer.layout.tokens_of(self.follow.done)
+        if self.follow.after(self.trainer.mean_loss, tokens, self.trainer.checkpoint):
             control.should_training_stop = True
 
 

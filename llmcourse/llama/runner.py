@@ -391,7 +391,7 @@ class BasicModelRunner:
             how = "Wait for it" if found["status"] == "RUNNING" else "Train the same data again"
             raise UserError(f"Job {job.id} is {found['status']}. {how}, to have its model.")
         self._base, self.job_id = load(found["base_model"]), job.id
-        self._tuned = finetuning.saving.load(job.model, self._base)
+        self._tuned = finetuning.tuned.load(job.model, self._base)
 
     def evaluate(self) -> dict[str, Any]:
         """What the tuned model and its base answer to the records kept apart.

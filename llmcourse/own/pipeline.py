@@ -68,7 +68,7 @@ def run(
         TrainingStopped: by Ctrl-C; the same call goes on.
         NoSpace: the disk is full.
     """
-    from llmcourse.finetuning import saving
+    from llmcourse.finetuning.tuned import card, facts
     from llmcourse.models import FACTS
 
     tests = None if test is None else pairs_of(Path(test).expanduser())
@@ -83,8 +83,8 @@ def run(
             f"{score['high']:.3g}; {score['total']} pairs)"
             for name, score in assessment.scores[TUNED].items()
         }
-        files.write_text(run.folder / MODEL / "README.md", saving.card(tuned, results))
-        files.write_json(run.folder / MODEL / FACTS, saving.facts(tuned, results))
+        files.write_text(run.folder / MODEL / "README.md", card(tuned, results))
+        files.write_json(run.folder / MODEL / FACTS, facts(tuned, results))
         with run.timed("inspection"):
             findings = {"pairs": data.inspect(training.plain(records), tokenizer=tuned, name=PAIRS)}
             if run.source.kind == "documents":

@@ -271,7 +271,7 @@ def _results(found: Assessment) -> Markup:
 
 
 def _made(result: Result) -> Markup:
-    from llmcourse.finetuning import saving
+    from llmcourse.finetuning.tuned import versions
 
     text = (
         f"Sizes of the tier {result.tier}; numbers as "
@@ -281,7 +281,7 @@ def _made(result: Result) -> Markup:
     steps = [(name, f"{value:.1f}") for name, value in result.seconds.items()]
     settings = [pair for pair in asdict(result.tuned.config).items() if pair[1] is not None]
     more = table(("setting", "value"), settings, "Settings of the training")
-    more += table(("package", "version"), saving.versions().items(), "Versions")
+    more += table(("package", "version"), versions().items(), "Versions")
     page = paragraph(text) + table(("step", "seconds"), steps, "How long each step took")
     return page + pages.details("Settings and versions", more)
 
