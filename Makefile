@@ -1,5 +1,6 @@
 ## make course   set up, run every lesson on this machine's tier, print the ledger
 ## make lab      open the lessons in JupyterLab
+## make check    ruff, types, and the tests that load no model (a minute)
 ## make test     ruff, unit tests, and every notebook on the smoke tier
 ## make site     the lessons as a site, in build/site
 ## make test-browser  every lesson and widget in a real browser (needs chromium and npm)
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab test test-oldest test-browser site results setup clean lock publish
+.PHONY: help course lab check test test-oldest test-browser site results setup clean lock publish
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -21,6 +22,12 @@ course: setup
 
 lab: setup
 	@$(RUN) lab
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m mypy
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 -m "not model and not notebook"
 
 test: setup
 	.venv/bin/ruff check .

@@ -17,6 +17,28 @@ atexit.register(shutil.rmtree, os.environ["LLMCOURSE_WORK"], ignore_errors=True)
 # Debuggers warn about frozen modules when notebooks' kernels start.
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 
+# --- the tests of `make check` load no model and run no notebook ----------------------------------
+
+MODELS = {
+    "base32", "chat32", "tiny_folder", "serving",  # tests/conftest.py, tests/test_hosted.py
+    "tokenizer", "tokenizers", "gemma", "smol", "index",  # of single files
+}  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where models are left out, let none be unpacked: a test without its mark must fail."""
+    if "not model" in config.option.markexpr:
+        os.environ["LLMCOURSE_CACHE"] = str(Path(__file__) / "no folder")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if MODELS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("model")
+        if item.path.suffix == ".ipynb" or "notebook" in getattr(item, "fixturenames", ()):
+            item.add_marker("notebook")
+
+
 # --- notebooks run with every connection but loopback refused ------------------------------------
 
 GUARD = str(Path(__file__).parent / "tests" / "guard")

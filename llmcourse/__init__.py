@@ -3,4 +3,4 @@
 Nothing heavy is imported here: torch and transformers load when a function first needs them.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

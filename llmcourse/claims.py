@@ -92,7 +92,7 @@ def record(
         raise ClaimError(f"Claim {claim_id!r} needs at least one number.")
     tier = tiers.current()
     pair = tiers.pair(tier)
-    entry = {
+    entry: dict[str, Any] = {
         "numbers": {name: _as_json(claim_id, name, value) for name, value in numbers.items()},
         "holds": None if holds is None else bool(holds),  # numpy's bool is not JSON's
         "because": because,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import operator
 from collections.abc import Iterator
+from typing import Any
 
 
 class CourseError(Exception):
@@ -103,7 +104,7 @@ class UnavailableResourceError(APIError):
     """What was asked for is not there now: a server that can't be reached, or too little memory."""
 
 
-def whole(name: str, value: object, least: int) -> int:
+def whole(name: str, value: Any, least: int) -> int:
     """The setting `name` as a whole number of at least `least`.
 
     Raises:

@@ -133,7 +133,8 @@ def generate(
             line.update((number + 1) * limit - line.n)
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
-    return [answers.get(place) for place in range(len(asked))]
+    # Without `failures` there is an answer to each, which the type promises.
+    return [answers.get(place) for place in range(len(asked))]  # type: ignore[misc]
 
 
 def stream(
@@ -384,7 +385,9 @@ def _answer(
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     start = time.perf_counter()
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {}
+    sampling: dict[str, Any] = (
+        {"do_sample": True, "temperature": temperature} if temperature else {}
+    )
     with torch.random.fork_rng(enabled=bool(temperature)):
         if temperature:
             torch.manual_seed(seed)

@@ -151,6 +151,8 @@ def ask(
         if server and not server.address.split("/")[2].endswith((".openai.com", ".azure.com")):
             shared["max_tokens"] = max_new_tokens
     shared = {name: value for name, value in shared.items() if value is not None}
+    if server is None:
+        raise AuthenticationError(HOW)
     client = _connect(server, timeout, retries)
     begin = [{"role": "system", "content": system}] if system else []
 
@@ -188,7 +190,7 @@ def _as_they_come(results: Any) -> Iterator[Any]:
             return
 
 
-def _connect(server: Server | None, timeout: float, retries: int) -> openai.OpenAI:
+def _connect(server: Server, timeout: float, retries: int) -> openai.OpenAI:
     """A client for `server`; nothing is sent yet."""
     if not isinstance(server, Server) or not (server.key or server.base_url):
         raise AuthenticationError(HOW)

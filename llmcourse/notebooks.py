@@ -253,27 +253,27 @@ def _run_one(
         on_cell_executed=lambda **_: line.step(),
         extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
     )  # fmt: skip
-    start, error = perf_counter(), ""
+    start, wrong = perf_counter(), ""
     with environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
         try:
             execute(client)
         except CellExecutionError as failed:
             where = sum(1 for cell in cells if cell.get("execution_count"))
-            error = f"code cell {where}: {failed.ename}: {failed.evalue}"
+            wrong = f"code cell {where}: {failed.ename}: {failed.evalue}"
         except DeadKernelError:
-            error = "the kernel died, most likely for want of memory; close other programs"
+            wrong = "the kernel died, most likely for want of memory; close other programs"
         except NoSuchKernel as failed:
-            error = f"there is no kernel {failed.name!r} here: pip install ipykernel"
+            wrong = f"there is no kernel {failed.name!r} here: pip install ipykernel"
         finally:
             line.close()
     seconds = perf_counter() - start
     text = keep(notebook, path, out, tier)
-    if save and not error:
+    if save and not wrong:
         if path.read_bytes() == before:
             write_text(path, text)
         else:
-            error = f"{path} was changed while it ran, so it was left alone; see {out / path.name}"
-    return Run(path.stem, seconds, peak[0], error, tuple(left.taken))
+            wrong = f"{path} was changed while it ran, so it was left alone; see {out / path.name}"
+    return Run(path.stem, seconds, peak[0], wrong, tuple(left.taken))
 
 
 def execute(client: Any) -> None:

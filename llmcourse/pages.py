@@ -104,7 +104,8 @@ def table(
     lines = [list(row) for row in rows]
     same: Callable[[list[Any]], Any] = lambda row: row[:shared] if shared else id(row)  # noqa: E731
     groups = [list(group) for _, group in itertools.groupby(lines, key=same)]
-    percent = [f"{100 * width / sum(widths):.0f}" for width in widths or ()]
+    widths = widths or ()
+    percent = [f"{100 * width / sum(widths):.0f}" for width in widths]
     return _PARTS.table(list(columns), groups, shared, caption, percent, style)
 
 

@@ -121,7 +121,7 @@ class _NotebookLine(_Line):
 
     def close(self) -> None:
         if not self.disable:
-            self.disable = True
+            self.disable: bool = True
             ended = "stopped after" if self._broken else "done in"
             spent = self.format_interval(self.format_dict["elapsed"])
             self.display(f"{self.desc}: {ended} {spent}{_postfix(self.postfix)}")

@@ -349,7 +349,7 @@ def _unpaired_power(n: int, rate: float) -> Callable[[float], float]:
 
     counts = numpy.arange(n + 1)
     value = counts / n
-    low, high = numpy.transpose([Share(count, n).interval for count in counts])
+    low, high = numpy.transpose([Share(count, n).interval for count in range(n + 1)])
     # seen[i, j]: i right answers of the better method against j of the other one.
     apart = value[:, None] - value
     seen = apart > numpy.hypot((value - low)[:, None], high - value)

@@ -234,14 +234,15 @@ def render(
     pattern = TEMPLATES[template]
     told = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
     told = fill(pattern.system, system=told) if told else ""
-    parts, asked = [], []
+    parts: list[str] = []
+    users: list[str] = []
     for turn in turns:
         if turn["role"] == "assistant":
-            parts += [pattern.filled("\n".join(asked)), turn["content"] + controls.end]
-            asked = []
+            parts += [pattern.filled("\n".join(users)), turn["content"] + controls.end]
+            users = []
         elif turn["role"] == "user":
-            asked.append(turn["content"])
-    parts += [pattern.filled("\n".join([*asked, question]), extra), answer]
+            users.append(turn["content"])
+    parts += [pattern.filled("\n".join([*users, question]), extra), answer]
     parts[2::2] = [f"\n\n{part}" for part in parts[2::2]]
     if template == "llama2":  # its system text belongs into the first turn's tags
         parts[0] = parts[0].replace("[INST] ", f"[INST] {told}", 1)

@@ -78,7 +78,7 @@ def continues_the_sentence(text: str) -> bool:
 def is_question(text: str) -> bool:
     """True where the first sentence of `text` is a question."""
     first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
-    return bool(first) and first[0].endswith("?")
+    return first is not None and first[0].endswith("?")
 
 
 def refuses(text: str) -> bool:

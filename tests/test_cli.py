@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,6 +18,9 @@ from llmcourse.errors import DataError, ModelNotInstalled
 from tests.conftest import ROOT, Run
 from tests.test_data import BAD_FILES, BAD_LINES, GOOD, lines
 
+NEEDS_HARNESS = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="pip install -r requirements-harness.txt"
+)
 COMMANDS = ("doctor", "prefetch", "run", "results", "ask", "inspect", "finetune", "lab")
 
 
@@ -53,13 +57,32 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
-        (("ask", ""), {}, "The question is empty"),
+        pytest.param(("ask", ""), {}, "The question is empty", marks=pytest.mark.model),
         (("ask", "Hi", "--model", "bsae"), {}, "Did you mean 'base'?"),
-        (("ask", "Hi", "--template", "chatml"), {}, "There is no template 'chatml'"),
-        (("ask", "Hi", "--model", "base", "--template", "chat"), {}, "has no chat template"),
-        (("ask", "Hi", "--tokens", "0"), {}, "max_new_tokens=0"),
-        (("ask", "Hi", "--tokens", "9000"), {}, "lower max_new_tokens"),
-        (("ask", "Hi", "--temperature", "nan"), {}, "temperature=nan must be 0"),
+        pytest.param(
+            ("ask", "Hi", "--template", "chatml"),
+            {},
+            "There is no template 'chatml'",
+            marks=pytest.mark.model,
+        ),
+        pytest.param(
+            ("ask", "Hi", "--model", "base", "--template", "chat"),
+            {},
+            "has no chat template",
+            marks=pytest.mark.model,
+        ),
+        pytest.param(
+            ("ask", "Hi", "--tokens", "0"), {}, "max_new_tokens=0", marks=pytest.mark.model
+        ),
+        pytest.param(
+            ("ask", "Hi", "--tokens", "9000"), {}, "lower max_new_tokens", marks=pytest.mark.model
+        ),
+        pytest.param(
+            ("ask", "Hi", "--temperature", "nan"),
+            {},
+            "temperature=nan must be 0",
+            marks=pytest.mark.model,
+        ),
         (("ask", "Hi"), {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
         (("prefetch", "nothing"), {}, "There is no model 'nothing'"),
         (("prefetch", ""), {}, "There is no model ''"),
@@ -69,7 +92,7 @@ def test_wrong_use_exits_2_and_shows_usage(cli: Run, arguments: tuple[str, ...])
         (("inspect", "README.md"), {}, "README.md is of the kind '.md'"),
         (("inspect", "tests"), {}, "tests holds no documents. They are read from .md"),
         (("own", "nowhere", "--out", "x"), {}, "nowhere: there is no such folder or file"),
-        (("harness", "--tasks", "riddles"), {}, "riddles"),
+        pytest.param(("harness", "--tasks", "riddles"), {}, "riddles", marks=NEEDS_HARNESS),
         (("run", "77"), {}, "There is no lesson '77'"),
         (("run", "--notebooks", "nowhere"), {}, "There are no lessons in nowhere"),
     ],
@@ -114,6 +137,7 @@ def test_the_unforeseen_is_one_line_and_debug_shows_where(
         cli_module.main(["doctor"])
 
 
+@pytest.mark.model
 def test_a_terminal_without_some_signs_shows_the_rest(cli: Run) -> None:
     done = cli("results", "--tier", "smoke", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
@@ -121,11 +145,13 @@ def test_a_terminal_without_some_signs_shows_the_rest(cli: Run) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.model
 def test_prefetch_knows_roles(cli: Run) -> None:
     done = cli("prefetch", "chat")
     assert done.returncode == 0 and done.stdout.startswith("smollm2-135m-instruct: ready in")
 
 
+@pytest.mark.model
 def test_ask_prints_only_the_answer(cli: Run) -> None:
     done = cli("ask", "What is the opposite of cold?", "--tokens", "64")
     assert done.returncode == 0, done.stderr
@@ -135,6 +161,7 @@ def test_ask_prints_only_the_answer(cli: Run) -> None:
     assert "(cut off after 4 tokens; --tokens N allows more)" in cut.stderr
 
 
+@pytest.mark.model
 def test_doctor_is_content_here_and_says_what_is_missing(
     cli: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: str
 ) -> None:
@@ -336,6 +363,7 @@ def test_inspect_lists_bad_test_records_too(
     assert f"left out: {train}, line 2, field 'answer': blank\nleft out: {test}, line 2: an" in out
 
 
+@pytest.mark.model
 def test_inspect_prints_text_on_a_terminal_and_json_into_a_pipe(
     cli: Run, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_an_adapter_answers_in_the_bases_type(within_training: bool) -> None:
 
 
 @pytest.mark.parametrize("which", ["base32", "chat32"])
+@pytest.mark.model
 def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
     model: models.LoadedModel = request.getfixturevalue(which)
     rows = encoding.encode(company.records("questions", "train")[:2], model.tokenizer).dataset

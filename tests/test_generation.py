@@ -305,6 +305,7 @@ def test_a_line_beside_the_bar_goes_into_any_file(monkeypatch: pytest.MonkeyPatc
 # --- numbers that are none ------------------------------------------------------------------------
 
 
+@pytest.mark.model
 def test_a_model_beyond_float16_is_loaded_in_float32(capsys: pytest.CaptureFixture) -> None:
     """Gemma 3 computes numbers beyond float16; on a GPU without bfloat16 it answered ""."""
     model = models.load("gemma-3-270m", dtype=torch.float16)

@@ -35,6 +35,8 @@ from llmcourse.errors import (
 from tests import faulty_proxy as faulty
 from tests.conftest import ROOT
 
+pytest.importorskip("openai", reason="pip install -r requirements-hosted.txt")
+
 SECRET = "sk-test-4f9a1c77-not-for-anyones-eyes"
 QUESTIONS = ["What is the capital of France?", "What is 2 + 2?", "Name a colour of the rainbow."]
 GOOD = faulty.answers("Paris.")

@@ -105,6 +105,7 @@ def outputs(tmp_path: Path, name: str) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("name", sorted(NOTED))
+@pytest.mark.notebook
 def test_a_notebook_runs_unchanged_and_every_cell_is_told(
     name: str, notebook: Callable, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ CHECKS: dict[str, Callable[[dict[int, str], Path], None]] = {
 # --- the runner -----------------------------------------------------------------------------------
 
 
+@pytest.mark.notebook
 def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_path: Path) -> None:
     path = of(
         tmp_path / "lab" / "strict.ipynb",
@@ -229,6 +231,7 @@ def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_p
     assert not (path.parent / "lamini_docs.jsonl").exists()
 
 
+@pytest.mark.notebook
 def test_after_a_failure_the_other_cells_run(notebook: Callable, tmp_path: Path) -> None:
     path = of(
         tmp_path / "lab" / "broken.ipynb",
@@ -250,6 +253,7 @@ def test_after_a_failure_the_other_cells_run(notebook: Callable, tmp_path: Path)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.notebook
 def test_a_kernel_that_dies_is_told_with_the_cells_it_left(
     notebook: Callable, tmp_path: Path
 ) -> None:
@@ -264,6 +268,7 @@ def test_a_kernel_that_dies_is_told_with_the_cells_it_left(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.notebook
 def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     source = "import os, time; open('started', 'w').write(str(os.getpid())); time.sleep(120)"
     path = of(tmp_path / "lab" / "slow.ipynb", source)
@@ -312,6 +317,7 @@ def test_a_file_of_pairs_is_written_where_it_is_read_and_never_replaced(tmp_path
     assert set(json.loads(mine.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
 
 
+@pytest.mark.notebook
 def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path: Path) -> None:
     path = of(tmp_path / "lab" / "real.ipynb", "1")
     (path.parent / "lamini.py").write_text("real = True\n", encoding="utf-8")
@@ -321,6 +327,7 @@ def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.notebook
 def test_an_install_is_ignored_and_told(notebook: Callable, tmp_path: Path) -> None:
     which = 'python -c "import sys; print(sys.prefix)"'
     shell = "%%cmd" if os.name == "nt" else "%%bash"
@@ -470,6 +477,7 @@ def test_a_model_that_cannot_be_had_is_an_error_naming_the_packaged_one(adapted:
     assert notes() == []
 
 
+@pytest.mark.model
 def test_under_substitute_the_packaged_model_is_taken_and_told_each_time(adapted: None) -> None:
     from transformers import AutoTokenizer
 
@@ -485,6 +493,7 @@ def test_under_substitute_the_packaged_model_is_taken_and_told_each_time(adapted
         AutoTokenizer.from_pretrained("my_run/final", local_files_only=True)
 
 
+@pytest.mark.model
 def test_a_name_that_the_hub_does_not_know_is_never_stood_in_for(
     adapted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -546,6 +555,7 @@ def test_a_data_set_that_cannot_be_had(adapted: None, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(sets.SUBSTITUTES))
+@pytest.mark.model
 def test_stand_ins_have_the_columns_of_the_course(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

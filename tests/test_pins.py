@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 
 import yaml
@@ -10,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from llmcourse import models
+from llmcourse import __version__, cli, models
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -99,3 +100,39 @@ def test_texts_name_the_pinned_torch() -> None:
     for name in ("README.md", "requirements.txt"):
         named = set(re.findall(r"torch==([\d.]+\d)", (ROOT / name).read_text("utf-8")))
         assert named == {pinned}, name
+
+
+def test_the_public_workflow_runs_the_readmes_commands() -> None:
+    """Its form only: it runs where the repository is published."""
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    matrix, steps = jobs["commands"]["strategy"]["matrix"], jobs["commands"]["steps"]
+    assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    supported = Requirement(f"python{PROJECT['requires-python']}").specifier
+    assert all(supported.contains(version) for version in matrix["python"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    run = "\n".join(step.get("run", "") for step in steps)
+    commands = re.findall(r"python -m llmcourse (.*)", run)
+    assert len(commands) > 9
+    for command in commands:
+        name = command.split()[0]
+        assert f"python -m llmcourse {name}" in readme or name == "--version"
+        if name != "--version":
+            cli._parser().parse_args(shlex.split(command))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    check = makefile.split("\ncheck: setup\n")[1].split("\n\n")[0]
+    for line in check.splitlines():  # the same checks, where there may be no make
+        assert line.split(".venv/bin/")[1].replace(" -q ", " ") in run
+    assert "\ntest: setup\n" in makefile and "make test" in str(jobs["everything"])
+
+
+def test_contributing_names_files_that_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:llmcourse|tests|tools|notebooks)/[a-z_/.]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(\d[\d.]*)\]", text, flags=re.M)[0] == PROJECT["version"]
+    assert PROJECT["version"] == __version__

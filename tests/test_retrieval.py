@@ -51,6 +51,7 @@ def holds(record: dict, passage: data.Passage) -> bool:
     return has_keys(passage.text, FACTS[record["fact"]]["keys"])
 
 
+@pytest.mark.model
 def test_meaning_finds_what_keywords_miss(index: Index) -> None:
     """On all facts, in natural words and in words that avoid the document's."""
     by_meaning = Index(index.passages)

@@ -114,6 +114,7 @@ def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> Non
 
 
 @pytest.mark.parametrize("name", models.PACKAGED)
+@pytest.mark.model
 def test_the_packaged_models_are_among_the_known(name: str) -> None:
     known, folder = Size.of(name), Size.of(models.convert(name))
     assert dataclasses.replace(folder, name=name) == known

@@ -105,7 +105,7 @@ def without_old_torchao() -> None:
     except ImportError:
         for name, module in list(sys.modules.items()):
             if name.startswith("peft.") and hasattr(module, "is_torchao_available"):
-                module.is_torchao_available = lambda: False
+                module.is_torchao_available = lambda: False  # type: ignore[attr-defined]
 
 
 def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftModel:
