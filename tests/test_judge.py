@@ -146,17 +146,6 @@ def test_memory_that_runs_out_halves_the_batch(tiny: LoadedModel, reads: Callabl
         prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
 
 
-def test_records_and_answers_of_generate_are_taken(tiny: LoadedModel, reads: Callable) -> None:
-    class Written:
-        def __str__(self) -> str:
-            return "Ada wrote this."
-
-    reads("Ada")
-    record = {"instruction": "Who?", "input": "Ada or Ben", "output": "Ada"}
-    (found,) = prefer(tiny, [record], [Written()], ["{question}, {a} and {b}"], progress=False)
-    assert found.winner == "first"
-
-
 def test_names_of_parts_in_an_answer_stay_text() -> None:
     sent = judging._prompt("{a}", "{b}", "{question}", "{criterion} {other} \\1")
     assert "better? {a}\n" in sent and "Question: {b}\n" in sent
@@ -230,11 +219,6 @@ def test_the_judge_is_held_against_pairs_with_one_right_answer() -> None:
     balanced = judged_against(found, [1, 1, 1, 1, 0], [0, 0, 0, 1, 0], balanced=True)
     assert (balanced.right, balanced.ties) == (stats.Share(2, 3), 0)
     assert position_bias(found) == stats.Share(1, 5)
-
-
-def test_without_pairs_that_tell_there_is_no_number() -> None:
-    with pytest.raises(DataError, match="0 of 0 is not a share"):
-        position_bias([])
     with pytest.raises(DataError, match="In none of the 1 pairs"):
         judged_against([verdict(1, 1)], [True], [True])
     with pytest.raises(DataError, match="1 verdicts, 2 first and 1 second"):

@@ -13,6 +13,7 @@ from llmcourse.words import (
     is_question,
     normalised,
     numbers,
+    refuses,
     repeated_ngrams,
     split_words,
     token_f1,
@@ -53,6 +54,16 @@ def test_going_on_with_the_sentence(text: str, goes_on: bool) -> None:
 )  # fmt: skip
 def test_a_first_sentence_that_asks(text: str, asks: bool) -> None:
     assert is_question(text) is asks
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [("I don’t know.", True), ("I'm not sure how to answer that.", True),
+     ("Unfortunately, I cannot say.", True), ("As a language model I have no kettle.", True),
+     ("I am unable to tell.", True), ("I can recommend the coast.", False)],
+)  # fmt: skip
+def test_refusals(text: str, refused: bool) -> None:
+    assert refuses(text) is refused
 
 
 def test_words_in_common_with_a_good_answer() -> None:
