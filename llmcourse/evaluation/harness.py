@@ -209,39 +209,26 @@ def _task(
         if not choices or template != "plain":
             prompt = templates.render(question, template, tokenizer=model.tokenizer).prompt
         rows.append({**record, "prompt": prompt})
+    metrics = ("acc", "acc_norm") if choices else ("facts",)
+    config = {
+        "task": name,
+        "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
+        "test_split": "test",
+        "doc_to_text": "prompt",
+        "doc_to_target": "answer",
+        "num_fewshot": 0,
+        "metric_list": [
+            {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+            for metric in metrics
+        ],
+    }
     if choices:
-        metrics, more = (
-            ("acc", "acc_norm"),
-            {
-                "output_type": "multiple_choice",
-                "doc_to_choice": "choices",
-                "target_delimiter": " " if template == "plain" else "",
-            },
-        )
+        config |= {"output_type": "multiple_choice", "doc_to_choice": "choices"}
+        config["target_delimiter"] = " " if template == "plain" else ""
     else:
-        metrics, more = (
-            ("facts",),
-            {
-                "output_type": "generate_until",
-                "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": limit},
-                "process_results": _facts,
-            },
-        )
-    return ConfigurableTask(
-        config={
-            "task": name,
-            "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
-            "test_split": "test",
-            "doc_to_text": "prompt",
-            "doc_to_target": "answer",
-            "num_fewshot": 0,
-            "metric_list": [
-                {"metric": metric, "aggregation": "mean", "higher_is_better": True}
-                for metric in metrics
-            ],
-            **more,
-        }
-    )
+        config |= {"output_type": "generate_until", "process_results": _facts}
+        config["generation_kwargs"] = {"until": [], "do_sample": False, "max_gen_toks": limit}
+    return ConfigurableTask(config=config)
 
 
 def _facts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -261,7 +248,14 @@ def _public(
     model: LoadedModel, names: list[str], limit: int | None, size: int, chat_template: bool
 ) -> dict[str, Any]:
     """The results of the harness's own tasks, whose data come from the hub or its cache."""
-    reachable = _reachable(names[0])
+    from huggingface_hub import constants
+
+    reachable = not constants.HF_HUB_OFFLINE
+    try:
+        if reachable:  # checked first, as the hub's client tries for long
+            hub.check_reachable(names[0])
+    except HubError:
+        reachable = False  # the data may be on this machine already
     try:
         with _offline(not reachable):
             loaded = _index().load(names)
@@ -308,19 +302,6 @@ def _evaluate(
         if not is_out_of_memory(error):
             raise
         raise SettingError(f"Memory ran out with batch_size={size}. Try a smaller one.") from error
-
-
-def _reachable(task: str) -> bool:
-    """Whether the hub may be asked for data sets; checked first, as its client tries for long."""
-    from huggingface_hub import constants
-
-    try:
-        if not constants.HF_HUB_OFFLINE:
-            hub.check_reachable(task)
-            return True
-    except HubError:
-        pass  # only what is on this machine
-    return False
 
 
 @contextmanager
