@@ -338,7 +338,7 @@ def _load_error(place: str | Path, name: str, error: Exception) -> CourseError:
             f"Memory ran out while {name} was loaded. Close other programs or notebooks, or choose "
             f"a smaller model."
         )
-    if "trust_remote_code" in str(error):
+    if isinstance(error, ValueError) and hub.brings_code(place):
         return CorruptModel(
             f"{name} brings program code of its own, which is never run here. Choose a model that "
             f"transformers knows by itself."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -44,6 +46,18 @@ def _is_pickled(name: str) -> bool:
     )
 
 
+def brings_code(place: Path | str) -> bool:
+    """Whether a model, in a folder or the hub's cache, asks for program code of its own."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "tokenizer_config.json"):
+        file = place / name if isinstance(place, Path) else try_to_load_from_cache(place, name)
+        with suppress(OSError, ValueError, TypeError):  # not there, or damaged
+            if "auto_map" in json.loads(Path(file).read_text(encoding="utf-8")):
+                return True
+    return False
+
+
 def check_reachable(name: str) -> None:
     """Say at once that there is no network, where the hub's client would try for half a minute.
 
@@ -68,11 +82,10 @@ def check_reachable(name: str) -> None:
 
 def hub_error(name: str, error: Exception) -> CourseError:
     """Say what a failed hub download means: access, name, network, or something else."""
+    from huggingface_hub import constants
     from huggingface_hub import errors as hub
 
     if is_disk_full(error):
-        from huggingface_hub import constants
-
         return no_space(Path(constants.HF_HUB_CACHE), hint=", or set HF_HOME to a larger disk")
     chain = list(causes(error))
     instead = (
@@ -94,15 +107,14 @@ def hub_error(name: str, error: Exception) -> CourseError:
             f"{name} has no weights as .safetensors. Pickled weights (.bin, .pt) can run code when "
             f"they are opened and are not loaded here. {instead}"
         )
+    # huggingface_hub sends with httpx, whose errors are none of Python's own.
     unreachable = (ConnectionError, TimeoutError, hub.LocalEntryNotFoundError)
-    offline = any(
-        isinstance(cause, unreachable)
-        or type(cause).__name__ in {"ConnectError", "ConnectTimeout", "OfflineModeIsEnabled"}
-        or "couldn't connect" in str(cause).lower()
-        or WEIGHTS[0] in str(cause)  # its description is in the cache, its weights are not
-        for cause in chain
-    )
-    if offline:
+    if (
+        any(isinstance(cause, unreachable) for cause in chain)
+        or any(type(cause).__name__ in ("ConnectError", "ConnectTimeout") for cause in chain)
+        # transformers names no cause where the cache has a model's description alone.
+        or (constants.HF_HUB_OFFLINE and not is_cached(name))
+    ):
         return HubError(
             f"{name} is not in the local hub cache and the hub can't be reached. Connect to the "
             f"network once (behind a proxy, set HTTPS_PROXY), or unset HF_HUB_OFFLINE if you "
