@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import torch
 
-from llmcourse import club, models, own, pages, sizing, synthesis, templates
+from llmcourse import club, models, own, pages, sizing, templates
 from llmcourse.data import from_documents
 from llmcourse.errors import DataError, SettingError
 from llmcourse.own import command, pipeline
 from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
-from llmcourse.own.source import BY_HAND, BY_MODEL, BY_TEMPLATE
+from llmcourse.own.source import BY_TEMPLATE
 from tests.conftest import ROOT
 from tests.test_pages import Page
 
@@ -123,36 +123,12 @@ def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
 # --- pairs ----------------------------------------------------------------------------------------
 
 
-def test_a_files_pairs_are_taken_as_they_are() -> None:
-    written = own.pairs(own.read(club.file("train")))
-    assert written.counts == {BY_HAND: 80} and written.reasons() == []
-    assert written.records[0]["fact"] == club.records("train")[0]["fact"]
-
-
 def test_templates_ask_about_headings_all_over_the_documents() -> None:
     written = own.pairs(own.read(club.folder()), size=SMALL)
     assert len(written.records) + len(written.rejected) == SMALL.headings
     assert written.counts == {BY_TEMPLATE: len(written.records)} and len(written.records) >= 10
     assert len({record["document"] for record in written.records}) >= 8
     assert all(record["heading"] for record in written.records)
-
-
-def test_what_the_model_wrote_and_what_was_rejected_are_told_apart(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    def fake(passages: Any, model: Any, **how: Any) -> synthesis.Synthesis:
-        asked.append((model, how["limit"]))
-        pair = {"question": "How many?", "answer": "Nine.", "document": "a.md", "heading": "A"}
-        bad = {"stage": "answer", "reason": "empty", "question": "Who?", "answer": ""}
-        return synthesis.Synthesis([pair], [bad, bad] if model else [], 1.0)
-
-    monkeypatch.setattr(synthesis, "questions_from_documents", fake)
-    written = own.pairs(own.read(club.folder()), tiny, SMALL)
-    assert asked == [(tiny, SMALL.sentences), (None, SMALL.headings)]
-    assert written.counts == {BY_MODEL: 1, BY_TEMPLATE: 1} and written.seconds == 2.0
-    assert [(row["reason"], row["count"]) for row in written.reasons()] == [("empty", 2)]
 
 
 # --- review ---------------------------------------------------------------------------------------
@@ -226,16 +202,6 @@ def test_facts_are_held_out_whole(wordings: int) -> None:
     assert parts.held_out == "facts" and 5 <= len(parts.test) <= 0.3 * 20 * wordings
     assert not {r["answer"] for r in parts.train} & {r["answer"] for r in parts.test}
     assert len(parts.train) + len(parts.test) == 20 * wordings
-
-
-def test_pairs_about_one_heading_stay_together() -> None:
-    given = [
-        record | {"document": "a.md", "heading": f"part {number % 8}", "written": BY_MODEL}
-        for number, record in enumerate(rows(16))
-    ]
-    parts = own.split(given)
-    assert parts.held_out == "facts"
-    assert not {r["heading"] for r in parts.train} & {r["heading"] for r in parts.test}
 
 
 @pytest.mark.parametrize("values", [("handbook.pdf",), ("handbook.pdf", "faq")])
@@ -354,18 +320,6 @@ def test_the_report_is_whole_safe_and_can_be_read_without_eyes(finished: own.Res
     for name in ("loss", "Settings", "torch", "pairs.csv was not changed by hand", PROMPT, TUNED,
                  "95 % interval", "What to do next"):  # fmt: skip
         assert name in words, name
-
-
-def test_what_a_model_wrote_stays_text_in_the_report(finished: own.Result, tmp_path: Path) -> None:
-    found = finished.assessment
-    evil = [
-        row | {"answers": dict.fromkeys(row["answers"], f'"><img src=x onerror=1>{EVIL}\x07')}
-        for row in found.rows
-    ]
-    changed = dataclasses.replace(finished, assessment=dataclasses.replace(found, rows=evil))
-    text = own.report(changed, tmp_path / "deep" / "report.html").read_text(encoding="utf-8")
-    assert EVIL not in text and "<img src=x" not in text and "\x07" not in text
-    assert len(Page(text).all("img")) == 2
 
 
 def test_a_second_run_does_nothing_again(
@@ -555,14 +509,6 @@ def test_the_worst_answers_come_first() -> None:
     assert [one["question"] for one in found.worst(count=1)] == ["c"]
 
 
-def test_too_few_pairs_are_told_before_they_are_reviewed(tmp_path: Path) -> None:
-    source = tmp_path / "few.csv"
-    source.write_text("question,answer\nWho rows?,All of us.\nWhen?,At six.\n", encoding="utf-8")
-    told: list[str] = []
-    own.write_pairs(source, tmp_path / "out", say=told.append)
-    assert "too few: at least 10" in told[-1]
-
-
 def test_considerations_are_the_formulas_and_grow_with_the_model() -> None:
     machine = sizing.HARDWARE["laptop 8 GB"]
     table = own.considerations(machine=machine)
@@ -615,27 +561,6 @@ def test_the_modelfile_of_the_export_page_is_the_template() -> None:
     assert sent == templates.render("What?", "qa").prompt
     prompt = re.search(r'-p "(.+?)"', text)[1].replace("\\n", "\n")
     assert prompt == templates.render("Your question?", "qa").prompt
-
-
-def test_a_merged_folder_for_the_converters_answers_alike(
-    finished: own.Result, tmp_path: Path
-) -> None:
-    from llmcourse import finetuning
-    from llmcourse.generation import generate
-
-    tuned = models.load(str(finished.out / "model"), dtype=torch.float32)
-    plain = finetuning.merge(tuned)
-    plain.model.save_pretrained(tmp_path / "merged")
-    plain.tokenizer.save_pretrained(tmp_path / "merged")
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
-        path.name for path in (tmp_path / "merged").iterdir()
-    }
-    loaded = models.load(str(tmp_path / "merged"), dtype=torch.float32)
-    one, other = (
-        generate(model, "What is on shelf 1?", "qa", max_new_tokens=4, progress=False)[0].text
-        for model in (tuned, loaded)
-    )
-    assert one == other
 
 
 def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> None:

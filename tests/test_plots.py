@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import math
 import sys
 import warnings
@@ -14,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from llmcourse import data, plots
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError
 from llmcourse.generation import Answer
 from llmcourse.stats import Share
 
@@ -144,11 +143,6 @@ def test_what_can_not_be_drawn_is_refused(draw: Any, message: str, shown: list) 
     assert shown == []
 
 
-def test_an_unknown_lesson_is_refused() -> None:
-    with pytest.raises(SettingError, match="There is no lesson '9'. There are: 00, 01"):
-        plots.lesson_map("9")
-
-
 @pytest.mark.parametrize("logarithmic", [False, True])
 @pytest.mark.parametrize(
     ("values", "told"),
@@ -199,17 +193,6 @@ def test_a_single_point_is_seen_and_every_line_is_named(figures: list) -> None:
 FORMULAS = r"costs $5 or $6, $\nonsense$ _x \b"
 
 
-def test_labels_are_no_formulas(shown: list) -> None:
-    share, name = Share(1, 2), FORMULAS
-    given: dict[str, Any] = {"title": name, "caption": "C."}
-    plots.amounts({name: 1}, label=name, **given)
-    plots.dots({name: [1]}, label=name, **given)
-    plots.shares({name: {name: share}}, note=name, **given)
-    lines = {name: [(1, 2), (2, 3)], "b": [(1, 2)]}
-    plots.curve(lines, labels=(name, name), level=(name, 2), **given)
-    assert [name in data["text/plain"] for data, _ in shown[::2]] == [True] * 4
-
-
 def test_labels_are_drawn_as_they_are(figures: list) -> None:
     amounts({"$5": 1, r"a\$b": 2, "a\x00b": 3, "two\nlines": 4})
     ticks = [label.get_text() for label in figures[0].get_yticklabels()]
@@ -251,14 +234,3 @@ def test_of_many_labels_the_most_frequent_are_shown(monkeypatch: pytest.MonkeyPa
         ["hall 4", "8"]
     ]
     assert [row[1:] for row in kept[5:]] == [["2 others", "16", "26.7 %"]]
-
-
-def test_a_data_set_without_trouble_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = []
-    module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function
-    monkeypatch.setattr(module, "show", lambda figure, *_: kept.append(figure))
-    rows = [{"question": f"Where is shelf {n}?", "answer": f"In hall {n * n}."} for n in range(9)]
-    report = data.inspect(data.load_records(rows))
-    plots.inspection(dataclasses.replace(report, findings=[]))
-    words = [text.get_text() for text in kept[0].axes[1].texts]
-    assert words == ["none found"]

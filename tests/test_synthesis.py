@@ -13,7 +13,7 @@ from llmcourse import company, data, generation, models, synthesis
 from llmcourse.data import Passage
 from llmcourse.errors import DataError, TemplateError
 from llmcourse.generation import Answer
-from llmcourse.synthesis import Pool, documents, instructions
+from llmcourse.synthesis import Pool, documents
 from llmcourse.words import numbers
 
 DOCUMENTS = Path(company.__path__[0]) / "documents"
@@ -157,7 +157,6 @@ def scripted(model: models.LoadedModel, prompts: list[str], template: str | None
     ],
     ids=["text", "heading", "barely"],
 )
-@pytest.mark.model
 def test_a_passage_too_long_for_the_model_is_rejected_first_and_nothing_is_lost(
     long: Passage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +172,6 @@ def test_a_passage_too_long_for_the_model_is_rejected_first_and_nothing_is_lost(
     assert "is too long for the model" in list(every.report()["reason"])
 
 
-@pytest.mark.model
 def test_without_passages_or_seed_tasks_nothing_can_be_written() -> None:
     with pytest.raises(DataError, match="no passages to ask about"):
         synthesis.questions_from_documents([], stand_in(300))
@@ -181,13 +179,6 @@ def test_without_passages_or_seed_tasks_nothing_can_be_written() -> None:
         synthesis.self_instruct(SEEDS[:3], stand_in(300), 4)
     with pytest.raises(TemplateError, match="no field 'question'"):
         synthesis.self_instruct([{"task": "Name a river."}] * 9, stand_in(300), 4)
-
-
-@pytest.mark.model
-def test_instructions_may_be_answered_without_a_brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instructions, "generate", lambda *_, **__: [])
-    made = synthesis.self_instruct(SEEDS, stand_in(300), 4, brief="", rounds=1, progress=False)
-    assert made.tried == 0
 
 
 def test_questions_from_documents_with_a_model(chat32: models.LoadedModel) -> None:
