@@ -4,8 +4,8 @@
 
 Generates records, loads them with `data.load_records`, encodes them with the base model's
 tokenizer and prints the time, the rates, the peak memory of all processes together, what a second
-process brings on a tenth of the records, and how much of a batch is padding when it is shuffled,
-sorted by length, or packed.
+process brings on a tenth of the records, and how much of a batch is padding when it is shuffled
+or sorted by length.
 """
 
 from __future__ import annotations
@@ -59,20 +59,17 @@ def main() -> None:
     padding(tokenizer)
 
 
-def padding(tokenizer: Any, size: int = 8, room: int = 512) -> None:
+def padding(tokenizer: Any, size: int = 8) -> None:
     """Print the share of padding in the company's training questions."""
     encoded = encoding.encode(company.records("questions", "train"), tokenizer)
     lengths = list(encoded.dataset["length"])
     order = random.Random(0).sample(range(len(lengths)), len(lengths))
     shuffled = [order[start : start + size] for start in range(0, len(order), size)]
     by_length = encoding.batches_by_length(lengths, size)
-    packed, seconds = timed(lambda: encoding.pack(encoded, room))
-    free = 1 - encoded.tokens / (len(packed) * room)
     print(f"| {len(lengths):,} training questions | padding |")
     print("|---|---|")
     print(f"| batches of {size}, shuffled | {encoding.padding_share(lengths, shuffled):.1%} |")
     print(f"| batches of {size}, by length | {encoding.padding_share(lengths, by_length):.1%} |")
-    print(f"| packed into {len(packed)} rows of {room} ({seconds:.1f} s) | {free:.1%} |")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from common import Memory, timed, write_records
 
-from llmcourse import data, models, parallel
+from llmcourse import data, models
 
 PART = 100_000
 
@@ -37,13 +37,12 @@ def main() -> None:
                 lambda: data.inspect(records, tokenizer=tokenizer, name="generated")
             )
     print(report.as_text(), end="\n\n")
-    print("| records | file | loading | inspecting | records a second | workers "
+    print("| records | file | loading | inspecting | records a second "
           f"| peak {memory.kind} of {memory.processes} processes |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|")
     print(
         f"| {report.records:,} | {size:.0f} MB | {loading:.1f} s | {seconds:.1f} s | "
-        f"{report.records / seconds:,.0f} | {parallel.workers_for(records, None)} | "
-        f"{memory.gigabytes} |"
+        f"{report.records / seconds:,.0f} | {memory.gigabytes} |"
     )
     compare(records.select(range(min(PART, len(records)))), tokenizer)
 

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -96,21 +95,6 @@ def _nearest(folder: Path) -> Path:
     while not os.path.exists(folder) and folder != folder.parent:  # noqa: PTH110 - as above
         folder = folder.parent
     return folder
-
-
-def scratch_path(ending: str) -> Path:
-    """A new place for records that are on disk only while they are used; its folder is there.
-
-    What killed processes left there more than two days ago is removed.
-    """
-    folder = writable_cache("records")
-    for old in folder.iterdir():
-        try:
-            if time.time() - old.stat().st_mtime > 2 * 86400:
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
-        except OSError:
-            pass  # still in use, or another process was faster
-    return folder / f"{uuid.uuid4().hex}.{ending}"
 
 
 def shown(path: Path) -> str:

@@ -9,7 +9,7 @@ import datasets
 import pytest
 
 from llmcourse import company, data
-from llmcourse.data import cleaning, patterns
+from llmcourse.data import patterns
 from llmcourse.errors import DataError, SettingError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -146,9 +146,9 @@ def test_what_is_kept_is_a_text_or_several() -> None:
     ]
 
 
-@pytest.mark.parametrize("keep", ["", " ", [""], ["@own.example", None], [3], None, 7, b"own"])
+@pytest.mark.parametrize("keep", ["", [" "], ["@own.example", None]])
 def test_what_can_not_be_kept_is_told(keep: object) -> None:
-    with pytest.raises(SettingError, match="^keep: .* is no text that could be kept"):
+    with pytest.raises(SettingError, match="^keep=.* must be pieces of text"):
         data.clean([GOOD], keep=keep)
 
 
@@ -172,7 +172,7 @@ def test_only_the_steps_asked_for_are_taken() -> None:
     bad = {**GOOD, "question": " <b>Why</b>? "}
     assert mended(bad["question"], "whitespace") == "<b>Why</b>?"
     assert len(data.clean([bad, bad, {**GOOD, "answer": ""}], steps=()).dataset) == 3
-    for steps in (["htlm"], "html", None, 7):
+    for steps in (["htlm"], "html"):
         with pytest.raises(SettingError, match="There is no step"):
             data.clean([GOOD], steps=steps)
 
@@ -193,8 +193,7 @@ TABLE = datasets.Features(
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_other_columns_stay_as_they_are(shuffled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleaning, "BATCH", 4)
+def test_other_columns_stay_as_they_are(shuffled: bool) -> None:
     rows = [
         {"id": n, "question": f" Q{n}?" if n % 3 else None, "tags": ["x"] * (n % 2),
          "answer": f"A  {n}", "kind": n % 2, "note": None if n % 2 else " <b>as it is</b> ",
@@ -214,10 +213,18 @@ def test_other_columns_stay_as_they_are(shuffled: bool, monkeypatch: pytest.Monk
     assert found.to_list() == wanted and len(wanted) == 7
 
 
-def test_changes_have_the_numbers_of_their_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleaning, "BATCH", 2)
-    rows = [{"text": f"T{n}" + " " * (n in (2, 5))} for n in range(7)]
-    assert list(data.clean(rows).changes["record"]) == [3, 6]
+def test_changes_have_the_numbers_of_their_records() -> None:
+    rows = [{"text": f"T{n}" + " " * (n in (2, 2500))} for n in range(3000)]
+    assert list(data.clean(rows, steps=["whitespace"]).changes["record"]) == [3, 2501]
+
+
+def test_earlier_turns_are_mended_too() -> None:
+    turns = [{"role": "user", "content": "I am  ann@home.example."},
+             {"role": "assistant", "content": "Good morning."}]  # fmt: skip
+    found = data.clean(data.load_records([GOOD | {"history": turns}, GOOD]))
+    assert found.dataset[0]["history"][0] == {"role": "user", "content": "I am [e-mail]."}
+    assert found.dataset[0]["history"][1] == turns[1] and len(found.dataset) == 2
+    assert set(found.changes["field"]) == {"history"}
 
 
 # --- leaving out ---------------------------------------------------------------------------------
@@ -265,7 +272,7 @@ def test_contradictions_are_left_out_or_settled() -> None:
     assert [record["answer"] for record in asked[0]] == [GOOD["answer"], wrong["answer"]]
     assert answers(GOOD, wrong, other, settle=lambda _: None) == [other["answer"]]
     with pytest.raises(
-        SettingError, match="settle returned 2; it is to return a place from 0 to 1"
+        SettingError, match="settle returned 2 for the records 1, 2; .* from 0 to 1, or None"
     ):
         data.clean([GOOD, wrong], settle=lambda _: 2)
     apart = [{**GOOD, "input": "Ghent"}, {**wrong, "input": "Bruges"}]
@@ -276,8 +283,7 @@ def test_contradictions_are_left_out_or_settled() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [("history", [["When does the ferry leave?", "Wait."]], [["When does it close?", "Wait."]]),
-     ("passage", "The lamp is 2 m tall and stands here.", "The tree is 3 m tall and stands there."),
+    [("passage", "The lamp is 2 m tall and stands here.", "The tree is 3 m tall and stands there."),
      ("Context", "lamp", "tree")],
     ids=lambda more: more[0],
 )  # fmt: skip
@@ -294,17 +300,17 @@ def test_another_context_is_no_contradiction(more: tuple) -> None:
     assert f"1 more have different answers beside another {name}" in what
 
 
-@pytest.mark.parametrize(
-    ("settle", "told"),
-    [(lambda _: True, "settle returned True; it is to return a place from 0 to 1"),
-     (lambda _: 1.0, "settle returned 1.0"), (lambda _: -1, "settle returned -1"),
-     (lambda _: "1", "settle returned '1'.* for the records 2, 3"), (7, "settle=7 is no function"),
-     (lambda _: 1 / 0, "settle failed on the records 2, 3 .ZeroDivisionError: division by zero")],
-)  # fmt: skip
-def test_a_settle_that_settles_nothing_is_told(settle: object, told: str) -> None:
-    other = {"question": "How far is it?", "answer": "A mile."}
-    with pytest.raises(SettingError, match=told):
-        data.clean([other, GOOD, {**GOOD, "answer": "By the bridge."}], settle=settle)
+def test_what_was_said_before_is_part_of_a_question() -> None:
+    apart = [
+        {"instruction": "And at what time?", "output": answer, "history": [[before, "Wait."]]}
+        for before, answer in (("When does the ferry leave?", "At 6."), ("And the bus?", "At 7."))
+    ]
+    loaded = data.load_records(apart)
+    assert len(data.clean(loaded).dataset) == 2
+    assert data.inspect(loaded).count("contradictions") == 0
+    assert (
+        len(data.clean(data.load_records([apart[0], apart[0] | {"output": "At 9."}])).dataset) == 0
+    )
 
 
 def test_an_error_of_the_course_in_settle_stays_itself() -> None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pandas
 import pytest
-from datasets import Dataset, DatasetDict, IterableDatasetDict
+from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from hypothesis import given, settings, strategies
 
 from llmcourse import company, data
 from llmcourse.data import readers
-from llmcourse.errors import CourseError, DataError, NoSpace, SettingError
-from llmcourse.templates import FIELDS
-from tests.conftest import ROOT
+from llmcourse.errors import DataError, NoSpace, SettingError
+from llmcourse.templates import FIELDS, is_blank
 
 GOOD = {"question": "Why?", "answer": "So."}
 WANTED = {"question": "Why?", "input": "", "answer": "So."}
@@ -132,18 +129,35 @@ def test_the_text_beside_the_question(more: dict, wanted: dict) -> None:
     assert data.load_records([{"text": "Once.", "context": "a"}])[0]["context"] == "a"
 
 
-def test_text_and_long_conversations() -> None:
+def test_a_conversation_keeps_its_turns() -> None:
     assert data.load_records([{"text": "Once."}]).to_list() == [{"text": "Once."}]
     turns = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"),
              ("assistant", "So.")]  # fmt: skip
-    messages = {"messages": [{"role": role, "content": text} for role, text in turns]}
-    assert data.load_records([messages]).to_list() == [
-        {
-            "question": "Why?",
-            "input": "System: Be kind.\nUser: Hi\nAssistant: Hello",
-            "answer": "So.",
-        }
-    ]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    loaded = data.load_records([{"messages": messages, "id": 1}, {"messages": messages[3:]}])
+    assert loaded.to_list() == [
+        {**WANTED, "history": messages[:3], "id": "1"}, {**WANTED, "history": [], "id": ""}
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
+def test_earlier_turns_beside_a_question(ending: str, tmp_path: Path) -> None:
+    """As the Alpaca format has them; and as they come back from a file of ours, or a table."""
+    wanted = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
+              {"role": "assistant", "content": "Hello"}]  # fmt: skip
+    given = {"instruction": "Why?", "output": "So.", "system": "Be kind.",
+             "history": [["Hi", "Hello"]]}  # fmt: skip
+    loaded = data.load_records([given, GOOD | {"system": "", "history": []}])
+    assert loaded.to_list() == [{**WANTED, "history": wanted}, {**WANTED, "history": []}]
+    if ending == ".csv":
+        path = tmp_path / "r.csv"
+        rows = [{**row, "history": json.dumps(row["history"])} for row in loaded.to_list()]
+        pandas.DataFrame(rows).to_csv(path, index=False)
+    else:
+        path = data.save_records(loaded, tmp_path / f"r{ending}")
+    assert data.load_records(path).to_list() == loaded.to_list()
+    odd = data.load_records([GOOD | {"history": "a long one", "system": {"cpu": 1}}])[0]
+    assert (odd["history (text)"], odd["system"]) == ("a long one", '{"cpu": 1}')
 
 
 def test_a_named_schema_wins_and_unknown_ones_list_the_known() -> None:
@@ -227,28 +241,15 @@ def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     assert data.load_records(tmp_path / "r.csv").to_list() == [WANTED | kept]
 
 
-HINT = "Is the first line a header?"
-
-
-def test_names_of_fields_in_messages_are_few_and_short(tmp_path: Path) -> None:
-    many = {f"field {n}": "x" for n in range(50)} | {"y" * 5000: "x"}
-    with pytest.raises(DataError, match=r"'field 6', 'field 7' and 43 more\) fit no") as told:
-        data.load_records([many])
-    assert len(str(told.value)) < 600 and HINT not in str(told.value)
-    with pytest.raises(DataError, match=r"fields \('y{40}…', 'a\\n\\x1b\[31m'\) fit no"):
-        data.load_records([{"y" * 5000: "x", "a\n\x1b[31m": "x"}])
-    with pytest.raises(DataError, match=r"missing \(there are: 'question', 'answer'\)$"):
-        data.load_records([GOOD, {"question": "Why?", "answer": None}])
-    with pytest.raises(DataError, match=r"missing \(there are: 'question', 'z{40}…'\)$"):
-        data.load_records([{"question": "Why?", "z" * 5000: "x"}], schema="question/answer")
+def test_a_lost_header_is_asked_about_and_shows_nothing_personal(tmp_path: Path) -> None:
     (tmp_path / "r.csv").write_text("What is it?,ann@home.org,0171 2345678\nb,c,d\n")
     with pytest.raises(DataError, match=r"'What is it\?', '\[e-mail\]', '\[phone\]'") as told:
         data.load_records(tmp_path / "r.csv")
-    assert HINT in str(told.value)
-    (tmp_path / "r.csv").write_text("ann@home.org,ann@home.org\nb,c\n")
-    with pytest.raises(DataError, match=r"several columns are called '\[e-mail\]'") as told:
-        data.load_records(tmp_path / "r.csv")
-    assert HINT in str(told.value)
+    assert "Is the first line a header?" in str(told.value)
+    many = {f"field {n}": "x" for n in range(50)} | {"y" * 5000: "x"}
+    with pytest.raises(DataError, match=r"'field 6', 'field 7' and 43 more\) fit no") as told:
+        data.load_records([many])
+    assert len(str(told.value)) < 600
 
 
 def test_other_fields_are_kept_as_text() -> None:
@@ -265,35 +266,18 @@ def test_blank_lines_are_passed_over_and_lines_counted_with_them(tmp_path: Path)
         data.load_records(path)
 
 
-DEEP = b'{"question": ' + b"[" * 100_000
 BAD_LINES: list[tuple[bytes, str, str]] = [
-    (b'{"question": "half \\ud800", "answer": "b"}\n', "question", "half a character"),
-    (b'{"question": "Why?", "answ\n', "", "no JSON: unterminated string"),
-    (b'{"question": "Why?"} {"a": 1}\n', "", "no JSON: extra data at column 22"),
-    (b"just words\n", "", "no JSON: expecting value at column 1"),
-    (b"[1]\n", "", "an object belongs here, not a list"),
-    (b"7\n", "", "an object belongs here, not a number"),
-    (b'"text"\n', "", "an object belongs here, not text"),
-    (b"null\n", "", "an object belongs here, not nothing"),
-    (b'{"question": 7, "answer": "So."}\n', "question", "text belongs here, not a number"),
-    (b'{"question": "Why?", "answer": ["So."]}\n', "answer", "text belongs here, not a list"),
+    (b"[1, 2]\n", "", "an object belongs here, not a list"),
+    (b'{"question": "half \\ud800", "answer": "So."}\n', "question", "half a character"),
     (b'{"question": "Why?", "answer": true}\n', "answer", "text belongs here, not true or false"),
     (b'{"question": "Why?"}\n', "answer", "missing (there are: 'question')"),
-    (b'{"question": "Why?", "answer": null}\n', "answer", "missing"),
-    (b"{}\n", "question", "missing (there are: none)"),
-    (
-        b'{"prompt": "P", "completion": "C"}\n',
-        "question",
-        "it looks like 'prompt/completion' in a file",
-    ),
-    (b'{"question": "", "answer": "So."}\n', "question", "blank"),
-    (b'{"question": "Why?", "answer": " \\n"}\n', "answer", "blank"),
+    (b'{"question": "Why?", "answer": NaN}\n', "answer", "missing"),
+    (b'{"prompt": "P", "completion": "C"}\n', "question", "it looks like 'prompt/completion'"),
+    (b'{"question": "Why?", "answer": " \\u200b\\n"}\n', "answer", "blank"),
     ('{"question": "né", "answer": "So."}\n'.encode("latin-1"), "", "not UTF-8 (byte 0xe9 at 16"),
     (b'{"question": "a\x00b", "answer": "So."}\n', "", "it holds NUL bytes"),
-    (DEEP + b"\n", "", "nested too deeply"),
-    (b'{"question": ' + b"7" * 5000 + b"}\n", "", "a number in it has too many digits"),
-    (b'{"question": "Why?", "answer": NaN}\n', "answer", "missing"),
-    (b'{"question": "' + b"x" * 10_000_000 + b'", "answer": "So."}\n', "", "over 8 million bytes"),
+    (b'{"question": ' + b"[" * 100_000 + b"\n", "", "nested too deeply"),
+    (b'{"question": "Why?\n', "", "no JSON: "),
 ]
 
 
@@ -320,42 +304,20 @@ def test_a_bad_line_is_named_and_the_good_ones_can_be_had(
 BAD_FILES: list[tuple[str, bytes, str]] = [
     ("empty.jsonl", b"", "is empty"),
     ("blank.jsonl", b"\n \n\n", "holds no records that can be used"),
-    ("bad.jsonl", b"[1]\n", "line 1: an object belongs here"),
     ("other.jsonl", b'{"q": "Why?", "a": "So."}\n', "the fields ('q', 'a') fit no known schema"),
     ("one.json", b'{"question": "Why?", "answer": "So."}', "a list of objects belongs here"),
     ("lines.json", lines(GOOD, GOOD), "should end in .jsonl"),
-    ("cut.json", b'[{"question": "Why?"', "line 1: no JSON"),
-    (
-        "mixed.json",
-        b'[{"question": "Why?", "answer": "So."}, 3]',
-        "record 2: an object belongs here",
-    ),
-    ("words.json", b'["Why?"]', "an object belongs here, not text"),
-    ("latin.json", '["né"]'.encode("latin-1"), "not UTF-8 (byte 0xe9"),
-    (
-        "latin.csv",
-        "question,answer\nné,So.\n".encode("latin-1"),
-        "line 2: it is not UTF-8 (byte 0xe9",
-    ),
+    ("latin.csv", "question,answer\nné,So.\n".encode("latin-1"), "line 2: it is not UTF-8"),
     ("wide.csv", b"question,answer\nWhy?,So.\na,b,c\n", "line 3: more cells than the 2 columns"),
-    ("short.csv", b"question,answer\nWhy?,So.\na\n", "line 3, field 'answer': missing"),
-    ("quote.csv", b'question,answer\n"Why?,So.\n', "line 2: no row of a table"),
     ("head-quote.csv", b'"question,answer\n', "no row of a table"),
-    ("nul.csv", b"question,answer\na\0,So.\n", "line 2: it holds NUL bytes"),
-    ("digits.json", b"[" + b"7" * 5000 + b"]", "a number in it has too many digits"),
-    ("head.csv", b"question,answer\n", "holds no records"),
-    ("none.csv", b"name,age\nA,3\n", "fit no known schema"),
-    ("utf16.csv", "question,answer\n".encode("utf-16"), "NUL bytes"),
     ("fake.parquet", b"not parquet at all", "is no parquet file"),
     ("records.pkl", b"\x80\x04K\x01.", "of the kind '.pkl'. Records are read from .jsonl"),
-    ("records", b"x", "'without ending'"),
     (
         "roles.jsonl",
         lines({"messages": [{"role": "robot", "content": "x"}]}),
         "turn 1 needs a role",
     ),
     ("turns.jsonl", lines({"messages": [{"role": "user", "content": "x"}]}), "the last two turns"),
-    ("turn.jsonl", lines({"messages": "hello"}), "a list of turns belongs here, not text"),
 ]
 
 
@@ -374,8 +336,6 @@ def test_a_bad_file_is_told(name: str, content: bytes, message: str, tmp_path: P
     [
         ("nowhere.jsonl", "nowhere.jsonl: no such file"),
         ("nowhere", "no such file. Name a file"),
-        ("nul\0.jsonl", "is no name of a file: it holds a NUL byte"),
-        ("nul\0", "is no name of a file: it holds a NUL byte"),
         ("x" * 5000, "can't be read: "),
         ("~nobody-at-all/r.jsonl", "can't be read: "),
         ({"question": ["Why?"], "answer": ["So."]}, "not one record. Put it into a list"),
@@ -388,12 +348,6 @@ def test_a_bad_file_is_told(name: str, content: bytes, message: str, tmp_path: P
         (7, "can't be read from a number"),
         (None, "can't be read from nothing"),
         ([], "holds no records"),
-        (["Why?"], "the list, record 1: an object belongs here, not text"),
-        ("~nobody-at-all/r.jsonl", "directory.\n"),
-        (
-            IterableDatasetDict({"test": Dataset.from_list([GOOD]).to_iterable_dataset()}),
-            "several splits (test); choose a split: x['test']",
-        ),
     ],
 )
 def test_a_source_that_is_none_is_told(source: Any, message: str) -> None:
@@ -440,7 +394,7 @@ def _answer(code: int, kind: type) -> Exception:
     ("error", "message"),
     [
         (ConnectionError("No route."), "(No route). Check the name, the split (train) and the"),
-        (RuntimeError("no name"), "(no name). Check the name, the split (train) and the network."),
+        (RuntimeError("no name"), "(no name). Check the name, the split (train) and the network"),
         (_answer(404, RepositoryNotFoundError), "The hub has none of this name that you may see"),
         (_answer(403, GatedRepoError), "It is gated: accept its terms on its hub page"),
     ],
@@ -462,18 +416,6 @@ def test_a_hub_that_refuses_is_asked_once(
     assert message in str(told.value) and len(str(told.value).splitlines()) == 1
     assert "owner/questions is no file here, and can't be had from the hub" in str(told.value)
     assert asked == ["owner/questions"]
-
-
-def test_a_kept_copy_needs_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: pytest.fail("hub"))
-    monkeypatch.setattr(
-        "datasets.load_dataset", lambda *_, **__: Dataset.from_list([GOOD]).to_iterable_dataset()
-    )
-    (tmp_path / "owner___my_questions").mkdir()
-    (tmp_path / "owner").mkdir()
-    monkeypatch.chdir(tmp_path)
-    assert data.load_records("owner/MyQuestions").to_list() == [WANTED]
 
 
 def test_a_hub_data_set_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -521,30 +463,6 @@ def test_what_a_frame_has_for_nothing_is_missing(nothing: Any) -> None:
     assert problems["problem"][0].startswith("missing")
 
 
-def test_frames_are_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-    whole = pandas.DataFrame.to_dict
-
-    def counted(frame: pandas.DataFrame, *arguments: Any, **options: Any) -> Any:
-        sizes.append(len(frame))
-        return whole(frame, *arguments, **options)
-
-    frame = pandas.DataFrame([{**GOOD, "id": str(n)} for n in range(readers.CHUNK * 2 + 1)])
-    frame.index = frame.index * 7
-    monkeypatch.setattr(pandas.DataFrame, "to_dict", counted)
-    loaded = data.load_records(frame)
-    assert sizes == [readers.CHUNK, readers.CHUNK, 1]
-    assert list(loaded["id"]) == list(frame["id"])
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make links")
-def test_a_loop_of_links_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").symlink_to(tmp_path / "b.jsonl")
-    (tmp_path / "b.jsonl").symlink_to(tmp_path / "a.jsonl")
-    with pytest.raises(CourseError, match="a.jsonl can't be read: "):
-        data.load_records(tmp_path / "a.jsonl")
-
-
 def test_unreadable_permissions_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(lines(GOOD))
@@ -574,7 +492,6 @@ BAD_ROWS: list[tuple[bytes, str]] = [
     (b"a", "missing"),
     (b"n\xe9,So.", "it is not UTF-8 (byte 0xe9 at 2"),
     (b"a\0,So.", "it holds NUL bytes"),
-    (b'"' + b"x" * 9_000_000 + b'",So.', "no row of a table: the line has over 8 million bytes"),
 ]
 
 
@@ -599,37 +516,6 @@ def test_long_cells_and_cells_of_several_lines_are_read(tmp_path: Path) -> None:
     good, problems = data.load_records(path, strict=False)
     assert good.to_list() == [{"question": "Why,\r\nthen?", "input": "", "answer": text}]
     assert list(problems["line"]) == [4]
-
-
-def test_tables_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "r.csv"
-    path.write_bytes(b"question,answer\nWhy?,So.\n")
-    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("read whole"))
-    assert data.load_records(path).to_list() == [WANTED]
-
-
-def test_a_full_disk_leaves_no_half_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyarrow
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pyarrow.ipc, "new_stream", full)
-    with pytest.raises(NoSpace, match="No space left in"):
-        data.load_records([GOOD])
-    assert not list((cache / "records").iterdir())
-
-
-def test_the_file_behind_goes_with_the_data_set(cache: Path) -> None:
-    code = (
-        "from llmcourse import data; d = data.load_records([{'text': 'x'}]);"
-        "import os; print(len(os.listdir(os.environ['LLMCOURSE_CACHE'] + '/records')))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
-    )
-    assert done.stdout.strip() == "1"
-    assert os.name == "nt" or not list((cache / "records").iterdir())
 
 
 @pytest.mark.parametrize("ending", data.saving.WRITERS)
@@ -668,9 +554,9 @@ def test_what_can_not_be_saved_leaves_the_old_file(
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5000])
 def test_fields_that_only_later_records_have_are_kept(
-    monkeypatch: pytest.MonkeyPatch, own_cache: Path, chunk: int
+    monkeypatch: pytest.MonkeyPatch, chunk: int
 ) -> None:
-    monkeypatch.setattr(data.records, "CHUNK", chunk)
+    monkeypatch.setattr(data.tables, "CHUNK", chunk)
     rows: list[dict[str, Any]] = [{"question": f"q{n}", "answer": "a"} for n in range(6)]
     rows[2] |= {"topic": "t"}
     rows[4] |= {"page": 7, "topic": "u"}
@@ -679,6 +565,68 @@ def test_fields_that_only_later_records_have_are_kept(
     assert loaded["topic"][:] == ["", "", "t", "", "u", ""]
     assert loaded["page"][:] == ["", "", "", "", "7", ""]
     assert loaded["question"][:] == [f"q{n}" for n in range(6)]
-    assert len(list((own_cache / "records").iterdir())) == 1
-    del loaded
-    assert not list((own_cache / "records").iterdir())
+
+
+# --- whatever people have ------------------------------------------------------------------------
+
+TEXTS = strategies.text(strategies.characters(exclude_categories=["Cs"])).filter(
+    lambda text: not is_blank(text)
+)
+FEW = settings(max_examples=40, deadline=None)
+
+
+@given(rows=strategies.lists(strategies.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=5))
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+@FEW
+def test_every_text_comes_back_from_every_kind_of_file(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, rows: list
+) -> None:
+    path = tmp_path_factory.mktemp("texts") / f"r{ending}"
+    rows = [tuple(text.replace("\0", "") or "x" for text in row) for row in rows]
+    frame = pandas.DataFrame(rows, columns=["question", "answer", "note"])
+    if ending in (".csv", ".tsv"):
+        frame = frame.map(lambda text: text.replace("\r", "") or "x")  # pandas leaves it unquoted
+        frame.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",", quoting=1)
+    elif ending == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=ending == ".jsonl")
+    kept, problems = data.load_records(path, strict=False)
+    assert len(kept) + len(problems) == len(rows)
+    wanted = [row for row in frame.itertuples(index=False) if not any(map(is_blank, row[:2]))]
+    assert [(r["question"], r["answer"], r["note"]) for r in kept] == [tuple(r) for r in wanted]
+
+
+@given(bad=strategies.binary(max_size=40).filter(lambda raw: b"\n" not in raw and raw.strip()))
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+@FEW
+def test_no_line_takes_another_with_it(
+    tmp_path_factory: pytest.TempPathFactory, ending: str, bad: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / f"r{ending}"
+    good = lines(GOOD) if ending == ".jsonl" else b"Why?,So.\n"
+    path.write_bytes(
+        (b"question,answer\n" if ending == ".csv" else b"") + good + bad + b"\n" + good
+    )
+    kept, problems = data.load_records(path, strict=False)
+    assert [row for row in kept if row == WANTED] == [WANTED] * 2
+    assert set(problems["line"]) <= set(range(2, 2 + bad.count(b"\r") + 2))
+
+
+@given(strategies.dictionaries(strategies.sampled_from(
+    ["question", "answer", "input", "context", "instruction", "output", "text", "messages",
+     "history", "system", "id"]), strategies.recursive(
+        strategies.none() | strategies.booleans() | strategies.floats() | strategies.text(),
+        lambda inner: strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from(["role", "content", "x"]), inner),
+        max_leaves=6), min_size=1))  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_any_record_is_taken_or_told(record: dict) -> None:
+    try:
+        [row] = data.load_records([record])
+    except DataError as error:
+        assert str(error).startswith("the list")
+    else:
+        own = ("question", "answer") if "question" in row else ("text",)
+        assert not any(is_blank(row[name]) for name in own)
+        assert all(isinstance(row[name], str) for name in row if name != "history")

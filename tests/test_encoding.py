@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import gc
+import copy
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,19 +11,13 @@ from typing import Any
 
 import datasets
 import numpy
-import pandas
 import pytest
 import torch
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    Gemma3TextConfig,
-    GPT2Config,
-    GPTNeoXConfig,
     LlamaConfig,
-    MistralConfig,
-    OPTConfig,
     PreTrainedTokenizerBase,
     Trainer,
     TrainingArguments,
@@ -35,13 +28,10 @@ from llmcourse.encoding import (
     UNTRAINED,
     Collator,
     batches_by_length,
-    check_packing,
     encode,
-    pack,
     padding_share,
 )
-from llmcourse.encoding.packing import first_fit_decreasing
-from llmcourse.errors import CourseError, DataError, NoSpace, SettingError, TemplateError
+from llmcourse.errors import DataError, SettingError, TemplateError
 
 RECORDS = company.records("questions", "train")[:40]
 RECORDS.append({"question": "Add", "input": "1 2", "answer": "  3\n\n\tdone — 日本 🎉 "})
@@ -120,9 +110,13 @@ def test_the_prompt_is_what_generation_sends(
         tokenizer=tokenizers[name], context_length=8192, title="x",
         model=SimpleNamespace(get_input_embeddings=lambda: embeddings),
     )  # fmt: skip
-    jobs = generation._prepare(model, RECORDS, template, system, 10)
+    asked = [
+        templates.render(one, template, tokenizer=model.tokenizer, system=system) for one in RECORDS
+    ]
     rows = encode(RECORDS, tokenizers[name], template, system=system).dataset
-    assert [split(row)[0] for row in rows] == [job.ids for job in jobs]
+    assert [split(row)[0] for row in rows] == [
+        generation.prompt_ids(model, one, "it") for one in asked
+    ]
 
 
 def test_a_chat_template_that_begins_the_text_gets_no_second_beginning() -> None:
@@ -254,30 +248,20 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
 @pytest.mark.parametrize(
     ("records", "options", "error", "message"),
     [
-        ([], {}, DataError, "There are no records"),
-        (record(), {}, DataError, "A list of records or a data set is wanted, not dict"),
-        ("my.csv", {}, DataError, r"data.load_records\('my.csv'\)"),
-        (Path("my.csv"), {}, DataError, r"Load records first: data.load_records"),
-        (pandas.DataFrame([record()]), {}, DataError, r"data.load_records\(frame\)"),
+        ([], {}, DataError, "holds no records"),
+        (record(), {}, DataError, "A list of records is wanted, not one record"),
         (datasets.DatasetDict(train=Dataset.from_list([record()])), {}, DataError,
-         r"several data sets: 'train'. Choose one, such as records\['train'\]"),
-        (Dataset.from_list([record()]).to_iterable_dataset(), {}, DataError,
-         r"is a stream.*list\(records.take\(1000\)\)"),
-        (7, {}, DataError, "A list of records or a data set is wanted, not int"),
-        ([record(), "Hi"], {}, DataError, "Record 1 .* is str; a mapping"),
-        ([record(), {"question": "Hi"}], {}, DataError, "Record 1 .*no field 'answer' or"),
-        ([record(), record(answer=" \n")], {}, DataError, "Record 1 .*, field 'answer': blank"),
-        ([{"instruction": "Hi", "response": ""}], {}, DataError, "Record 0 .*, field 'response'"),
-        ([record(), record(question=" ")], {}, DataError, "Record 1 .*, field 'question': blank"),
-        ([{"text": " "}], {}, DataError, "Record 0 .*, field 'text': blank"),
-        ([{"q": "Hi"}], {}, DataError, "Record 0 .*no field 'question' or"),
-        ([record() | {"answer": 7}], {}, DataError, "Record 0 .*must be text, but it is int: 7"),
-        ([record(answer="\udcff")], {}, DataError, "Record 0 .*'answer': .* no text"),
+         "several splits .*choose a split"),
+        (Dataset.from_list([record()]).to_iterable_dataset(), {}, DataError, "is a stream"),
+        ([record(), "Hi"], {}, DataError, "record 2: an object belongs here, not text"),
+        ([record(), {"question": "Hi"}], {}, DataError, "record 2, field 'answer': missing"),
+        ([record(), record(answer=" \n")], {}, DataError, "record 2, field 'answer': blank"),
+        ([record(answer="\udcff")], {}, DataError, "record 1, field 'answer': half a character"),
+        (Dataset.from_dict({"question": ["Hi", "Ho"], "answer": ["So", " "]}), {}, DataError,
+         "record 2, field 'answer': blank"),
         ([record()], {"too_long": "cut"}, SettingError, "too_long='cut' is not known"),
         ([record()], {"max_length": 7}, SettingError, "max_length=7 must .* at least 8"),
-        ([record()], {"max_length": 9.5}, SettingError, "max_length=9.5"),
         ([record()], {"workers": 0}, SettingError, "workers=0"),
-        ([record()], {"system": 3}, SettingError, "system=3 must be text"),
         ([record()], {"template": "qq"}, TemplateError, "^There is no template 'qq'"),
         ([record()], {"template": "chat"}, TemplateError, "^This model has no chat template"),
     ],
@@ -287,35 +271,17 @@ def test_mistakes_are_told(records: Any, options: dict, error: type, message: st
         encode(records, word_tokenizer(), **options)
 
 
-def test_a_data_set_tells_the_same_mistakes() -> None:
-    for rows, message in (
-        ({"question": ["Hi", "Ho"], "answer": ["So", " "]}, "Record 1 .*, field 'answer': blank"),
-        ({"question": ["Hi", "Ho"], "answer": ["So", None]}, "Record 1 .*no field 'answer'"),
-        ({"frage": ["Hi"]}, "Record 0 .*no field 'question' or .* It has: 'frage'"),
-    ):
-        with pytest.raises(DataError, match=message):
-            encode(Dataset.from_dict(rows), word_tokenizer())
-
-
 @pytest.mark.parametrize("kind", ["pandas", "torch", "numpy", "arrow"])
 def test_a_data_sets_format_changes_nothing(kind: str) -> None:
     data, tokenizer = Dataset.from_list([record(n) for n in (1, 2)]), word_tokenizer()
     wanted = list(encode(data, tokenizer).dataset)
     assert list(encode(data.with_format(kind), tokenizer).dataset) == wanted
-    strange = Dataset.from_dict({"frage": ["Hi"]}).with_format(kind)
-    with pytest.raises(DataError, match="Record 0 .*no field 'question' or .* It has: 'frage'"):
-        encode(strange, tokenizer)
 
 
 def test_a_data_sets_transform_is_not_looked_at() -> None:
     data, tokenizer = Dataset.from_list([record()]), word_tokenizer()
     shouted = data.with_transform(lambda rows: {k: [t.upper() for t in v] for k, v in rows.items()})
     assert list(encode(shouted, tokenizer).dataset) == list(encode(data, tokenizer).dataset)
-    made = Dataset.from_dict({"q": ["Hi"]}).with_transform(
-        lambda rows: {"question": rows["q"], "answer": rows["q"]}
-    )
-    with pytest.raises(DataError, match="Record 0 .* no field 'question'.* It has: 'q'"):
-        encode(made, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -384,54 +350,96 @@ def test_lists_and_data_sets_give_the_same_rows(gemma: PreTrainedTokenizerBase) 
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_in_a_worker_arrives_as_it_is(workers: int, cache: Path) -> None:
-    data = Dataset.from_list([record()] * 9 + [record(answer=" ")])
+def test_an_error_in_a_worker_arrives_as_it_is(workers: int, capfd: pytest.CaptureFixture) -> None:
+    data = Dataset.from_list([record()] * 9 + [record(90)])
     with pytest.raises(DataError) as caught:
-        encode(data, word_tokenizer(), workers=workers)
-    assert str(caught.value).startswith("Record 9 (counted from 0), field 'answer': blank")
-    assert list(cache.iterdir()) == []
+        encode(data, word_tokenizer(), workers=workers, max_length=20, too_long="error")
+    assert str(caught.value).startswith("Record 9 (counted from 0) has ")
 
 
-def test_the_files_go_with_the_result(cache: Path) -> None:
-    encoded = encode([record()], word_tokenizer())
-    packed = pack(encoded, 20)
-    assert len(list(cache.iterdir())) == 2
-    del encoded, packed
-    gc.collect()
-    assert list(cache.iterdir()) == []
+def test_nothing_is_written_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LLMCOURSE_CACHE", "HF_DATASETS_CACHE", "TMPDIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    encode([record()] * 50, word_tokenizer())
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Dataset, "map", full)
-    with pytest.raises(NoSpace, match="No space left in"):
-        encode([record()], word_tokenizer())
-    assert list(cache.iterdir()) == []
+def test_texts_and_pairs_may_be_mixed(gemma: PreTrainedTokenizerBase) -> None:
+    alone = [encode([one], gemma).dataset[0]["input_ids"] for one in (record(), {"text": "Mars."})]
+    rows = encode([record(), {"text": "Mars."}], gemma).dataset["input_ids"]
+    assert list(rows) == alone
 
 
-@pytest.mark.parametrize(
-    ("raised", "arrives"),
-    [
-        (RuntimeError("One of the subprocesses has abruptly died during map"), CourseError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
-        (ZeroDivisionError(), ZeroDivisionError),
-    ],
+# --- conversations -------------------------------------------------------------------------------
+
+TURNS = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Is it far? "},
+    {"role": "assistant", "content": "  No.\n"},
+    {"role": "user", "content": "And the mill?"},
+    {"role": "assistant", "content": "Behind the shed."},
+    {"role": "user", "content": "Thanks"},
+    {"role": "assistant", "content": "You are welcome, of course."},
+]
+GENERATION = (
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+    "{% endif %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{% else %}"
+    "{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-def test_what_ends_the_work_from_outside(
-    raised: BaseException, arrives: type, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: object, **__: object) -> None:
-        try:
-            raise raised
-        except KeyboardInterrupt as error:
-            raise TimeoutError from error  # as waiting for the workers ends
 
-    monkeypatch.setattr(Dataset, "map", stop)
-    with pytest.raises(arrives):
-        encode([record()], word_tokenizer())
-    assert list(cache.iterdir()) == []
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("turns", [3, 5, 7])
+def test_every_turn_of_the_assistant_is_trained_on(
+    tokenizers: dict[str, PreTrainedTokenizerBase], start: int, turns: int
+) -> None:
+    """As the mask of the library says, on the packaged template with its tags added."""
+    tokenizer = copy.deepcopy(tokenizers["smol"])
+    messages = [turn | {"content": turn["content"].strip()} for turn in TURNS[start:turns]]
+    [row] = encode([{"messages": messages}], tokenizer, "chat").dataset
+    own = tokenizer.apply_chat_template(messages, tokenize=False)
+    tokenizer.chat_template = GENERATION
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == own
+    wanted = tokenizer.apply_chat_template(
+        messages, return_dict=True, return_assistant_tokens_mask=True
+    )
+    last = len(row["input_ids"])  # the library goes on with a line end
+    assert row["input_ids"] == wanted["input_ids"][:last]
+    assert tokenizer.decode(wanted["input_ids"][last:]) == "\n"
+    mask = [int(label != UNTRAINED) for label in row["labels"]]
+    assert mask == wanted["assistant_masks"][:last]
+    assert encode([{"messages": messages}], tokenizer, "chat").dataset[0] == row
+
+
+def test_a_conversation_by_turns_in_other_templates_too(gemma: PreTrainedTokenizerBase) -> None:
+    [row] = encode([{"messages": TURNS}], gemma, "qa", system="Not this one.").dataset
+    assert gemma.decode(row["input_ids"]) == (
+        "<bos>Be brief.\n\n### Question:\nIs it far? \n\n### Answer:\n  No.\n<eos>\n\n"
+        "### Question:\nAnd the mill?\n\n### Answer:\nBehind the shed.<eos>\n\n"
+        "### Question:\nThanks\n\n### Answer:\nYou are welcome, of course.<eos>"
+    )
+    last = encode([{"messages": TURNS}], gemma, "qa", every_turn=False).dataset[0]
+    assert last["input_ids"] == row["input_ids"]
+    for labels, count in ((row["labels"], 3), (last["labels"], 1)):
+        assert labels.count(gemma.eos_token_id) == count and labels[-1] == gemma.eos_token_id
+
+
+def test_a_long_conversation_loses_its_beginning(gemma: PreTrainedTokenizerBase) -> None:
+    [whole] = encode([{"messages": TURNS}], gemma, "qa").dataset
+    cut = encode([{"messages": TURNS}], gemma, "qa", max_length=40, too_long="cut prompt")
+    [row] = cut.dataset
+    assert row["input_ids"] == [gemma.bos_token_id, *whole["input_ids"][-39:]]
+    assert row["labels"][1:] == whole["labels"][-39:] and cut.cut == [0]
+
+
+def test_a_template_that_forgets_turns_is_refused() -> None:
+    tokenizer = word_tokenizer()
+    tokenizer.chat_template = "<bos> {{ messages[-1]['content'] }}"
+    with pytest.raises(TemplateError, match="leaves turns of this conversation out"):
+        encode([{"messages": TURNS}], tokenizer, "chat")
 
 
 # --- batches -------------------------------------------------------------------------------------
@@ -483,26 +491,10 @@ def test_batches_by_length_hold_every_record_once() -> None:
     assert batches_by_length(Dataset.from_dict({"length": lengths})["length"], 8, seed=3) == batches
 
 
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"batch_size": 0}, SettingError, "batch_size=0"),
-        ({"batch_size": 2.0}, SettingError, "batch_size=2.0"),
-        ({"seed": "a"}, SettingError, "seed='a' must be a whole number"),
-        ({"seed": None}, SettingError, "seed=None must be a whole number"),
-        ({"lengths": None}, DataError, r'encoded.dataset\["length"\], not NoneType'),
-        ({"lengths": [1, 2.5]}, DataError, r"Lengths are wanted.*: \[1, 2.5\]"),
-        ({"lengths": ["a"]}, DataError, "Lengths are wanted"),
-        ({"lengths": [-1]}, DataError, "Lengths are wanted"),
-        ({"lengths": [[1]]}, DataError, "Lengths are wanted"),
-        ({"lengths": Dataset.from_dict({"length": [1]})}, DataError, "not Dataset"),
-    ],
-)
-def test_batches_of_something_else_are_refused(
-    change: dict[str, Any], error: type, message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        batches_by_length(**{"lengths": [1, 2], "batch_size": 2} | change)
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("seed", "a")])
+def test_batches_of_something_else_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=f"{name}={value!r}"):
+        batches_by_length(**{"lengths": [1, 2], "batch_size": 2} | {name: value})
 
 
 def test_padding_share_counts_places() -> None:
@@ -512,75 +504,13 @@ def test_padding_share_counts_places() -> None:
     assert type(found) is float and found == 0.25
 
 
-@pytest.mark.parametrize("batches", [[0, 1], 3, None, [[0], [7]], [[0], [-1]], [[0], [1.0]]])
-def test_padding_of_what_is_no_batch_is_refused(batches: Any) -> None:
-    with pytest.raises(DataError, match=r"Batch [01] \(counted from 0\) must be a list of record"):
-        padding_share([2, 4], batches)
-
-
-@pytest.mark.parametrize("lengths", [[[0, 1]], 3, None, [-1], [2.5], "ab"])
-def test_padding_of_what_are_no_lengths_is_refused(lengths: Any) -> None:
-    with pytest.raises(DataError, match="Lengths are wanted"):
-        padding_share(lengths, [[0]])
-
-
-GOOD = {"input_ids": [4, 5], "labels": [-100, 5]}
-FAULTS: list[tuple[dict[str, Any], str]] = [
-    ({"labels": [5]}, "has 2 input_ids, 1 labels; each token"),
-    ({"labels": [5, 5, 5]}, "has 2 input_ids, 3 labels; each token"),
-    ({"input_ids": [], "labels": []}, "has no tokens. Leave it out"),
-    ({"input_ids": [4.5, 5]}, r"has input_ids that are no list of whole numbers: \[4.5"),
-    ({"input_ids": ["4", "5"]}, "has input_ids that are no list of whole numbers"),
-    ({"labels": [[4, 5]]}, "has labels that are no list of whole numbers"),
-    ({"input_ids": [4, None]}, r"has input_ids that are no list of whole numbers: \[4, None\]"),
-    ({"input_ids": 4}, "has input_ids that are no list of whole numbers: 4"),
-    ({"input_ids": [-4, 5]}, "has -4 among its input_ids, which is not in the tokenizer's voc"),
-    ({"input_ids": [4, 2**40]}, f"has {2**40} among its input_ids"),
-    ({"labels": [-100, -7]}, "has -7 among its labels"),
-    ({"labels": None}, "has no labels; it has: 'input_ids'"),
-]
-
-
-@pytest.mark.parametrize(("change", "message"), FAULTS, ids=lambda value: str(value)[:30])
-def test_a_row_with_a_problem_is_named(change: dict[str, Any], message: str) -> None:
-    bad = GOOD | change
-    with pytest.raises(DataError, match=r"Row 1 of the batch \(counted from 0\) " + message):
-        Collator(word_tokenizer())([GOOD, bad])
-    rows = Dataset.from_list([bad])
-    with pytest.raises(DataError, match=r"Row 0 \(counted from 0\) " + message):
-        pack(rows, 8)
-
-
-def test_a_row_with_a_problem_is_named_among_many() -> None:
-    rows = Dataset.from_list([GOOD] * 6000 + [GOOD | {"labels": [5]}] + [GOOD])
-    with pytest.raises(DataError, match=r"Row 6000 \(counted from 0\) has 2 input_ids, 1 labels"):
-        pack(rows, 8)
-    with pytest.raises(DataError, match=r"Row 1 .* has no tokens"):
-        pack(Dataset.from_dict({"input_ids": [[4], [], None], "labels": [[4], [], None]}), 8)
-
-
-PACKED = GOOD | {"position_ids": [0, 1]}
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([], "There are no rows to put into a batch"),
-        ({"input_ids": [], "labels": []}, "There are no rows to put into a batch"),
-        (None, r"such as encoded.dataset\[:8\], not NoneType"),
-        (GOOD, r"Put a single row into a list: \[row\]"),
-        (GOOD | {"length": 2}, "not one row or columns of different length"),
-        ({"input_ids": [[4], [5]], "labels": [[4]]}, "columns of different length"),
-        ([record()], "Row 0 .* has no input_ids; it has: 'question', 'answer'. Encode records"),
-        ([GOOD, None], "Row 1 .* is NoneType; a mapping"),
-        ("ab", "Row 0 .* is str; a mapping"),
-        ([GOOD, {"input_ids": [4]}], "Row 1 .* has no labels; it has: 'input_ids'"),
-        ([GOOD, {"input_ids": [4, 10], "labels": [4, 5]}], "Row 1 .* has 10 among its input_ids"),
-        ([GOOD, {"input_ids": [4, 5], "labels": [4, 10]}], "Row 1 .* has 10 among its labels"),
-        ([GOOD, GOOD, PACKED], "Row 0 of the batch is plain, and row 2 .* is packed"),
-        ([PACKED, GOOD], "Row 0 of the batch is packed, and row 1 .* is plain"),
-        ([PACKED, PACKED | {"position_ids": [0]}], "Row 1 .* 2 labels, 1 position_ids"),
-        ([PACKED, PACKED | {"position_ids": [0, -1]}], "Row 1 .* -1 among .*, which is not a pos"),
+        ([{"input_ids": [4, 5], "labels": [4, 5]}, {"input_ids": [4, 5], "labels": [5]}],
+         r"Row 1 of the batch \(counted from 0\) has 2 tokens and 1 labels"),
+        ([{"input_ids": [4]}], "has 1 tokens and 0 labels; .* Encode records first"),
     ],
 )  # fmt: skip
 def test_what_is_no_batch_is_refused(rows: Any, message: str) -> None:
@@ -591,37 +521,29 @@ def test_what_is_no_batch_is_refused(rows: Any, message: str) -> None:
 def test_rows_may_come_as_columns_arrays_or_tensors() -> None:
     tokenizer = word_tokenizer()
     data, collate = encode([record(n) for n in (1, 4, 2)], tokenizer).dataset, Collator(tokenizer)
-    for encoded in (data, pack(data, 20)):
-        wanted = collate(list(encoded))
-        ways = [encoded, encoded[:], (row for row in encoded)]
-        ways += [
-            way
-            for k in ("numpy", "torch")
-            for way in (encoded.with_format(k), encoded.with_format(k)[:])
-        ]
-        for way in ways:
-            found = collate(way)
-            assert found.keys() == wanted.keys()
-            assert all(torch.equal(found[k], wanted[k]) for k in wanted if k != "use_cache")
+    wanted = collate(list(data))
+    ways = [data, data[:], (row for row in data)]
+    ways += [way for kind in ("numpy", "torch")
+             for way in (data.with_format(kind), data.with_format(kind)[:])]  # fmt: skip
+    for way in ways:
+        found = collate(way)
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_trainer_takes_encoded_and_packed_rows(tmp_path: Path) -> None:
+def test_trainer_takes_encoded_rows(tmp_path: Path) -> None:
     tokenizer = word_tokenizer()
-    encoded = encode([record(n % 5 + 1) for n in range(8)], tokenizer)
-    for number, rows in enumerate((encoded.dataset, pack(encoded, 40))):
-        model = small(LlamaConfig, num_key_value_heads=2)
-        before = model.lm_head.weight.clone()
-        arguments = TrainingArguments(
-            output_dir=str(tmp_path / str(number)), max_steps=2, per_device_train_batch_size=2,
-            report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True,
-        )  # fmt: skip
-        trainer = Trainer(model, arguments, Collator(tokenizer), rows, rows)
-        assert trainer.train().global_step == 2
-        assert not torch.equal(model.lm_head.weight, before)
-        assert 0 < trainer.evaluate()["eval_loss"] < 10
-
-
-# --- packing -------------------------------------------------------------------------------------
+    rows = encode([record(n % 5 + 1) for n in range(8)], tokenizer).dataset
+    model = small(LlamaConfig, num_key_value_heads=2)
+    before = model.lm_head.weight.clone()
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2,
+        report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, Collator(tokenizer), rows, rows)
+    assert trainer.train().global_step == 2
+    assert not torch.equal(model.lm_head.weight, before)
+    assert 0 < trainer.evaluate()["eval_loss"] < 10
 
 
 def small(kind: type, attention: str = "sdpa", **options: Any) -> Any:
@@ -645,166 +567,6 @@ def losses(model: Any, batch: dict[str, Any]) -> torch.Tensor:
         logits[:, :-1].flatten(0, 1), wanted.flatten(), reduction="none"
     )
     return found[wanted.flatten() != UNTRAINED]
-
-
-ARCHITECTURES: list[tuple[type, dict[str, Any]]] = [
-    (LlamaConfig, {"num_key_value_heads": 2}),
-    (MistralConfig, {"num_key_value_heads": 2, "sliding_window": 6}),
-    (GPTNeoXConfig, {}),
-    (GPT2Config, {}),
-    (Gemma3TextConfig, {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 6,
-                        "layer_types": ["sliding_attention", "full_attention"]}),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize(
-    ("kind", "options"), ARCHITECTURES, ids=[kind.__name__ for kind, _ in ARCHITECTURES]
-)
-def test_packed_records_have_the_loss_they_have_alone(
-    kind: type, options: dict[str, Any], attention: str
-) -> None:
-    tokenizer, model = word_tokenizer(), small(kind, attention, **options)
-    encoded = encode([record(n) for n in (1, 9, 4, 2, 7, 3, 5)], tokenizer, "plain")
-    packed = pack(encoded, 30)
-    collate = Collator(tokenizer)
-    assert len(packed) < len(encoded) and packed[0]["records"] != packed[1]["records"]
-    order = [number for row in packed for number in row["records"]]
-    alone = torch.cat([losses(model, collate([encoded.dataset[n]])) for n in order])
-    assert torch.allclose(losses(model, collate(list(packed))), alone, atol=1e-5)
-    one_by_one = torch.cat([losses(model, collate([row])) for row in packed])
-    assert torch.allclose(one_by_one, alone, atol=1e-5)
-    check_packing(model)
-    # The test can fail: without restarting positions the records see each other.
-    leaking = collate([packed[0]])
-    leaking["position_ids"] = torch.arange(leaking["input_ids"].shape[1])[None]
-    assert not torch.allclose(losses(model, leaking), losses(model, collate([packed[0]])))
-
-
-def test_a_model_that_lets_records_see_each_other_is_refused() -> None:
-    model = small(OPTConfig, ffn_dim=64, word_embed_proj_dim=32).train()
-    with pytest.raises(SettingError, match="OPTForCausalLM does not keep packed records apart"):
-        check_packing(model)
-    assert model.training
-
-
-def test_packing_is_checked_of_a_model_and_of_nothing_else() -> None:
-    model = small(LlamaConfig, num_key_value_heads=2)
-    check_packing(SimpleNamespace(model=model))
-    for bad in (None, "base", word_tokenizer()):
-        with pytest.raises(SettingError, match=rf"A model is wanted.*, not {type(bad).__name__}"):
-            check_packing(bad)
-    with pytest.raises(SettingError, match="LlamaModel writes no text.* AutoModelForCausalLM"):
-        check_packing(model.model)
-
-
-def test_a_model_without_positions_is_refused() -> None:
-    class Bare(torch.nn.Module):
-        def get_input_embeddings(self) -> torch.nn.Embedding:
-            return torch.nn.Embedding(10, 4)
-
-        def forward(self, input_ids: torch.Tensor) -> None: ...
-
-    bare: Any = Bare()
-    bare.device = torch.device("cpu")
-    with pytest.raises(SettingError, match="Bare takes no positions"):
-        check_packing(bare)
-
-
-def test_packed_rows_hold_every_record_once() -> None:
-    tokenizer = word_tokenizer()
-    sizes = [1, 90, 4, 2, 7, 3, 5]
-    encoded = encode(
-        [record(n) for n in sizes], tokenizer, "plain", mask_prompt=False, max_length=30
-    )
-    assert encoded.left_out == [1]
-    packed = pack(encoded, 30)
-    rows = {row["record"]: row for row in encoded.dataset}
-    assert sorted(n for row in packed for n in row["records"]) == sorted(rows)
-    for row in packed:
-        inside = [rows[n] for n in row["records"]]
-        assert row["input_ids"] == [token for part in inside for token in part["input_ids"]]
-        assert row["position_ids"] == [n for part in inside for n in range(part["length"])]
-        starts = [n for n, place in enumerate(row["position_ids"]) if place == 0]
-        assert {row["labels"][start] for start in starts} == {UNTRAINED}
-        assert len(row["input_ids"]) <= 30
-    assert list(packed) == list(pack(encoded.dataset, 30))
-
-
-def test_rows_made_elsewhere_are_packed_as_well() -> None:
-    """Here the label of a record's first token would be predicted from the record before it."""
-    rows = Dataset.from_dict({"input_ids": [[6], [4, 5]], "labels": [[6], [4, 5]]})
-    assert list(pack(rows, 8)) == [
-        {"input_ids": [4, 5, 6], "labels": [UNTRAINED, 5, UNTRAINED], "position_ids": [0, 1, 0],
-         "records": [1, 0]}
-    ]  # fmt: skip
-
-
-def test_padding_of_packed_rows_is_a_record_of_its_own() -> None:
-    rows = [{"input_ids": [4, 5], "labels": [-100, 5], "position_ids": [0, 1]},
-            {"input_ids": [4], "labels": [-100], "position_ids": [0]},
-            {"input_ids": [4, 5, 6, 7], "labels": [-100, 5, -100, 7],
-             "position_ids": [0, 1, 0, 1]}]  # fmt: skip
-    batch = Collator(word_tokenizer())(rows)
-    assert batch["position_ids"].tolist() == [[0, 1, 0, 1], [0, 0, 1, 2], [0, 1, 0, 1]]
-    assert batch["input_ids"].tolist() == [[4, 5, 0, 0], [4, 0, 0, 0], [4, 5, 6, 7]]
-    assert batch["labels"][1].tolist() == [UNTRAINED] * 4
-    assert batch["use_cache"] is False and "attention_mask" not in batch
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (Dataset.from_list([PACKED]), "These rows are packed already"),
-        (Dataset.from_list([record()]), r"no input_ids; they have: .*pack\(encode\("),
-        (Dataset.from_list([{"input_ids": [4]}]), "no labels; they have: 'input_ids'"),
-        ([GOOD], r"not list. Of a list make one: Dataset.from_list\(rows\)"),
-        (None, "What encode gives is wanted.*, not NoneType"),
-        (datasets.DatasetDict(train=Dataset.from_list([GOOD])), "several data sets: 'train'"),
-        (Dataset.from_list([GOOD]).to_iterable_dataset(), "is a stream"),
-        (Dataset.from_list([GOOD]).select([]), "no rows to pack"),
-    ],
-    ids=["packed", "records", "no labels", "list", "none", "several", "stream", "empty"],
-)  # fmt: skip
-def test_what_can_not_be_packed_is_refused(rows: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        pack(rows, 8)
-
-
-def test_packing_looks_at_no_other_column_and_no_format() -> None:
-    rows = Dataset.from_list([GOOD | {"record": "a7"}, GOOD | {"record": "a8"}])
-    fixed = rows.cast_column("labels", datasets.Sequence(datasets.Value("int32"), length=2))
-    for data in (rows, fixed, rows.with_format("torch"), rows.with_format("pandas")):
-        assert [row["records"] for row in pack(data, 10**30)] == [[0, 1]]
-
-
-def plain_first_fit(lengths: list[int], room: int) -> list[list[int]]:
-    """First-fit decreasing as one would say it."""
-    bins: list[list[int]] = []
-    for number in sorted(range(len(lengths)), key=lambda n: -lengths[n]):
-        fits = (b for b in bins if sum(lengths[n] for n in b) + lengths[number] <= room)
-        target = next(fits, None)
-        if target is None:
-            bins.append(target := [])
-        target.append(number)
-    return bins
-
-
-@pytest.mark.parametrize("room", [20, 23, 64])
-def test_packing_is_first_fit_decreasing(room: int) -> None:
-    lengths = [(n * n * 7 + 3 * n) % 20 + 1 for n in range(150)]
-    assert first_fit_decreasing(lengths, room) == plain_first_fit(lengths, room)
-
-
-def test_a_record_longer_than_a_packed_row_is_told() -> None:
-    encoded = encode([record(), record(20)], word_tokenizer())
-    size = encoded.dataset[1]["length"]
-    with pytest.raises(DataError, match=rf"Row 1 .* has {size} tokens .* max_length=20"):
-        pack(encoded, 20)
-    with pytest.raises(SettingError, match="max_length=0"):
-        pack(encoded, 0)
-    with pytest.raises(DataError, match="no rows to pack"):
-        pack(encoded.dataset.select([]), 20)
 
 
 def test_the_border_is_where_the_prompt_ends_even_if_tokens_would_merge(

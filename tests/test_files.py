@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llmcourse import data, doctor, files
+from llmcourse import doctor, files
 from tests.conftest import ROOT
 
 # Permissions do not bind root, so in a container it gives up the two capabilities that pass them.
@@ -27,21 +27,19 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_scratch_goes_to_the_first_place_that_can_be_written(
-    own_cache: Path, tmp_path: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file in a folder's place refuses every user on every system, root too."""
     monkeypatch.setattr(files.platformdirs, "user_cache_path", lambda *_, **__: tmp_path / "own")
-    assert files.scratch_path("arrow").parent == own_cache / "records"
+    assert files.writable_cache("records") == own_cache / "records"
     shutil.rmtree(own_cache)
     own_cache.mkdir()
     (own_cache / "records").touch()
-    assert files.scratch_path("arrow").parent == tmp_path / "own" / "records"
-    assert len(data.load_records(pairs)) == 8
+    assert files.writable_cache("records") == tmp_path / "own" / "records"
     shutil.rmtree(tmp_path / "own")
     (tmp_path / "own").touch()
-    third = files.scratch_path("arrow").parent
+    third = files.writable_cache("records")
     assert third.is_dir() and third.name == "records" and tmp_path not in third.parents
-    assert len(data.load_records(pairs)) == 8
 
 
 def test_doctor_tells_where_files_will_go(

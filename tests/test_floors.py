@@ -14,9 +14,10 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors",),
     ("files", "progress", "stats", "words"),
-    ("pages", "parallel", "store"),
+    ("pages", "store"),
     ("tiers", "templates", "company", "club"),
-    ("prompts", "models", "claims", "data", "encoding", "sizing"),
+    ("prompts", "models", "claims", "data", "sizing"),
+    ("encoding",),
     ("generation", "retrieval", "hosted"),
     ("plots",),
     ("synthesis", "finetuning"),

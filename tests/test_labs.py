@@ -20,7 +20,6 @@ import pytest
 import torch
 
 from llmcourse import models
-from llmcourse.data import readers
 from llmcourse.errors import (
     DataError,
     HubError,
@@ -399,7 +398,6 @@ def adapted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setattr(owner, name, vars(owner).get(name) or getattr(owner, name))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(readers, "_is_cached", lambda name: False)
     monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)

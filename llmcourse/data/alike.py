@@ -9,24 +9,20 @@ all with all; each candidate is then checked on the texts themselves.
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.data.records import as_text, load_records, unwritable
-from llmcourse.errors import DataError
-from llmcourse.progress import quiet_datasets
+from llmcourse.data.records import OTHER_HISTORY, PAIR, TEXT, as_text, own_fields
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
 
-PAIR, TEXT = ("question", "input", "answer"), ("text",)
 # Names of columns that an answer may depend on; others count where they hold sentences or lists.
 _CONTEXT = (
-    "history", "system", "context", "passage", "paragraph", "article", "conversation", "dialogue",
-    "dialog", "background", "persona", "table", "schema", "title", "chat_history",
+    OTHER_HISTORY, "system", "context", "passage", "paragraph", "article", "conversation",
+    "dialogue", "dialog", "background", "persona", "table", "schema", "title", "chat_history",
 )  # fmt: skip
 _LABELS = ("id", "keys", "split", "url", "reviewed", "written", "keep")
 NEAR = 0.7  # share of three-word runs in common
@@ -35,141 +31,29 @@ MOST_PAIRS = 1_000_000  # candidates checked; more are only met in data made fro
 _OPENING, _CLOSING = "\"'“”‘’«»„([{¿¡", ".,;:!?…\"'“”‘’«»)]}"
 
 
-def as_records(source: Any, **options: Any) -> Dataset:
-    """`source` as a data set with the columns `question`, `input`, `answer`, or `text`.
-
-    A data set that has these columns already is taken as it is, blank fields and all, but without
-    its format: a format or transform changes what comes out of it. So is a list of records; it
-    gets the fields of all of them, as text. Anything else goes through `load_records`, with
-    `options`.
-
-    Raises:
-        DataError: it holds no records, or can't be read; or a list holds records of both kinds,
-            or half a character.
-    """
-    from datasets import Dataset, IterableDataset
-
-    if isinstance(source, IterableDataset):
-        raise DataError(
-            "This is a stream (IterableDataset), which has no length and no places. Read it into "
-            "a data set first: data.load_records(stream)."
-        )
-    if isinstance(source, Dataset):
-        source = unformatted(source)
-    if isinstance(source, Dataset) and _is_text(source):
-        dataset = _with_input(source)
-    elif isinstance(source, list) and source and all(_is_record(one) for one in source):
-        dataset = Dataset.from_list(_filled(source))
-    else:
-        dataset = load_records(source, **options)
-        dataset = dataset[0] if isinstance(dataset, tuple) else dataset
-    if not len(dataset):
-        raise DataError("The data set holds no records.")
-    return dataset
-
-
-def unformatted(dataset: Dataset) -> Dataset:
-    """`dataset` without a format or a transform, so that its rows are what it holds."""
-    if dataset.format["type"] is None and dataset.format["columns"] == dataset.column_names:
-        return dataset
-    plain = dataset.with_format(None)
-    plain.source = dataset  # its files go when it does
-    return plain
-
-
-def _with_input(dataset: Dataset) -> Dataset:
-    """`dataset` with a blank `input` where questions have none."""
-    if set(fields(dataset)) <= set(dataset.column_names):
-        return dataset
-    with quiet_datasets():
-        return dataset.add_column("input", [""] * len(dataset))
-
-
-def _is_text(dataset: Dataset) -> bool:
-    """True where a data set has the columns of records, as text."""
-    kinds = {name: getattr(kind, "dtype", "") for name, kind in dataset.features.items()}
-    given = [name for name in _own(kinds) if name != "input" or name in kinds]
-    return all(kinds.get(name) in ("string", "large_string") for name in given)
-
-
-def _is_record(record: Any) -> bool:
-    """True for a mapping with the fields of a record, as text."""
-    if not isinstance(record, Mapping):
-        return False
-    own = _own(record)
-    return all(name in record for name in own if name != "input") and all(
-        isinstance(record.get(name), str | None) for name in own
-    )
-
-
-def _filled(records: list[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Records with the fields of all of them, as text.
-
-    Raises:
-        DataError: they are of both kinds, or a field can't be kept as text.
-    """
-    own = _own(records[0])
-    names = dict.fromkeys([*own, *(name for record in records for name in record)])
-    columns = [str(name) for name in names]
-    if len(set(columns)) < len(columns):
-        raise DataError("the list: two fields have one name, once as a text. Rename one of them.")
-    for column in columns:
-        if trouble := unwritable(column):
-            raise DataError(f"the list: the name of the field {column!r} has {trouble}.")
-    filled: list[dict[str, str]] = []
-    for number, record in enumerate(records, 1):
-        if _own(record) != own:
-            odd = next(name for name in _own(record) if name in record)
-            raise DataError(
-                f"the list, record {number}, field {odd!r}: the first record has "
-                f"{_named(own)}, this one {_named(_own(record))}. Give all of them the same fields."
-            )
-        texts = (_text(number, name, record.get(name)) for name in names)
-        filled.append(dict(zip(columns, texts, strict=True)))
-    return filled
-
-
-def _named(own: Iterable[str]) -> str:
-    """The fields that a record must have."""
-    return " and ".join(name for name in own if name != "input")
-
-
-def _text(number: int, name: Any, value: Any) -> str:
-    """A field's value as text.
-
-    Raises:
-        DataError: it holds half a character, or can't be kept as text.
-    """
-    try:
-        text = value if isinstance(value, str) else as_text(value)
-        nested = isinstance(value, list | tuple | Mapping)
-        whole = json.dumps(value, ensure_ascii=False, default=str) if nested else text
-        trouble = unwritable(whole)
-    except DataError as error:
-        trouble = str(error)
-    if trouble:
-        raise DataError(f"the list, record {number}, field {name!r}: {trouble}.")
-    return text
-
-
-def _own(names: Iterable[str]) -> tuple[str, ...]:
-    """The fields of the records' own text, where there are fields of these `names`."""
-    return PAIR if {"question", "answer"} <= set(names) else TEXT
-
-
 def fields(dataset: Dataset) -> tuple[str, ...]:
-    """The columns that hold the records' own text: `PAIR` or, without question and answer, `TEXT`.
-
-    `text` beside question and answer is a column like any other.
-    """
-    return _own(dataset.column_names)
+    """The columns that hold the records' own text, earlier turns among them."""
+    own = own_fields(dataset.column_names)
+    return ("history", *own) if "history" in dataset.column_names and own == PAIR else own
 
 
-def asked(record: Mapping[str, str | None]) -> str:
-    """What a record asks: its question with the input, or its text."""
-    if _own(record) == TEXT:
+def texts_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """A record's fields as texts: the earlier turns of a conversation as one."""
+    return {
+        name: "\n".join(turn["content"] for turn in value or ()) if name == "history"
+        else value or ""
+        for name, value in record.items()
+    }  # fmt: skip
+
+
+def asked(record: Mapping[str, Any]) -> str:
+    """What a record asks: its question with the input and the turns before, or its text."""
+    if own_fields(record) == TEXT:
         return record["text"] or ""
-    return "\n".join(filter(None, (record["question"], record.get("input"))))
+    turns = record.get("history") or ""
+    if not isinstance(turns, str):
+        turns = "\n".join(turn["content"] for turn in turns)
+    return "\n".join(filter(None, (turns, record["question"], record.get("input"))))
 
 
 def context(dataset: Dataset) -> list[str]:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel, templates
+from llmcourse import templates
 from llmcourse.data import alike, patterns
 from llmcourse.data.measuring import Counter
-from llmcourse.errors import CourseError, SettingError, first_line, whole
+from llmcourse.data.records import as_records, as_text
+from llmcourse.errors import SettingError, whole
 from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import pandas
-    import pyarrow as pa
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
@@ -27,7 +27,6 @@ STEPS = (
 )  # fmt: skip
 NEAR = 0.9  # share of three-word runs that question and answer must each have in common
 COLUMNS = ("record", "step", "action", "field", "before", "after")
-BATCH = 5000  # records mended and written at once
 Record = dict[str, Any]
 Settle = Callable[[list[Record]], int | None]
 
@@ -100,62 +99,26 @@ def clean(
     Raises:
         DataError: the records can't be read.
         SettingError: `steps` is no list of `STEPS`, `longest` is below 1, `keep` holds something
-            that is no text or blank, or `settle` failed or returned no place.
-        NoSpace: the disk is full.
+            that is no text or blank, or `settle` returned no place.
     """
     import pandas
 
-    steps, keep = _known(steps), _kept(keep)
-    if settle is not None and not callable(settle):
-        raise SettingError(f"settle={settle!r} is no function.")
+    if isinstance(steps, str) or not set(steps) <= set(STEPS):
+        raise SettingError(f"steps={steps!r}: There is no step but these: {STEPS}.")
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    if not all(isinstance(piece, str) and piece.strip() for piece in keep):
+        raise SettingError(f"keep={keep!r:.80} must be pieces of text, such as ['Quillon Lane'].")
     longest = None if longest is None else whole("longest", longest, 1)
-    records = alike.as_records(dataset)
+    records = as_records(dataset)
     changes: list[tuple[Any, ...]] = []
-    counter = Counter(tokenizer)
-    with quiet_datasets():
-        mended = _mended(records, steps, keep, changes)
-        out = _left_out(mended, steps, longest, counter, settle)
+    mended = _mended(records, steps, keep, changes)
+    out = _left_out(mended, steps, longest, Counter(tokenizer), settle)
     for place, (step, field, why) in out.items():
         before = alike.asked(mended[place]) if field != "answer" else mended[place]["answer"]
         changes.append((place + 1, step, "left out", field, before, why))
     left = mended.select([place for place in range(len(mended)) if place not in out])
-    left.source = mended  # its file goes when it does
     table = pandas.DataFrame(changes, columns=list(COLUMNS)).sort_values("record", kind="stable")
     return Cleaned(left, table.reset_index(drop=True))
-
-
-def _known(steps: Any) -> tuple[str, ...]:
-    """The steps to take.
-
-    Raises:
-        SettingError: they are no list, or one of them does not exist.
-    """
-    if isinstance(steps, str) or not isinstance(steps, Iterable):
-        raise SettingError(
-            f"steps={steps!r} is no list of steps. There is no step but these: {STEPS}."
-        )
-    steps = tuple(steps)
-    unknown = [step for step in steps if step not in STEPS]
-    if unknown:
-        raise SettingError(f"There is no step {unknown!r}. There are: {STEPS}.")
-    return steps
-
-
-def _kept(keep: Any) -> tuple[str, ...]:
-    """The pieces that are no personal data.
-
-    Raises:
-        SettingError: they are no texts, or one of them is blank.
-    """
-    pieces = (keep,) if isinstance(keep, str) else keep
-    pieces = tuple(pieces) if isinstance(pieces, Iterable) else (pieces,)
-    for piece in pieces:
-        if not isinstance(piece, str) or not piece.strip():
-            raise SettingError(
-                f"keep: {piece!r} is no text that could be kept. Give a list of pieces, such as "
-                f"['@ferrowick.example', 'Quillon Lane']."
-            )
-    return pieces
 
 
 # --- mending --------------------------------------------------------------------------------------
@@ -164,50 +127,9 @@ def _kept(keep: Any) -> tuple[str, ...]:
 def _mended(
     records: Dataset, steps: Sequence[str], keep: Collection[str], changes: list[tuple[Any, ...]]
 ) -> Dataset:
-    """The records with their text mended, on disk; `changes` grows by what was done.
+    """The records with their text mended; `changes` grows by what was done.
 
-    The other columns go through as they are, batch by batch with their text. The files go when
-    the data set does.
-    """
-    import pyarrow as pa
-    from datasets import Dataset
-
-    schema = records.features.arrow_schema
-    batches = records.with_format("arrow").iter(BATCH)
-    with parallel.scratch(kept=True) as folder:
-        path = folder / "mended.arrow"
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-            for start, table in zip(itertools.count(1, BATCH), batches, strict=False):
-                texts = _texts(table, alike.fields(records))
-                mended = list(_mend(texts, start, steps, keep, changes))
-                for name in texts:
-                    column = pa.array([one[name] for one in mended], schema.field(name).type)
-                    table = table.set_column(table.column_names.index(name), name, column)
-                writer.write_table(table.select(schema.names).cast(schema))
-        dataset = Dataset.from_file(str(path))
-    return parallel.with_files(dataset, folder)
-
-
-def _texts(table: pa.Table, names: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of a batch of records; a missing one is blank."""
-    return {name: [text or "" for text in table.column(name).to_pylist()] for name in names}
-
-
-def _mend(
-    columns: dict[str, list[str]],
-    start: int,
-    steps: Sequence[str],
-    keep: Collection[str],
-    changes: list[tuple[Any, ...]],
-) -> Iterator[Record]:
-    """The texts of each record, mended.
-
-    Args:
-        columns: Field -> its texts.
-        start: The number of the first record, from 1.
-        steps: Those to take.
-        keep: Pieces that are no personal data.
-        changes: Grows by what was done.
+    The other columns go through as they are.
     """
     menders: dict[str, Callable[[str], str]] = {
         "encoding": patterns.ungarbled,
@@ -215,14 +137,32 @@ def _mend(
         "whitespace": _spaced,
         "personal data": lambda text: patterns.masked(text, keep),
     }
-    for number, row in enumerate(zip(*columns.values(), strict=True), start):
-        texts = dict(zip(columns, row, strict=True))
-        for field, step in itertools.product(columns, menders):
-            before = texts[field]
-            if step in steps and (after := menders[step](before)) != before:
-                texts[field] = after
-                changes.append((number, step, "mended", field, before, after))
-        yield texts
+
+    def mend(text: str | None, number: int, field: str) -> str:
+        text = text or ""
+        for step, mender in menders.items():
+            if step in steps and (after := mender(text)) != text:
+                changes.append((number, step, "mended", field, text, after))
+                text = after
+        return text
+
+    def batch(columns: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
+        for name in alike.fields(records):
+            if name == "history":
+                columns[name] = [
+                    [turn | {"content": mend(turn["content"], n + 1, name)} for turn in turns or ()]
+                    for n, turns in zip(numbers, columns[name], strict=True)
+                ]
+            else:
+                texts = zip(columns[name], numbers, strict=True)
+                columns[name] = [mend(text, n + 1, name) for text, n in texts]
+        return columns
+
+    with quiet_datasets():
+        return records.map(
+            batch, batched=True, with_indices=True, features=records.features,
+            keep_in_memory=True, load_from_cache_file=False, new_fingerprint=uuid.uuid4().hex,
+        )  # fmt: skip
 
 
 def _spaced(text: str) -> str:
@@ -249,11 +189,12 @@ def _left_out(
     """Which records are left out, and why."""
     out: dict[int, Reason] = {}
     keys: dict[int, _Keys] = {}
-    names = alike.fields(records)
     unit = "words" if counter.tokenizer is None else "tokens"
-    texts = records.select_columns(list(names))
+    names = alike.fields(records)
+    texts = [alike.texts_of(record) for record in records.select_columns(list(names))]
     for place, record in enumerate(texts):
-        blank = next((n for n in names if n != "input" and templates.is_blank(record[n])), None)
+        needed = [name for name in names if name not in ("input", "history")]
+        blank = next((name for name in needed if templates.is_blank(record[name])), None)
         if blank and "blank" in steps:
             out[place] = ("blank", blank, f"no {blank}")
             continue
@@ -293,7 +234,7 @@ def _repeated(keys: dict[int, _Keys], step: str) -> dict[int, Reason]:
     return out
 
 
-def _near(records: Dataset, places: list[int]) -> dict[int, Reason]:
+def _near(records: Sequence[Record], places: list[int]) -> dict[int, Reason]:
     """All but the first of long records whose parts are each nearly the same, numbers and all."""
     out: dict[int, Reason] = {}
     if len(places) < 2:
@@ -339,7 +280,7 @@ def _contradictions(
     given = records.select_columns(alike.context(records))
     groups: dict[tuple[Any, ...], list[int]] = {}
     for place, key in keys.items():
-        around = map(alike.as_text, given[place].values()) if given.column_names else ()
+        around = map(as_text, given[place].values()) if given.column_names else ()
         groups.setdefault((key.asked, *around), []).append(place)
     out: dict[int, Reason] = {}
     for places in groups.values():
@@ -362,27 +303,12 @@ def _settled(records: Dataset, places: list[int], settle: Settle | None) -> int 
         settle: Says which of them is right, from 0.
 
     Raises:
-        SettingError: it failed, or returned no place.
+        SettingError: it returned no place.
     """
-    if settle is None:
-        return None
-    told = ", ".join(str(place + 1) for place in places)
-    try:
-        right = settle([records[place] for place in places])
-    except CourseError:
-        raise
-    except Exception as error:
-        failed = f"{type(error).__name__}: {first_line(error)}"
-        raise SettingError(f"settle failed on the records {told} ({failed}).") from error
-    if right is None:
-        return None
-    try:
-        place = -1 if isinstance(right, bool) else operator.index(right)
-    except TypeError:
-        place = -1
-    if place not in range(len(places)):
+    right = None if settle is None else settle([records[place] for place in places])
+    if right is not None and right not in range(len(places)):
         raise SettingError(
-            f"settle returned {right!r}; it is to return a place from 0 to {len(places) - 1}, or "
-            f"None, for the records {told}."
+            f"settle returned {right!r} for the records {', '.join(str(p + 1) for p in places)}; "
+            f"it is to return a place from 0 to {len(places) - 1}, or None."
         )
-    return place
+    return right

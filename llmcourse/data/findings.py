@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel
 from llmcourse.data import alike, measuring, patterns
+from llmcourse.data.records import as_records
 from llmcourse.errors import SettingError
 
 if TYPE_CHECKING:
@@ -237,7 +236,6 @@ def leaks(
     numbers: Dataset,
     test: Any,
     counter: measuring.Counter,
-    folder: Path,
     workers: int | None,
 ) -> Iterator[Finding]:
     """Test records whose question is in the training data, the same or nearly.
@@ -246,18 +244,17 @@ def leaks(
         records: The training data, or with `test` not given all splits.
         numbers: What `measuring.measured` says of them.
         test: Records that must not be in the training data.
-        counter, folder, workers: For measuring `test`.
+        counter, workers: For measuring `test`.
     """
     import numpy as np
 
     trained = held = np.empty(0, dtype=np.int64)
     others, numbers_of = records, numbers
     if test is not None:
-        others = alike.as_records(test)
+        others = as_records(test)
         numbers_of = measuring.measured(
-            others, counter, folder, longest=1 << 30, leaks=True,
-            workers=parallel.workers_for(others, workers),
-        )  # fmt: skip
+            others, counter, longest=1 << 30, leaks=True, workers=workers
+        )
         trained, held = np.arange(len(records)), np.arange(len(others))
     elif "split" in records.column_names:
         splits = np.array(_splits(records))
@@ -358,7 +355,7 @@ def _records(records: Dataset, places: Sequence[int]) -> Iterator[tuple[int, dic
         columns = records.select_columns(list(names))[chosen]
         rows = zip(*(columns[name] for name in names), strict=True)
         for place, row in zip(chosen, rows, strict=True):
-            yield place, {name: text or "" for name, text in zip(names, row, strict=True)}
+            yield place, alike.texts_of(dict(zip(names, row, strict=True)))
 
 
 def texts(

@@ -1,18 +1,18 @@
 """Measuring every record of a data set at once, on all cores, into columns of numbers.
 
-Texts stay on disk: what comes back is a few numbers a record, in a temporary file that is read
-column by column.
+What comes back is a few numbers a record, column by column.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel, templates
+from llmcourse import templates
 from llmcourse.data import alike, patterns
+from llmcourse.data.records import as_text
+from llmcourse.data.tables import mapped
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ CONTENT = tuple(f"content{n}" for n in range(alike.BANDS))
 ASKED = tuple(f"asked{n}" for n in range(alike.BANDS))
 
 
-class Counter(parallel.Shared):
+class Counter:
     """Counts the tokens of texts, or their words without a tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -45,28 +45,24 @@ class Counter(parallel.Shared):
 
 
 def measured(
-    dataset: Dataset, counter: Counter, folder: Path, *, longest: int, leaks: bool, workers: int
+    dataset: Dataset, counter: Counter, *, longest: int, leaks: bool, workers: int | None
 ) -> Dataset:
-    """The numbers of each record, as a data set with files in `folder`.
+    """The numbers of each record, as a data set.
 
     Args:
         dataset: What to measure.
         counter: Counts tokens or words.
-        folder: For the files.
         longest: Units above which a record is overlong.
         leaks: True also takes the signature of what is asked.
-        workers: Number of processes.
+        workers: Number of processes; see `records.mapped`.
     """
     names = alike.fields(dataset)
     kinds = {"prompt": "int32", "answer": "int32", "flags": "int64", "content": "int64",
              "asked": "int64", "answered": "int64", "around": "int64"}  # fmt: skip
     kinds |= dict.fromkeys([*CONTENT, *(ASKED if leaks else ())], "int64")
     job = functools.partial(_measure, names=names, counter=counter, longest=longest, leaks=leaks)
-    texts = dataset.select_columns([*names, *alike.context(dataset)]).with_format(None)
-    with parallel.within_reach(counter):
-        return parallel.map_rows(
-            texts, job, kinds, folder, workers=workers, description="Inspecting"
-        )
+    texts = dataset.select_columns([*names, *alike.context(dataset)])
+    return mapped(texts, job, kinds, workers, "Inspecting")
 
 
 def _measure(
@@ -81,7 +77,7 @@ def _measure(
     import numpy as np
 
     records = [
-        {name: text or "" for name, text in zip(names, row, strict=True)}
+        alike.texts_of(dict(zip(names, row, strict=True)))
         for row in zip(*(batch.pop(name) for name in names), strict=True)
     ]
     around = zip(*batch.values(), strict=True) if batch else [()] * len(records)
@@ -95,7 +91,7 @@ def _measure(
         "content": [alike.number(text) for text in whole],
         "asked": [alike.number(alike.wording(text)) for text in prompts],
         "answered": [alike.number(alike.wording(text)) for text in answers],
-        "around": [alike.number("\x1f".join(map(alike.as_text, row))) for row in around],
+        "around": [alike.number("\x1f".join(map(as_text, row))) for row in around],
     }
     found = {"prompt": lengths[0], "answer": lengths[1], "flags": flags}
     found |= {name: np.array(values, dtype=np.int64) for name, values in hashes.items()}
@@ -111,7 +107,7 @@ def _flags(record: dict[str, str]) -> int:
     flags = 0
     for name, text in record.items():
         if templates.is_blank(text):
-            flags |= BIT["blank"] if name != "input" else 0
+            flags |= BIT["blank"] if name not in ("input", "history") else 0
             continue
         if patterns.markup(text):
             flags |= BIT["html"]

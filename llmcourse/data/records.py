@@ -1,30 +1,30 @@
-"""Loading records from anywhere, with every problem named by file, line and field.
+"""The door: records from anywhere, checked once, with every problem named by file, line and field.
 
 Whatever a data set calls its parts, it comes out with the same columns: `question`, `input` and
-`answer`, or `text`. Files are read record by record and go to disk as they are read, so a million
-records need little memory.
+`answer`, or `text`; earlier turns of a conversation are in `history`. What is behind the door
+takes this one form and trusts it.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llmcourse.data.readers import LINED, Bad, Row, header_hint, kind_of, named, open_source
-from llmcourse.errors import DataError, NoSpace, SettingError, first_line, is_disk_full
-from llmcourse.files import no_space, scratch_path
+from llmcourse.data.tables import in_memory
+from llmcourse.errors import DataError, SettingError, first_line
+from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
 
 if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
 
-CHUNK = 5000  # rows that are written at once
+PAIR, TEXT = ("question", "input", "answer"), ("text",)
+OTHER_HISTORY = "history (text)"  # the column of a `history` that has no turns we know
+ROLES = ("system", "user", "assistant")
 
 # Schema -> our column: the field it is read from. The first schema a record has in full is taken:
 # the usual pairs of names, the other pairs, then the names that may also be something else's.
@@ -78,12 +78,13 @@ def load_records(
 ) -> Any:
     """Load records as a `datasets.Dataset` with the columns `question`, `input` and `answer`.
 
-    Records of the schema "text" have `text` instead. Of "messages" the last answer and the
-    question before it are taken; what was said earlier stands in `input`. All other fields are
-    kept as text columns, empty where a record lacks one; one that is called like a column which
-    was read from elsewhere ("answer" beside "output") is a problem of the record, unless `schema`
-    says which of the two is meant. `input` is also read from `context`. Blank lines in a file
-    are passed over.
+    Records of the schema "text" have `text` instead. A conversation keeps its turns: of
+    "messages" the last two are question and answer, and those before are in `history`, a list of
+    {"role": …, "content": …}; so are a `system` text and a `history` of pairs beside a question.
+    All other fields are kept as text columns, empty where a record lacks one; one that is called
+    like a column which was read from elsewhere ("answer" beside "output") is a problem of the
+    record, unless `schema` says which of the two is meant. `input` is also read from `context`.
+    Blank lines in a file are passed over.
 
     Args:
         source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
@@ -98,7 +99,6 @@ def load_records(
     Raises:
         DataError: the source can't be read or holds no records, or a record has a problem.
         SettingError: there is no such schema, or the source is blank.
-        NoSpace: the disk is full.
     """
     import pandas
 
@@ -109,124 +109,139 @@ def load_records(
         )
     name, rows = open_source(source, split)
     problems: list[Problem] = []
-    good = _checked(name, rows, schema, strict, problems)
-    first = next(good, None)
-    if first is None:
-        found = f" The first problem: {problems[0]}" if problems else ""
-        raise DataError(f"{name} holds no records that can be used.{found}")
-    dataset = _to_disk(itertools.chain([first], good))
+    dataset = in_memory(_checked(name, rows, schema, strict, problems))
+    if dataset is None:
+        first = f" The first problem: {problems[0]}" if problems else ""
+        raise DataError(f"{name} holds no records that can be used.{first}")
     if strict:
         return dataset
     columns = ["source", "line", "field", "problem"]
     return dataset, pandas.DataFrame([vars(problem) for problem in problems], columns=columns)
 
 
-def _to_disk(rows: Iterator[dict[str, str]]) -> Dataset:
-    """Write rows to an Arrow file as they come, and open it; it goes when the data set does.
+def as_records(source: Any, *, blank: bool = True) -> Dataset:
+    """`source` in the one form: what `load_records` gives, or whatever it takes.
 
-    The last row of a chunk has all columns so far. Where one is new, another file begins, and in
-    the end all are written as one.
+    A data set that has these columns already is taken as it is, but without its format, as a
+    format or transform changes what comes out of it. So is a list of such records, whose other
+    fields become text.
+
+    Args:
+        source: The records.
+        blank: False refuses a blank question, answer or text.
+
+    Raises:
+        DataError: it holds no records, can't be read, or has a blank text where none may be.
     """
-    import pyarrow as pa
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
-    paths: list[Path] = []
-    try:
-        chunk = list(itertools.islice(rows, CHUNK))
-        while chunk:
-            columns = list(chunk[-1])
-            schema = pa.schema([(column, pa.string()) for column in columns])
-            with _begun(paths) as file, pa.ipc.new_stream(file, schema) as writer:
-                while chunk and list(chunk[-1]) == columns:
-                    filled = (dict.fromkeys(columns, "") | row for row in chunk)
-                    whole = len(chunk[0]) == len(columns)
-                    given = chunk if whole else list(filled)
-                    writer.write_batch(pa.RecordBatch.from_pylist(given, schema=schema))
-                    chunk = list(itertools.islice(rows, CHUNK))
-        if len(paths) > 1:
-            _as_one(paths)
-        dataset = Dataset.from_file(str(paths[-1]))
-    except BaseException as error:
-        for path in paths:
-            _remove(path)
-        if is_disk_full(error) and not isinstance(error, NoSpace):
-            raise no_space(paths[-1].parent) from error
-        raise
-    for path in paths[:-1]:
-        _remove(path)
-    weakref.finalize(dataset, _remove, paths[-1])
+    if isinstance(source, IterableDataset):
+        raise DataError(
+            "This is a stream (IterableDataset), which has no length and no places. Read it into "
+            "a data set first: data.load_records(stream)."
+        )
+    if isinstance(source, Dataset) and _has_form(source.features):
+        dataset = source.with_format(None)
+        if own_fields(source.column_names) == PAIR and "input" not in source.column_names:
+            with quiet_datasets():
+                dataset = dataset.add_column("input", [""] * len(dataset))
+    elif blank and isinstance(source, list | Dataset) and source and all(map(_is_record, source)):
+        dataset = in_memory(_filled(source))
+    else:
+        dataset = load_records(source)
+    if not len(dataset):
+        raise DataError("There are no records.")
+    if not blank:
+        _require_text(dataset)
     return dataset
 
 
-def _begun(paths: list[Path]) -> Any:
-    """A new file, its path put at the end of `paths`."""
-    import pyarrow as pa
+def _require_text(dataset: Dataset) -> None:
+    """Refuse a blank question or answer; a text beside them may stand for both.
 
-    paths.append(scratch_path("arrow"))
-    return pa.OSFile(str(paths[-1]), "wb")
-
-
-def _as_one(paths: list[Path]) -> None:
-    """Write what is in the files as one more file, with the columns of the last."""
-    import pyarrow as pa
-
-    parts = list(paths)
-    with pa.memory_map(str(parts[-1])) as last, pa.ipc.open_stream(last) as reader:
-        schema = reader.schema
-    with _begun(paths) as file, pa.ipc.new_stream(file, schema) as writer:
-        for part in parts:
-            with pa.memory_map(str(part)) as source, pa.ipc.open_stream(source) as reader:
-                for batch in reader:
-                    blank = pa.repeat(pa.scalar(""), len(batch))
-                    arrays = [
-                        batch.column(name) if name in batch.schema.names else blank
-                        for name in schema.names
-                    ]
-                    writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    Raises:
+        DataError: with its record.
+    """
+    names = [name for name in own_fields(dataset.column_names) if name != "input"]
+    texts = [*names, *({"text"} & set(dataset.column_names) - set(names))]
+    for number, row in enumerate(dataset.select_columns(texts), 1):
+        blank = next((name for name in names if is_blank(row[name] or "")), None)
+        if blank and is_blank(row.get("text") or ""):
+            raise DataError(f"record {number}, field {blank!r}: blank. Mend it or leave it out.")
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass  # Windows keeps a file that is still mapped; it is in the cache folder
+def own_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """The fields that hold a record's own text, where there are fields of these `names`.
+
+    `text` beside question and answer is a field like any other.
+    """
+    return PAIR if {"question", "answer"} <= set(names) else TEXT
+
+
+def _has_form(features: Mapping[str, Any]) -> bool:
+    """True where a data set has the columns of records, as text."""
+    kinds = {name: getattr(kind, "dtype", "") for name, kind in features.items()}
+    needed = [name for name in own_fields(kinds) if name != "input" or name in kinds]
+    ours = "system" not in kinds and kinds.get("history") not in ("string", "large_string")
+    return ours and all(kinds.get(name) in ("string", "large_string") for name in needed)
+
+
+def _is_record(record: Any) -> bool:
+    """True for a mapping with the fields of a record, as text, blank or not."""
+    if not isinstance(record, Mapping):
+        return False
+    own = own_fields(record)
+    return all(name in record for name in own if name != "input") and all(
+        isinstance(record.get(name), str | None) for name in own
+    )
+
+
+def _filled(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Records with their own fields as they are and all others as text."""
+    own: tuple[str, ...] = ()
+    for number, record in enumerate(records, 1):
+        own = own or own_fields(record)
+        if own_fields(record) != own:
+            odd = next(name for name in own_fields(record) if name in record)
+            raise DataError(
+                f"the list, record {number}, field {odd!r}: the records before have "
+                f"{' and '.join(own)}. Give all of them the same fields."
+            )
+        try:
+            found = {name: _written(name, record.get(name) or "") for name in own}
+            yield _with_others(found, record, set(own))
+        except _Wrong as wrong:
+            raise DataError(str(Problem("the list", number, *wrong.args))) from wrong
 
 
 # --- checking -------------------------------------------------------------------------------------
 
 
+class _Wrong(Exception):
+    """A field, and what is wrong with it."""
+
+
 def _checked(
     name: str, rows: Iterable[Row], schema: str | None, strict: bool, problems: list[Problem]
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     """Yield the good records in our columns; raise at a bad one, or note it in `problems`."""
-    extra: dict[str, Any] = {}
-    known: set[Any] = set()  # fields that have been looked at
     chosen = schema is not None
-    for line, record in rows:
-        found: dict[str, str] | tuple[str, str]
-        if isinstance(record, Bad):
-            found = ("", str(record))
-        elif not isinstance(record, Mapping):
-            found = ("", f"an object belongs here, not {kind_of(record)}")
-        else:
-            schema = schema or _schema_of(record)
-            found = _columns(record, schema, name)
-            if isinstance(found, dict):
-                lost = None if chosen else _lost(record, schema, found)
-                others = lost or extra
-                if not lost and not record.keys() <= known:
-                    new = _extra(record, schema, found)
-                    others = new if isinstance(new, tuple) else extra | new
-                found = others if isinstance(others, tuple) else _joined(found, record, others)
-                if isinstance(found, dict) and others is not extra:
-                    extra, known = others, known | record.keys()
-        if isinstance(found, tuple):
-            problem = Problem(name, line, *found)
+    for line, row in rows:
+        try:
+            if isinstance(row, Bad) or not isinstance(row, Mapping):
+                told = (
+                    row if isinstance(row, Bad) else f"an object belongs here, not {kind_of(row)}"
+                )
+                raise _Wrong("", str(told))
+            if not chosen and name == "the list":  # may be put together from several sets
+                schema = _schema_of(row) or schema
+            schema = schema or _schema_of(row)
+            yield _record(row, schema, name, chosen)
+        except _Wrong as wrong:
+            problem = Problem(name, line, *wrong.args)
             if strict:
-                raise DataError(str(problem))
+                raise DataError(str(problem)) from wrong
             problems.append(problem)
-            continue
-        yield found
 
 
 def _fields(schema: Any) -> dict[str, str]:
@@ -245,77 +260,167 @@ def _schema_of(record: Mapping[str, Any]) -> str | None:
     return next(fits, None)
 
 
-def _columns(
-    record: Mapping[str, Any], schema: str | None, source: str
-) -> dict[str, str] | tuple[str, str]:
-    """Our columns of a record, or (field, what is wrong with it)."""
+def _record(
+    row: Mapping[str, Any], schema: str | None, source: str, chosen: bool
+) -> dict[str, Any]:
+    """A row in our columns.
+
+    Raises:
+        _Wrong: with its field.
+    """
     if schema is None:
-        return "", (
-            f"the fields ({named(record) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
-            f"Rename them, or name the schema.{header_hint(source, record)}"
-        )
+        raise _Wrong("", (
+            f"the fields ({named(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
+            f"Rename them, or name the schema.{header_hint(source, row)}"
+        ))  # fmt: skip
     fields = _fields(schema)
-    missing = [field for field in fields.values() if is_missing(record.get(field))]
-    if missing:
-        other = _schema_of(record)
+    missing = next((field for field in fields.values() if is_missing(row.get(field))), None)
+    if missing is not None:
+        other = _schema_of(row)
         mixed = f"; it looks like {other!r} in a file of {schema!r}"
-        told = f"missing (there are: {named(record) or 'none'})"
-        return missing[0], told + (mixed if other not in (None, schema) else "")
+        told = f"missing (there are: {named(row) or 'none'})"
+        raise _Wrong(missing, told + (mixed if other not in (None, schema) else ""))
     if schema == "messages":
-        return _of_messages(record["messages"])
-    columns: dict[str, str] = {}
+        turns = _turns(row["messages"])
+        found = {"question": turns[-2]["content"], "input": "", "answer": turns[-1]["content"]}
+        if not chosen:
+            _require_unhidden(row, found, dict.fromkeys(found, "messages"))
+        return _with_others(found | {"history": turns[:-2]}, row, {"messages"})
+    found = {}
     for column, field in fields.items():
-        value = record[field]
-        if not isinstance(value, str):
-            return field, f"text belongs here, not {kind_of(value)}"
-        if is_blank(value):
-            return field, "blank"
-        if trouble := unwritable(value):
-            return field, trouble
-        columns[column] = value
+        if not isinstance(row[field], str):
+            raise _Wrong(field, f"text belongs here, not {kind_of(row[field])}")
+        if is_blank(row[field]):
+            raise _Wrong(field, "blank")
+        found[column] = _written(field, row[field])
     if schema == "text":
-        return columns
-    name = _more(record, schema)
-    more = record[name] if name else ""
-    if not isinstance(more, str):
-        return name, f"text belongs here, not {kind_of(more)}"
-    if trouble := unwritable(more):
-        return name, trouble
-    return {"question": columns["question"], "input": more, "answer": columns["answer"]}
+        return _with_others(found, row, {"text"})
+    names = [name for name in FIELDS["input"] if name not in fields.values()]
+    more = next((n for n in names if not is_missing(row.get(n)) and row[n] != ""), names[0])
+    extra = "" if is_missing(row.get(more)) else row[more]
+    if not isinstance(extra, str):
+        raise _Wrong(more, f"text belongs here, not {kind_of(extra)}")
+    found = {
+        "question": found["question"],
+        "input": "" if is_blank(extra) else _written(more, extra),
+        "answer": found["answer"],
+    }
+    if not chosen:
+        _require_unhidden(row, found, fields | {"input": more})
+    used = {*fields.values(), next((name for name in names if name in row), "")}
+    return _with_others(found, row, used)
 
 
-def _more_names(schema: str) -> list[str]:
-    """The fields that the text beside the question may be read from."""
-    fields = _fields(schema)
-    return [n for n in FIELDS["input"] if "question" in fields and n not in fields.values()]
+def _require_unhidden(
+    row: Mapping[str, Any], found: Mapping[str, str], read_from: Mapping[str, str]
+) -> None:
+    """Refuse a field that is called like a column which is read from another one.
+
+    Raises:
+        _Wrong: with that field.
+    """
+    for column, field in read_from.items():
+        value = row.get(column)
+        same = isinstance(value, str) and value.strip() in ("", found[column].strip())
+        if not (same or is_missing(value) or column in read_from.values()):
+            raise _Wrong(column, (
+                f"it would be lost, as the column {column!r} is read from {field!r}. Rename one "
+                f"of the two or leave one out, or name the schema that is meant"
+            ))  # fmt: skip
 
 
-def _more(record: Mapping[str, Any], schema: str) -> str:
-    """The first of these fields that holds something; "" where none does."""
-    names = _more_names(schema)
-    return next((n for n in names if not is_missing(record.get(n)) and record[n] != ""), "")
+def _turns(given: Any) -> list[dict[str, str]]:
+    """A conversation's turns, the last two the user's and the assistant's.
 
-
-def _of_messages(turns: Any) -> dict[str, str] | tuple[str, str]:
-    if not isinstance(turns, list | tuple) or not turns:
-        return "messages", f"a list of turns belongs here, not {kind_of(turns)}"
-    said: list[tuple[str, str]] = []
-    for number, turn in enumerate(turns, 1):
+    Raises:
+        _Wrong: they are none.
+    """
+    if not isinstance(given, list | tuple) or not given:
+        raise _Wrong("messages", f"a list of turns belongs here, not {kind_of(given)}")
+    turns = []
+    for number, turn in enumerate(given, 1):
         role = turn.get("role") if isinstance(turn, Mapping) else None
         content = turn.get("content") if isinstance(turn, Mapping) else None
-        if role not in ("system", "user", "assistant") or not isinstance(content, str):
-            return "messages", (
+        if role not in ROLES or not isinstance(content, str):
+            raise _Wrong("messages", (
                 f"turn {number} needs a role (system, user or assistant) and a content that is text"
-            )
+            ))  # fmt: skip
         if is_blank(content):
-            return "messages", f"turn {number} is blank"
-        if trouble := unwritable(content):
-            return "messages", f"turn {number} has {trouble}"
-        said.append((role, content))
-    if [role for role, _ in said[-2:]] != ["user", "assistant"]:
-        return "messages", "the last two turns must be the user's and the assistant's"
-    earlier = "\n".join(f"{role.capitalize()}: {content}" for role, content in said[:-2])
-    return {"question": said[-2][1], "input": earlier, "answer": said[-1][1]}
+            raise _Wrong("messages", f"turn {number} is blank")
+        turns.append({"role": role, "content": _written("messages", content)})
+    if [turn["role"] for turn in turns[-2:]] != ["user", "assistant"]:
+        raise _Wrong("messages", "the last two turns must be the user's and the assistant's")
+    return turns
+
+
+def _history(given: Any, system: Any) -> list[dict[str, str]] | None:
+    """Earlier turns from a system text and pairs of question and answer, or turns.
+
+    None where there are none in a form that is known.
+    """
+    if isinstance(given, str) and given.startswith("["):  # as a table has it
+        try:
+            given = json.loads(given)
+        except ValueError:
+            return None
+    pairs = list(given) if isinstance(given, list | tuple) else []
+    if not pairs and not (is_missing(given) or given in ("", [])):
+        return None
+    if not (isinstance(system, str) or is_missing(system)):
+        return None
+    turns = []
+    if system and isinstance(system, str) and not is_blank(system):
+        turns.append({"role": "system", "content": system})
+    for pair in pairs:
+        if isinstance(pair, Mapping):
+            turns.append({name: pair.get(name) for name in ("role", "content")})
+        elif isinstance(pair, list | tuple) and len(pair) == 2:
+            roles = zip(("user", "assistant"), pair, strict=True)
+            turns += [{"role": role, "content": content} for role, content in roles]
+        else:
+            return None
+    if any(t["role"] not in ROLES or not isinstance(t["content"], str) for t in turns):
+        return None
+    return [
+        {"role": turn["role"], "content": _written("history", turn["content"])} for turn in turns
+    ]
+
+
+def _with_others(found: dict[str, Any], row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
+    """A record's columns with its earlier turns, and its other fields as text.
+
+    Raises:
+        _Wrong: one can't be kept, or two would have one name.
+    """
+    if "question" in found and "history" not in found:
+        turns = _history(row.get("history"), row.get("system"))
+        if turns is not None:
+            found, used = found | {"history": turns}, used | {"history", "system"}
+    columns = {name: value for name, value in found.items() if value != []}
+    for field, value in row.items():
+        if field in used or field in found:
+            continue
+        column = OTHER_HISTORY if field == "history" else str(field)
+        if column in columns:
+            raise _Wrong("", f"two fields are called {named([column])}. Rename one of them")
+        if trouble := unwritable(column):
+            raise _Wrong("", f"the name of the field {named([column])} has {trouble}")
+        try:
+            columns[column] = as_text(value)
+        except DataError as error:
+            raise _Wrong(column, str(error)) from error
+    return columns
+
+
+def _written(field: str, text: str) -> str:
+    """`text`, which UTF-8 has bytes for.
+
+    Raises:
+        _Wrong: it has none.
+    """
+    if trouble := unwritable(text):
+        raise _Wrong(field, trouble)
+    return text
 
 
 def unwritable(text: str) -> str:
@@ -333,62 +438,20 @@ def is_missing(value: Any) -> bool:
     return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
 
 
-def _extra(
-    record: Mapping[str, Any], schema: str, found: dict[str, str]
-) -> dict[str, Any] | tuple[str, str]:
-    """The columns for a record's other fields, and the field each is read from."""
-    used = {*_fields(schema).values(), *[n for n in _more_names(schema) if n in record][:1]}
-    extra: dict[str, Any] = {}
-    for field in record:
-        column = str(field)
-        if field in used or field in found:
-            continue
-        if trouble := unwritable(column):
-            return "", f"the name of the field {named([column])} has {trouble}"
-        if column in extra or column in found:
-            return "", f"two fields are called {named([column])}. Rename one of them"
-        extra[column] = field
-    return extra
-
-
-def _lost(record: Mapping[str, Any], schema: str, found: dict[str, str]) -> tuple[str, str] | None:
-    """(field, what is wrong) where a field is called like a column that says something else."""
-    read_from = _fields(schema) | {"input": _more(record, schema)}
-    for column in found:
-        value = record.get(column)
-        same = isinstance(value, str) and value.strip() in ("", found[column].strip())
-        if not (same or is_missing(value) or column in read_from.values()):
-            source = read_from.get(column) or "messages"
-            return column, (
-                f"it would be lost, as the column {column!r} is read from {source!r}. Rename one "
-                f"of the two or leave one out, or name the schema that is meant"
-            )
-    return None
-
-
-def _joined(
-    found: dict[str, str], record: Mapping[str, Any], extra: dict[str, Any]
-) -> dict[str, str] | tuple[str, str]:
-    """A record's columns with those of its other fields, or (field, what is wrong with it)."""
-    columns = dict(found)
-    for column, field in extra.items():
-        try:
-            columns[column] = as_text(record.get(field))
-        except DataError as error:
-            return column, str(error)
-    return columns
-
-
 def as_text(value: Any) -> str:
+    """A value as text: as JSON where it is none.
+
+    Raises:
+        DataError: it is nested too deeply, or in itself.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
     if is_missing(value):
         return ""
     try:
-        text = value if isinstance(value, str) else json.dumps(
-            value, ensure_ascii=False, default=str
-        )  # fmt: skip
+        text = json.dumps(value, ensure_ascii=False, default=str)
     except RecursionError as error:
         raise DataError("it is nested too deeply to be kept as text") from error
     except (TypeError, ValueError) as error:
-        told = first_line(error).lower()
-        raise DataError(f"it can't be kept as text: {told}") from error
+        raise DataError(f"it can't be kept as text: {first_line(error).lower()}") from error
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import parallel, templates
+from llmcourse import templates
 from llmcourse.data import alike, findings, measuring, patterns
 from llmcourse.data.findings import Finding
+from llmcourse.data.records import as_records, load_records
 from llmcourse.errors import SettingError, whole
-from llmcourse.progress import quiet_datasets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,66 +130,44 @@ def inspect(
 
     Raises:
         DataError: the records can't be read, or there are none.
-        SettingError: `longest` or `workers` is below 1, `name` is no text, or `problems` are no
-            table of `load_records` or given with a file.
-        NoSpace: the disk is full.
+        SettingError: `longest` or `workers` is below 1, or `problems` are given with a file.
     """
     longest = whole("longest", longest, 1)
-    if workers is not None:
-        whole("workers", workers, 1)
-    name = _named(name, dataset)
-    if isinstance(dataset, str | Path):
-        from llmcourse.data.records import load_records
-
+    is_file = isinstance(dataset, str | Path)
+    name = findings.excerpt(name or (Path(dataset).name if is_file else "")) or "the data set"
+    if is_file:
         if problems is not None:
             raise SettingError(
                 "problems belong to loaded records; of a file inspect finds them itself."
             )
         dataset, problems = load_records(dataset, strict=False)
     unreadable = findings.unreadable(problems)
-    records = alike.as_records(dataset)
+    records = as_records(dataset)
     tokenizer = None if tokenizer is None else templates.tokenizer_of(tokenizer)
     counter = measuring.Counter(tokenizer)
-    options = {"longest": longest, "leaks": test is not None or "split" in records.column_names}
-    many = parallel.workers_for(records, workers)
-    with quiet_datasets(long=many > 1), parallel.scratch() as folder:
-        numbers = measuring.measured(records, counter, folder, workers=many, **options)
-        try:
-            found = [
-                unreadable,
-                *findings.single(records, numbers, longest, counter),
-                *findings.copies(records, numbers),
-                *findings.leaks(records, numbers, test, counter, folder, workers),
-            ]
-            lengths = _all_lengths(records, numbers)
-            languages, other = _languages(records)
-            total = sum(int(measuring.column(numbers, part).sum()) for part in ("prompt", "answer"))
-        finally:
-            del numbers
-        return Report(
-            name=name,
-            records=len(records),
-            columns=tuple(records.column_names),
-            unit="tokens" if tokenizer else "words",
-            longest=longest,
-            total=total,
-            lengths=lengths,
-            findings=(*found, other),
-            languages=languages,
-            labels=_labels(records),
-        )
-
-
-def _named(name: Any, dataset: Any) -> str:
-    """What to call a data set: as asked, or as its file is called.
-
-    Raises:
-        SettingError: the name is no text.
-    """
-    if not isinstance(name, str | None):
-        raise SettingError(f"name={name!r} must be a text.")
-    name = name or (Path(dataset).name if isinstance(dataset, str | Path) else "")
-    return findings.excerpt(name) or "the data set"
+    numbers = measuring.measured(
+        records, counter, longest=longest, workers=workers,
+        leaks=test is not None or "split" in records.column_names,
+    )  # fmt: skip
+    found = [
+        unreadable,
+        *findings.single(records, numbers, longest, counter),
+        *findings.copies(records, numbers),
+        *findings.leaks(records, numbers, test, counter, workers),
+    ]
+    languages, other = _languages(records)
+    return Report(
+        name=name,
+        records=len(records),
+        columns=tuple(records.column_names),
+        unit="tokens" if tokenizer else "words",
+        longest=longest,
+        total=sum(int(measuring.column(numbers, part).sum()) for part in ("prompt", "answer")),
+        lengths=_all_lengths(records, numbers),
+        findings=(*found, other),
+        languages=languages,
+        labels=_labels(records),
+    )
 
 
 # --- sizes ----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.data import alike
 from llmcourse.data.readers import kind_of
 from llmcourse.data.records import is_missing, unwritable
 from llmcourse.errors import DataError, first_line
@@ -98,7 +97,7 @@ def _rows(records: Any) -> Iterable[Any]:
     from datasets import Dataset, IterableDataset
 
     if isinstance(records, Dataset):
-        return alike.unformatted(records)
+        return records.with_format(None)
     if isinstance(records, IterableDataset):
         return records.with_format(None)
     if hasattr(records, "itertuples"):

@@ -11,6 +11,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import alike
+from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError, whole
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def split(
 
     _check(shares)
     seed = whole("seed", seed, 0)
-    records = alike.as_records(dataset)
+    records = as_records(dataset)
     members: dict[str, list[int]] = {}
     for place, name in enumerate(_groups(records, group)):
         members.setdefault(name, []).append(place)
@@ -66,9 +67,7 @@ def split(
                 f"{targets[name]:.1f}, and the groups are too large or too few. Give it a larger "
                 f"share, or use more records."
             )
-    found = DatasetDict({name: records.select(sorted(places)) for name, places in parts.items()})
-    found.source = records  # the parts read the files behind it, which go when it does
-    return found
+    return DatasetDict({name: records.select(sorted(places)) for name, places in parts.items()})
 
 
 def _check(shares: Any) -> None:

@@ -1,4 +1,4 @@
-"""From records to what a model trains on: token ids, labels, padded batches, packed rows.
+"""From records to what a model trains on: token ids, labels, padded batches.
 
 A label of -100 is not trained on: the prompt has it, so that the model learns to answer and not to
 ask (`torch.nn.CrossEntropyLoss` leaves that number out by default). Prompt and completion are
@@ -12,12 +12,10 @@ Records are counted from 0 throughout, as rows of a data set are.
 """
 
 from llmcourse.encoding.batches import Collator, batches_by_length, padding_share
-from llmcourse.encoding.checks import UNTRAINED
-from llmcourse.encoding.packing import check_packing, pack
-from llmcourse.encoding.records import TOO_LONG, Encoded, encode
+from llmcourse.encoding.records import TOO_LONG, UNTRAINED, Encoded, encode
 from llmcourse.encoding.tokens import end_ids, prompt_ids, tokenized
 
 __all__ = [
-    "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "check_packing", "encode",
-    "end_ids", "pack", "padding_share", "prompt_ids", "tokenized",
+    "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "encode", "end_ids",
+    "padding_share", "prompt_ids", "tokenized",
 ]  # fmt: skip

@@ -39,9 +39,10 @@ def record_losses(
     import torch
 
     check_loaded(model)
-    length = min(max_length, model.context_length)
-    name = template or model.template
-    encoded = encoding.encode(records, model.tokenizer, name, system=system, max_length=length)
+    encoded = encoding.encode(
+        records, model.tokenizer, template or model.template, system=system,
+        max_length=min(max_length, model.context_length), every_turn=False,
+    )  # fmt: skip
     found: list[Loss | None] = [None] * len(records)
     with torch.no_grad(), reading(model):
         for row in encoded.dataset:

@@ -144,4 +144,8 @@ def train(
 def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The fields that a template reads, so that notes in other columns change nothing."""
     names = ("question", "input", "answer")
-    return [{name: record.get(name) or "" for name in names} for record in records]
+    return [
+        {name: record.get(name) or "" for name in names}
+        | ({"history": record["history"]} if record.get("history") else {})
+        for record in records
+    ]
