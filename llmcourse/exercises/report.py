@@ -36,8 +36,8 @@ def progress_text() -> str:
     rows = _counts(done)
     total = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     lines = [f"{'lesson':<27}  exercises  quiz"]
-    for name, solved, tasks, right, asked in [*rows, ("all", *total)]:
-        lines.append(f"{name:<27}  {f'{solved} of {tasks}':<9}  {right} of {asked}")
+    for name, solved, tasks, right, count in [*rows, ("all", *total)]:
+        lines.append(f"{name:<27}  {f'{solved} of {tasks}':<9}  {right} of {count}")
     if not done.undamaged:
         lines.append(f"\n{shown(kept.store().path)} is damaged; what is readable was counted.")
     if total[0] == total[1] and total[2] == total[3]:
@@ -68,8 +68,8 @@ def summary(path: str | Path = "summary.html") -> Path:
     solved = pages.table(
         ("lesson", "exercises solved", "quiz questions right"),
         [
-            (name, f"{solved} of {tasks}", f"{right} of {asked}")
-            for name, solved, tasks, right, asked in _counts(kept.read())
+            (name, f"{solved} of {tasks}", f"{right} of {count}")
+            for name, solved, tasks, right, count in _counts(kept.read())
         ],
         "What was solved on this machine.",
     )
