@@ -398,16 +398,21 @@ class ProgressLine:
     def _tell(self) -> None:
         while not self.ended.wait(1):
             left = round(self.estimate.left()) if self.estimate else 0
+            rest = f"{duration(left)} left" if left else "longer than expected"
             text = (
                 f"  cell {self.done + 1} of {self.cells}, {duration(perf_counter() - self.start)} "
-                f"gone, {f'{duration(left)} left' if left else 'longer than expected'}"
+                f"gone, {rest if self.estimate else 'time left unknown'}"
             )
             print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        self.ended.set()
+    def clear(self) -> None:
+        """Make room for another line."""
         if self.shown:
             print("\r" + " " * 60, end="\r", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self.ended.set()
+        self.clear()
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -191,8 +190,8 @@ class _Kernel:
         self.cells = [cell for cell in notebook.cells if _has_code(cell)]
         self.settings, self.say = settings, say
         self.done: list[Cell] = []
-        self.lost = 0.0  # seconds that the cell ran in which the kernel died
-        self.line = _Line(len(self.cells))
+        self.since = 0.0  # when the newest cell began
+        self.line = notebooks.ProgressLine(path.stem, len(self.cells))
         self.client = NotebookClient(
             notebook,
             timeout=None,
@@ -227,25 +226,21 @@ class _Kernel:
                     if _has_code(cell):
                         self._one(cell, place)
         except NoSuchKernel as error:
-            raise NotebookError(
-                "There is no kernel for Python here: pip install ipykernel"
-            ) from error
+            told = "There is no kernel for Python here: pip install ipykernel"
+            raise NotebookError(told) from error
         except DeadKernelError:
-            if not self.line.cell:
+            if not self.since:
                 raise NotebookError("The kernel died before the first cell.") from None
-            self.lost = self.line.seconds()
 
     def _ask(self, code: str, **expressions: str) -> dict[str, Any]:
         """Run `code` unseen, and what it answers."""
-        message = self.client.kc.execute(
-            code, silent=True, store_history=False, user_expressions=expressions
-        )
-        return self.client.wait_for_reply(message)["content"]
+        unseen = {"silent": True, "store_history": False, "user_expressions": expressions}
+        return self.client.wait_for_reply(self.client.kc.execute(code, **unseen))["content"]
 
     def _one(self, cell: NotebookNode, place: int) -> None:
-        self.line.begin()
+        self.since = time.perf_counter()
         self.client.execute_cell(cell, place, execution_count=len(self.done) + 1)
-        seconds = self.line.seconds()
+        seconds = time.perf_counter() - self.since
         failed = [output for output in cell.outputs if output.output_type == "error"]
         error = _reason(failed[-1].ename, failed[-1].evalue, cell.source) if failed else ""
         found = self._ask("", notes=f"{KERNEL}.told()")["user_expressions"]["notes"]
@@ -257,13 +252,15 @@ class _Kernel:
 
     def tell_lost(self) -> None:
         """Tell of the cell that ended the kernel, and of those after it."""
-        seconds, why = self.lost, "the kernel died in this cell, perhaps for want of memory"
+        why = "the kernel died in this cell, perhaps for want of memory"
+        seconds = time.perf_counter() - self.since
         for cell in self.cells[len(self.done) :]:
             self._tell(cell, seconds, (), why)
             seconds, why = 0.0, "not run, for the kernel had died"
 
     def _tell(self, cell: NotebookNode, seconds: float, notes: tuple, error: str) -> None:
         self.done.append(Cell(cell.source.strip().splitlines()[0], seconds, notes, error))
+        self.line.step()
         self.line.clear()
         self.say(f"[{len(self.done)}/{len(self.cells)}] {self.done[-1].as_text()}")
 
@@ -282,33 +279,6 @@ def _reason(name: str, message: str, source: str) -> str:
     if lost or (name == "FileNotFoundError" and PAIRS_FILE in message):
         return f"{text}. Put yours beside the notebook; --substitute writes one."
     return text
-
-
-class _Line(notebooks.ProgressLine):
-    """A line on a terminal that says which cell runs and for how long; the end is not known."""
-
-    def __init__(self, cells: int) -> None:
-        self.cell, self.since = 0, time.perf_counter()
-        super().__init__("", cells)
-
-    def begin(self) -> None:
-        """The next cell begins."""
-        self.cell, self.since = self.cell + 1, time.perf_counter()
-
-    def seconds(self) -> float:
-        """How long the cell has run."""
-        return time.perf_counter() - self.since
-
-    def clear(self) -> None:
-        """Make room for a line of the report."""
-        if self.shown:
-            print("\r" + " " * 60, end="\r", file=sys.stderr, flush=True)
-
-    def _tell(self) -> None:
-        while not self.ended.wait(1):
-            what = f"cell {self.cell} of {self.cells}" if self.cell else "preparing"
-            text = f"  {what}, {duration(self.seconds())}; time left unknown"
-            print(f"\r{text:<60}", end="", file=sys.stderr, flush=True)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -182,15 +182,8 @@ class Lamini(BasicModelRunner):
         limits = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
         return asked(prompt, system_prompt, output_type, stop=stop, **limits)
 
-    def tune(
-        self,
-        data_or_dataset_id: Any = None,
-        finetune_args: Mapping[str, Any] | None = None,
-        is_public: bool | None = None,
-        use_cached_model: bool = True,
-        limit: int | None = None,
-        enable_peft: bool | None = None,
-        peft_args: Mapping[str, Any] | None = None,
+    def tune(  # type: ignore[override]
+        self, data_or_dataset_id: Any = None, finetune_args: Any = None, **more: Any
     ) -> dict[str, Any]:
         """Begin a training in a process of its own, and return at once; see `check_job_status`.
 
@@ -205,27 +198,19 @@ class Lamini(BasicModelRunner):
             The job's status; see `jobs.status`.
         """
         self._take(data_or_dataset_id)
-        job, _ = self._job(limit, is_public, finetune_args, enable_peft, peft_args)
-        if not use_cached_model:
+        cached = more.pop("use_cached_model", True)
+        job, _ = self._job(finetune_args, **more)
+        if not cached:
             jobs.forget(job)
         self.job_id = job.id
         return jobs.start(job)
 
     def train(  # type: ignore[override]
-        self,
-        data_or_dataset_id: Any = None,
-        finetune_args: Mapping[str, Any] | None = None,
-        is_public: bool | None = None,
-        use_cached_model: bool = True,
-        limit: int | None = None,
-        enable_peft: bool | None = None,
-        peft_args: Mapping[str, Any] | None = None,
-        verbose: bool = False,
+        self, data_or_dataset_id: Any = None, finetune_args: Any = None, **more: Any
     ) -> dict[str, Any]:
         """`BasicModelRunner.train` with the arguments of `tune`."""
         self._take(data_or_dataset_id)
-        rest = (enable_peft, peft_args, verbose, use_cached_model)
-        return super().train(limit, is_public, finetune_args, *rest)
+        return super().train(finetune_args=finetune_args, **more)
 
     train_and_wait = tune_and_wait = train
 

@@ -376,11 +376,6 @@ def test_the_harness_script_alone_is_gone(line: str, gone: bool) -> None:
         assert asked == [line]
 
 
-def test_the_harness_command_takes_over_model_and_tasks() -> None:
-    line = "main.py --model hf-causal --model_args pretrained=my/model,dtype=float --tasks a,b"
-    assert "harness --model my/model --tasks a b (after" in kernel.harness_gone(line)
-
-
 # --- today's libraries take what the notebooks say ------------------------------------------------
 
 
@@ -456,12 +451,6 @@ def test_training_arguments_and_trainer_as_of_old(
     libraries.adapt()  # a second time changes nothing more
     TrainingArguments(str(tmp_path / "out"), evaluation_strategy="no")
     assert len(notes()) == 1
-
-
-def test_floating_point_ops_are_back(adapted: None, tiny: models.LoadedModel) -> None:
-    weights = tiny.model.num_parameters(exclude_embeddings=True)
-    found = tiny.model.floating_point_ops({"input_ids": torch.zeros((2, 5))})
-    assert found == 6 * 10 * weights > 0
 
 
 def test_a_model_that_cannot_be_had_is_an_error_naming_the_packaged_one(adapted: None) -> None:

@@ -468,10 +468,10 @@ def test_left_out_records_are_noted(runner: llama.BasicModelRunner) -> None:
     assert len(runner.evaluate()["eval_results"]) == 5
     assert "these were trained on" in told("ignored")[-1]
     runner.load_data(PAIRS * 41)  # 504
-    job, _ = runner._job(None, False, FAST, None, None)
+    job, _ = runner._job(FAST, limit=None)
     known = job.known()
     assert len(known["records"]) + len(known["held_out"]) == 504 and not told("ignored")
-    runner._job(500, False, FAST, None, None)
+    runner._job(FAST)
     assert "limit=500: 4 of 504 records are left out" in told("ignored")[0]
 
 

@@ -150,16 +150,16 @@ def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(
 def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
     """A job that is known and not begun."""
     model.load_data(PAIRS)
-    return model._job(None, False, FAST, None, None)
+    return model._job(FAST)
 
 
 def test_the_number_is_that_of_the_data_and_the_settings(model: llama.Lamini) -> None:
     job, _ = model_job(model)
-    assert model._job(None, False, FAST, None, None)[0] == job
+    assert model._job(FAST)[0] == job
     others = {
-        model._job(None, False, {**FAST, "seed": 1}, None, None)[0].id,
-        model._job(5, False, FAST, None, None)[0].id,
-        model._job(None, False, FAST, False, None)[0].id,
+        model._job({**FAST, "seed": 1})[0].id,
+        model._job(FAST, limit=5)[0].id,
+        model._job(FAST, enable_peft=False)[0].id,
     }
     assert len(others | {job.id}) == 4
     assert {one["job_id"] for one in model.get_jobs()} == others | {job.id}

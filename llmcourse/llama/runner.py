@@ -341,7 +341,7 @@ class BasicModelRunner:
         """
         from llmcourse_legacy import jobs
 
-        job, config = self._job(limit, is_public, finetune_args, enable_peft, peft_args)
+        job, config = self._job(finetune_args, is_public, limit, enable_peft, peft_args)
         if verbose:
             print(config)
         self._tuned = jobs.train(job, self._base, fresh=not use_cached_model)
@@ -352,11 +352,11 @@ class BasicModelRunner:
 
     def _job(
         self,
-        limit: int | None,
-        is_public: bool | None,
-        finetune_args: Mapping[str, Any] | None,
-        enable_peft: bool | None,
-        peft_args: Mapping[str, Any] | None,
+        finetune_args: Mapping[str, Any] | None = None,
+        is_public: bool | None = None,
+        limit: int | None = 500,
+        enable_peft: bool | None = None,
+        peft_args: Mapping[str, Any] | None = None,
     ) -> tuple[jobs.Job, finetuning.Config]:
         """The job that is meant, and how it is trained."""
         from llmcourse_legacy import jobs
