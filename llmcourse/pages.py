@@ -117,12 +117,12 @@ def without_formulas(body: Any) -> Any:
 
 
 def page(title: str, lead: str, sections: Mapping[str, Markup]) -> str:
-    """A whole page: a title, a sentence, and sections (heading -> body) with links to them."""
+    """A complete page: a title, a sentence, and sections (heading -> body) with links to them."""
     return str(_PARTS.page(title, lead, sections, POLICY))
 
 
 def save(path: Path | str, text: str) -> Path:
-    """Write a page; a reader sees the old file or the whole new one.
+    """Write a page; a reader sees the old file or the complete new one.
 
     Returns:
         The file's full path.

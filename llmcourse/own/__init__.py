@@ -1,7 +1,7 @@
 """A learner's own data: from a folder of documents or a file of pairs to a tuned model.
 
 The steps, each usable by itself: `read`, `pairs`, `save_for_review` and `load_reviewed`, `split`,
-`train`, `assess`, `report`. `run` goes the whole way and leaves each step's file in one folder, a
+`train`, `assess`, `report`. `run` does all of them and leaves each step's file in one folder, a
 report among them.
 """
 

@@ -105,8 +105,8 @@ def ways(
 ) -> dict[str, Method]:
     """The methods that are compared: prompt, retrieval, tuned, and tuned with retrieval.
 
-    The untuned model is told to be brief, which a prompt can do as well; the tuned one is asked
-    the bare question.
+    The untuned model is asked to be brief, as any prompt could; the tuned one gets the bare
+    question.
 
     Args:
         model: A chat model.
@@ -117,12 +117,12 @@ def ways(
     from llmcourse.evaluation import Method
 
     size = size or sizes()
-    found = {PROMPT: Method(model, prompt=lambda record: f"{_question(record)} {BRIEF}")}
+    result = {PROMPT: Method(model, prompt=lambda record: f"{_question(record)} {BRIEF}")}
     if not passages:
-        return found | {TUNED: Method(tuned)}
+        return result | {TUNED: Method(tuned)}
     index = retrieval.Index(passages)
-    found[SEARCH] = Method(model, prompt=_searching(model, index, size, BRIEF))
-    return found | {
+    result[SEARCH] = Method(model, prompt=_searching(model, index, size, BRIEF))
+    return result | {
         TUNED: Method(tuned),
         BOTH: Method(tuned, prompt=_searching(tuned, index, size)),
     }
@@ -206,10 +206,10 @@ def assessment_of(compared: Comparison) -> Assessment:
         row["errors"] = {name: cell["error"] for name, cell in cells.items()}
         row["values"] = {name: {m: cell[m] for m in metrics} for name, cell in cells.items()}
         rows.append(row)
-    found = Assessment(scores, costs, mistakes, [], rows, sum(o.seconds for o in every.values()))
+    result = Assessment(scores, costs, mistakes, [], rows, sum(o.seconds for o in every.values()))
     for first, second in TESTED if len(rows) > 1 else ():
         if first in every and second in every:
-            test = compared.test(first, second, found.main)
+            test = compared.test(first, second, result.main)
             numbers = {n: float(getattr(test, n)) for n in ("difference", "low", "high", "p")}
-            found.tests.append({"first": first, "second": second, "metric": found.main} | numbers)
-    return found
+            result.tests.append({"first": first, "second": second, "metric": result.main} | numbers)
+    return result

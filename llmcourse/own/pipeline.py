@@ -268,15 +268,15 @@ class _Run:
         learner, folder = self.models[1], self.folder / MODEL
         learned, development = developed(parts.train)
         config = settings(learned, learner, self.size)
-        sign = digest([learner.name, training.plain(parts.train), vars(config), epochs])
-        if self.known.get("training", sign) != sign:
+        fingerprint = digest([learner.name, training.plain(parts.train), vars(config), epochs])
+        if self.known.get("training", fingerprint) != fingerprint:
             for step in ("training", "evaluation"):
                 self.known.get("seconds", {}).pop(step, None)
             if folder.exists():
                 self.say("The pairs or the settings changed: model/ is trained again.")
                 # Gone before the new sign is kept, so that the next run repairs a stop in between.
                 shutil.rmtree(folder)
-        self.keep(training=sign)
+        self.keep(training=fingerprint)
         with self.timed("training"):
             how = {"epochs": epochs, "out": folder, "progress": self.progress}
             return training.train(learner, learned, config, held_out=development, **how)
@@ -285,15 +285,15 @@ class _Run:
         """The comparison; answers of an earlier run are read from answers.json."""
         path, (chat, _) = self.folder / "answers.json", self.models
         source, size = self.source, self.size
-        sign = digest(
+        fingerprint = digest(
             [__version__, self.known["training"], parts.test, source.digest, vars(size), chat.name]
         )
         if path.exists():
             known = json.loads(path.read_text(encoding="utf-8"))
-            if known["sign"] == sign:
+            if known["sign"] == fingerprint:
                 return Assessment(**known["assessment"])
         found = assess(chat, tuned, parts.test, source.passages, size, progress=self.progress)
-        files.write_json(path, {"sign": sign, "assessment": dataclasses.asdict(found)})
+        files.write_json(path, {"sign": fingerprint, "assessment": dataclasses.asdict(found)})
         return found
 
 

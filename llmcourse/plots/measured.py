@@ -60,8 +60,8 @@ def shares(
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    said = "; ".join(f"{group} {name}: {share}".strip() for group, name, share in rows)
-    show(figure, caption, f"Bar chart. {title}. {said}.")
+    texts = "; ".join(f"{group} {name}: {share}".strip() for group, name, share in rows)
+    show(figure, caption, f"Bar chart. {title}. {texts}.")
 
 
 @styled
@@ -78,7 +78,7 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
         DataError: there are no rows, or a row has no numbers.
     """
     figure, axes = chart("dots", measured, 1.2 + 0.6 * len(measured), title, label)
-    said = []
+    texts = []
     for row, (name, values) in enumerate(measured.items()):
         if not len(values):
             raise DataError(f"dots: there is nothing to show for {name!r}.")
@@ -87,10 +87,10 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
         spread = [row + 0.24 * ((7 * n) % 11 / 5 - 1) for n in range(len(values))]
         axes.scatter(values, spread, color=colour, alpha=0.6, s=36, marker="os^D"[row % 4])
         axes.plot([mean, mean], [row - 0.4, row + 0.4], color=INK, linewidth=3)
-        said.append(f"{name}: mean {mean:.2f}, from {min(values):.2f} to {max(values):.2f}")
+        texts.append(f"{name}: mean {mean:.2f}, from {min(values):.2f} to {max(values):.2f}")
     axes.set_yticks(range(len(measured)), [drawn(name) for name in measured])
     axes.set_ylim(len(measured) - 0.4, -0.6)
-    show(figure, caption, f"Dot plot. {title}. " + "; ".join(said) + ".")
+    show(figure, caption, f"Dot plot. {title}. " + "; ".join(texts) + ".")
 
 
 def curve(
@@ -130,7 +130,7 @@ def curve_figure(
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = chart("curve", lines, 3.2, title, *labels)
-    said, steps = [], []
+    texts, steps = [], []
     for number, (name, points) in enumerate(lines.items()):
         if not len(points):
             raise DataError(f"curve: there is nothing to show for {name!r}.")
@@ -138,18 +138,18 @@ def curve_figure(
         look = {"linestyle": ("-", "--", ":", "-.")[number % 4], "label": str(number)}
         marker = "o" if len(points) == 1 else ""  # no line leads anywhere
         axes.plot(xs, ys, color=series_colour(name, list(lines)), lw=2, marker=marker, **look)
-        said.append(f"{name}: from {ys[0]:.2f} at {xs[0]:g} to {ys[-1]:.2f} at {xs[-1]:g}")
+        texts.append(f"{name}: from {ys[0]:.2f} at {xs[0]:g} to {ys[-1]:.2f} at {xs[-1]:g}")
         steps += xs
     if level:
         axes.axhline(level[1], color="#777777", linewidth=1)
         axes.text(axes.get_xlim()[1], level[1], drawn(level[0]), ha="right", va="bottom")
-        said.append(f"thin line, {level[0]}: {level[1]:.2f}")
+        texts.append(f"thin line, {level[0]}: {level[1]:.2f}")
     if len(lines) > 1:
         for text, name in zip(axes.legend(frameon=False).get_texts(), lines, strict=True):
             text.set_text(drawn(name))  # a label that begins with "_" would be left out
     if all(float(step).is_integer() for step in steps):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure, f"Line chart. {title}. " + "; ".join(said) + "."
+    return figure, f"Line chart. {title}. " + "; ".join(texts) + "."
 
 
 @styled
@@ -186,8 +186,8 @@ def amounts(
     axes.invert_yaxis()
     axes.set_xlim(low, high)
     axes.set_xscale("log" if logarithmic else "linear")
-    said = "; ".join(f"{name}: {amount(value)}" for name, value in values.items())
-    show(figure, caption, f"Bar chart. {title}. {said}.")
+    texts = "; ".join(f"{name}: {amount(value)}" for name, value in values.items())
+    show(figure, caption, f"Bar chart. {title}. {texts}.")
 
 
 def amount(value: float) -> str:
@@ -220,7 +220,7 @@ def draw_bar(
     axes: Any, place: float, size: float, text: str, name: str, series: Sequence[str],
     *, interval: tuple[float, ...] = (), start: float = 0.0,
 ) -> None:  # fmt: skip
-    """A bar that is told apart in black and white too, with its interval and its text."""
+    """A bar that differs in black and white too, with its interval and its text."""
     hatch = "///" if list(series).index(name) % 2 else None
     look = {"color": series_colour(name, series), "hatch": hatch, "edgecolor": "white"}
     axes.barh(place, size, height=0.8, **look)

@@ -73,7 +73,7 @@ class Sketch:
 
     @cached_property
     def measured(self) -> Measured:
-        """The learner's ledger; once it was asked, the caption names it as the source."""
+        """The learner's ledger; once it was read, the caption names it as the source."""
         return Measured()
 
     def label(self, x: float, y: float, text: str, **style: Any) -> None:

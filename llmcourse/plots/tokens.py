@@ -110,7 +110,7 @@ def _parts(
 
 
 def piece_of(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A token's text, with the blank before it where it stands for one."""
+    """A token's text, with the blank before it where it begins with one."""
     raw = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if "\ufffd" in text and raw.startswith("<0x"):

@@ -1,7 +1,7 @@
 """The sums: weights, floating-point operations and bytes, from a model's configuration.
 
 No weights are read: the model is built on torch's meta device, which allocates nothing. Every
-formula stands in docs/scaling.md with its source and with what it leaves out.
+formula is in docs/scaling.md with its source and with what it leaves out.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from llmcourse.words import content_words, numbers
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
+Sentences = list[tuple[Passage, str]]  # each with the passage it is from
 QUESTION = 28  # longest question in tokens
 _SHOTS = """Sentence (Stools): The oil on an oak stool needs three days to dry.
 Question: How long does the oil on an oak stool need to dry?
@@ -50,7 +51,7 @@ def questions_from_documents(
     """Write questions and answers about passages.
 
     With a model: it reads one sentence and writes a question about it, then answers the question
-    from the whole passage. A pair passes if both have a proper form, the answer is grounded in the
+    from the full passage. A pair passes if both have a proper form, the answer is grounded in the
     passage, and it says what the sentence said: an answer that leads elsewhere means that the
     question was bad or the answer wrong (the round trip of Alberti et al., Synthetic QA Corpora
     Generation with Roundtrip Consistency, 2019).
@@ -79,17 +80,17 @@ def questions_from_documents(
         raise DataError("There are no passages to ask about.")
     if model is None:
         return _from_headings(passages[:limit])
-    found = [(passage, text) for passage in passages for text in sentences(passage.text)]
-    if not found:
+    candidates = [(passage, text) for passage in passages for text in sentences(passage.text)]
+    if not candidates:
         raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
-    random.Random(seed).shuffle(found)
-    found.sort(key=lambda pair: not numbers(pair[1]))
+    random.Random(seed).shuffle(candidates)
+    candidates.sort(key=lambda pair: not numbers(pair[1]))
     sieve, pool = Sieve(), Pool()
-    found = list(islice(_fitting(found, model, new_tokens, sieve), limit))
-    asked = _ask(found, model, sieve, pool, progress)
-    prompts = [_to_answer(passage, question) for passage, _, question in asked]
+    candidates = list(islice(_fitting(candidates, model, new_tokens, sieve), limit))
+    questions = _ask(candidates, model, sieve, pool, progress)
+    prompts = [_to_answer(passage, question) for passage, _, question in questions]
     answers = generate(model, prompts, max_new_tokens=new_tokens, progress=progress)
-    for (passage, source, question), answer in zip(asked, answers, strict=True):
+    for (passage, source, question), answer in zip(questions, answers, strict=True):
         text = answer.text.strip()
         trouble = answer_trouble(answer, question) or _untrue(text, source, passage.text)
         if sieve.passes("answer", trouble, question, text):
@@ -103,11 +104,11 @@ def _record(passage: Passage, question: str, answer: str, source: str) -> dict[s
 
 
 def _fitting(
-    found: Iterable[tuple[Passage, str]], model: LoadedModel, new_tokens: int, sieve: Sieve
+    candidates: Sentences, model: LoadedModel, new_tokens: int, sieve: Sieve
 ) -> Iterator[tuple[Passage, str]]:
     """Sentences of passages that the model can read; other passages are rejected, each once."""
     known: dict[Passage, bool] = {}
-    for passage, text in found:
+    for passage, text in candidates:
         if passage not in known:
             longest = max(sentences(passage.text), key=len)
             # A question is read in other tokens than it was written in: more, but not thrice.
@@ -152,13 +153,13 @@ def _title(passage: Passage) -> str:
 
 
 def _ask(
-    found: list[tuple[Passage, str]], model: LoadedModel, sieve: Sieve, pool: Pool, progress: bool
+    candidates: Sentences, model: LoadedModel, sieve: Sieve, pool: Pool, progress: bool
 ) -> list[tuple[Passage, str, str]]:
     """Let the model write a question for each sentence; keep those in proper form."""
-    prompts = [_to_ask(passage, text) for passage, text in found]
+    prompts = [_to_ask(passage, text) for passage, text in candidates]
     written = generate(model, prompts, "plain", max_new_tokens=QUESTION, progress=progress)
-    asked = []
-    for (passage, source), answer in zip(found, written, strict=True):
+    questions = []
+    for (passage, source), answer in zip(candidates, written, strict=True):
         question = answer.text.strip().split("\n")[0].strip()
         about = content_words(f"{topic(passage)} {source}")
         rules = (
@@ -171,8 +172,8 @@ def _ask(
         )
         if sieve.passes("question", next((why for why, bad in rules if bad), ""), question):
             pool.add(question)
-            asked.append((passage, source, question))
-    return asked
+            questions.append((passage, source, question))
+    return questions
 
 
 def _untrue(answer: str, source: str, passage: str) -> str:

@@ -80,10 +80,10 @@ def self_instruct(
             how = {"temperature": temperature, "seed": seed + 1000 * number, **batch}
             written = generate(model, lists, "plain", max_new_tokens=INSTRUCTION, **how)
             fresh = [text for answer in written for text in _listed(answer)]
-            asked = [text for text in fresh if _passes(text, sieve, pool, unwanted)]
-            prompts = [f"{text}\n{brief}" for text in asked]
+            accepted = [text for text in fresh if _passes(text, sieve, pool, unwanted)]
+            prompts = [f"{text}\n{brief}" for text in accepted]
             answers = generate(model, prompts, max_new_tokens=new_tokens, **batch)
-            for text, answer in zip(asked, answers, strict=True):
+            for text, answer in zip(accepted, answers, strict=True):
                 written = answer.text.strip()
                 if sieve.passes("answer", answer_trouble(answer, text), text, written):
                     sieve.kept.append({"question": text, "answer": written})

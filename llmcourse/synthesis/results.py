@@ -37,9 +37,9 @@ class Synthesis:
         for row in self.rejected:
             groups.setdefault((row["stage"], row["reason"]), []).append(row)
         rows = []
-        for (stage, reason), found in groups.items():
-            example = " ".join(found[0][name] for name in ("question", "answer")) if found else ""
-            rows.append([stage, reason, len(found), example.strip()[:120]])
+        for (stage, reason), group in groups.items():
+            example = " ".join(group[0][name] for name in ("question", "answer")) if group else ""
+            rows.append([stage, reason, len(group), example.strip()[:120]])
         return pandas.DataFrame(rows, columns=["stage", "reason", "count", "example"])
 
     def __repr__(self) -> str:
