@@ -454,6 +454,8 @@ def test_what_is_left_open_follows_from_the_data() -> None:
     long, _ = suggest(Config(), 50, 50_000, 0.2)
     assert few.epochs > long.epochs > many.epochs == 1
     assert suggest(few, 20_000, 2_000_000, 0.02) == (few, "")  # nothing is left open
+    labels, _ = suggest(Config(), 50, 100, 0.2)
+    assert few.learning_rate > 3 * labels.learning_rate
     large, _ = suggest(Config(), 50, 500, 0.02)
     full, told = suggest(Config(method="full"), 50, 500, 0.2)
     assert few.learning_rate > 5 * large.learning_rate and few.beta2 < 0.999
