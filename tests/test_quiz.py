@@ -64,8 +64,9 @@ def test_answers_are_explained_and_kept(capsys: pytest.CaptureFixture) -> None:
     printed = capsys.readouterr().out
     assert printed.count("✓ Right.") == len(quiz.questions)
     for question in quiz.questions:
-        assert all(f"{text}\n" in printed and why in printed
-                   for text, why in question.options.values())  # fmt: skip
+        assert all(
+            f"{text}\n" in printed and why in printed for text, why in question.options.values()
+        )
 
 
 @pytest.mark.parametrize(

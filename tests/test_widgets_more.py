@@ -112,8 +112,9 @@ def test_two_models_answer_in_a_thread(tiny: LoadedModel) -> None:
     chat.buttons["ask"].click()
     assert chat.wait(60)
     assert [(prompt, name) for prompt, name, _ in chat.answers] == [
-        ("Hello", "one"), ("Hello", "two"),
-    ]  # fmt: skip
+        ("Hello", "one"),
+        ("Hello", "two"),
+    ]
     (usual,) = generate(tiny, "Hello", "qa", max_new_tokens=6, progress=False)
     assert all(answer.text == usual.text for *_, answer in chat.answers)
     page = texts(chat)
@@ -462,8 +463,9 @@ def test_a_filter_that_leaves_nothing_and_markup(
     for button in browser.buttons.values():
         button.click()
     assert not (tmp_path / "labels.jsonl").exists()
-    evil = evaluate(tiny, [{"question": EVIL, "answer": EVIL}], "f1", max_new_tokens=1,
-                    progress=False)  # fmt: skip
+    evil = evaluate(
+        tiny, [{"question": EVIL, "answer": EVIL}], "f1", max_new_tokens=1, progress=False
+    )
     object.__setattr__(evil.answers[0], "text", EVIL)
     page = texts(ErrorBrowser(evil, tmp_path / "labels.jsonl"))
     assert "<script" not in page and page.count("&lt;script&gt;") == 3
@@ -560,8 +562,14 @@ def test_a_double_click_accepts_one_pair(review: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     shown = PairReview(review)
     assert "Pair 1 of 4" in texts(shown)
-    for name, later, place in (("accept", 0, 1), ("accept", 0.2, 1), ("accept", 0.5, 2),
-                               ("reject", 0, 3), ("back", 0, 2), ("back", 0, 1)):  # fmt: skip
+    for name, later, place in (
+        ("accept", 0, 1),
+        ("accept", 0.2, 1),
+        ("accept", 0.5, 2),
+        ("reject", 0, 3),
+        ("back", 0, 2),
+        ("back", 0, 1),
+    ):
         now[0] += later
         shown.buttons[name].click()
         assert shown.reviewing.place == place
@@ -595,8 +603,15 @@ def test_every_control_has_a_label_that_is_seen(everything: list[ui.Widget]) -> 
         assert all(names) and len(set(names)) == len(names), type(shown).__name__
         # Only kinds of controls that are plain elements of the browser.
         kinds = {type(control).__name__ for control in controls}
-        assert kinds <= {"Button", "Text", "Textarea", "Dropdown", "Checkbox", "BoundedIntText",
-                         "BoundedFloatText"}  # fmt: skip
+        assert kinds <= {
+            "Button",
+            "Text",
+            "Textarea",
+            "Dropdown",
+            "Checkbox",
+            "BoundedIntText",
+            "BoundedFloatText",
+        }
         assert not any(control.disabled for control in controls)
 
 
