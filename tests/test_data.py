@@ -17,6 +17,7 @@ from hypothesis import given, settings, strategies
 
 from llmcourse import company, data
 from llmcourse.data import readers
+from llmcourse.data.reviewing import load_reviewed, save_for_review
 from llmcourse.errors import DataError, NoSpace, SettingError
 from llmcourse.templates import FIELDS, is_blank
 
@@ -156,6 +157,8 @@ def test_earlier_turns_beside_a_question(ending: str, tmp_path: Path) -> None:
     else:
         path = data.save_records(loaded, tmp_path / f"r{ending}")
     assert data.load_records(path).to_list() == loaded.to_list()
+    review = save_for_review(loaded, tmp_path / "review.csv")
+    assert [row.get("history") or [] for row in load_reviewed(review)] == [wanted, []]
     odd = data.load_records([GOOD | {"history": "a long one", "system": {"cpu": 1}}])[0]
     assert (odd["history (text)"], odd["system"]) == ("a long one", '{"cpu": 1}')
 

@@ -353,7 +353,7 @@ def _turns(given: Any) -> list[dict[str, str]]:
     return turns
 
 
-def _history(given: Any, system: Any) -> list[dict[str, str]] | None:
+def earlier_turns(given: Any, system: Any) -> list[dict[str, str]] | None:
     """Earlier turns from a system text and pairs of question and answer, or turns.
 
     None where there are none in a form that is known.
@@ -393,7 +393,7 @@ def _with_others(found: dict[str, Any], row: Mapping[str, Any], used: set[str]) 
         _Wrong: one can't be kept, or two would have one name.
     """
     if "question" in found and "history" not in found:
-        turns = _history(row.get("history"), row.get("system"))
+        turns = earlier_turns(row.get("history"), row.get("system"))
         if turns is not None:
             found, used = found | {"history": turns}, used | {"history", "system"}
     columns = {name: value for name, value in found.items() if value != []}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.data.readers import Bad, open_source
+from llmcourse.data.records import as_text, earlier_turns
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import lock, replacing
 
@@ -51,7 +52,7 @@ def save_for_review(records: Sequence[Mapping[str, Any]], path: Path | str) -> P
     return target
 
 
-def load_reviewed(path: Path | str) -> list[dict[str, str]]:
+def load_reviewed(path: Path | str) -> list[dict[str, Any]]:
     """The pairs that are to be kept, from a file of `save_for_review`.
 
     `keep` is "yes" or "no" (also y, x, 1, true; n, 0, false). Answers may have been mended and
@@ -69,6 +70,9 @@ def load_reviewed(path: Path | str) -> list[dict[str, str]]:
             continue
         _require_texts(record, here)
         record.pop(SEEN, None)
+        if "history" in record:
+            turns = earlier_turns(record["history"], None)
+            record["history"] = record["history"] if turns is None else turns
         kept.append(record)
     if not kept:
         raise DataError(f"{target}: no pair is kept. Set keep to yes where one is good.")
@@ -282,7 +286,7 @@ def _separator(path: Path) -> str:
 
 
 def _cell(value: Any) -> str:
-    text = "" if value is None else str(value)
+    text = value if isinstance(value, str) else as_text(value)
     text = text.replace("\r\n", "\n").replace("\r", "\n")  # one way of ending lines, for csv's sake
     return f"'{text}" if text.startswith(_FORMULA) else text
 
