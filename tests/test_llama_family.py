@@ -29,21 +29,14 @@ class Question(llama.Type):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "BasicModelRunner",
-        *TAGGED,
-        "QuestionAnswerModel",
-        "AutocompleteRunner",
-        "Lamini",
-        "LLMEngine",
-    ],
+    ["BasicModelRunner", *TAGGED, "QuestionAnswerModel", "AutocompleteRunner", "Lamini"],
 )
 def test_every_runner_takes_the_old_arguments(kind: str, tiny_folder: Path) -> None:
     given = {"api_key": "k", "api_url": "http://127.0.0.1:9/v1", "config": {}, "enable_peft": True}
     made = getattr(llama, kind)(model_name=str(tiny_folder), system_prompt="Be brief.", **given)
     assert made.system_prompt == "Be brief." and made.enable_peft is True
     assert repr(made) == f"{kind}({str(tiny_folder)!r})"
-    if kind not in ("Lamini", "LLMEngine"):
+    if kind != "Lamini":
         by_place = getattr(llama, kind)(str(tiny_folder), "Be brief.", "{prompt}", "k", None, {})
         assert by_place.prompt_template == "{prompt}"
 
@@ -109,22 +102,7 @@ def test_autocomplete_learns_from_texts(tiny_folder: Path, sent: list[str], tmp_
     model.load_data_from_jsonlines(str(lines), keys="title")
     model.load_data_from_dataframe(pandas.DataFrame(rows), columns=["title", "body"])
     model.upload_file(str(lines), keys="body")
-    words = [
-        "one",
-        "two",
-        "one",
-        "two",
-        "three",
-        "four",
-        "one",
-        "three",
-        "one",
-        "two",
-        "three",
-        "four",
-        "two",
-        "four",
-    ]
+    words = "one two one two three four one three one two three four two four"
     assert " ".join(row["text"] for row in model.data) == words
     for wrong, message in (
         ([{"body": "a"}, {"title": "b"}], "record 2, field 'body'"),
