@@ -374,7 +374,7 @@ def test_a_tuning_says_what_it_chose_and_how_long_it_takes(
     out = tmp_path / f"pairs-{tiny_folder.name}"
     assert f'ask --model "{out.name}"' in said
     used = json.loads((out / "tuned.json").read_text(encoding="utf-8"))["settings"]
-    assert "6 records, " in said and " minutes, by the speed of " in said
+    assert "6 records, " in said and " minutes at the speed of " in said
     assert f"epochs {used['epochs']:g} (" in said and used["rank"] == 2 and "rank 2" not in said
     assert f"learning_rate {used['learning_rate']:g} (" in said
 

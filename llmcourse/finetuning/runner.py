@@ -27,7 +27,7 @@ from llmcourse.sizing import Hardware, Size
 if TYPE_CHECKING:
     from datasets import Dataset
 
-UTILISATION = 0.45  # of the peak of matrix products, as in benchmarks/README.md
+CPU_SPEED = 180e9  # FLOP/s in bfloat16 on two cores: both models in benchmarks/README.md
 # Settings that change how much memory a training takes, and nothing of its result.
 _RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
 
@@ -149,15 +149,18 @@ def _finish(tuned: TunedModel, run: Run) -> None:
 
 
 def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:
-    """How long it will take, by the speed of this machine's matrix products as they are now."""
+    """How long it will take: on a GPU by its matrix products now, on a CPU by the benchmarks."""
     passes = config.epochs or config.steps * config.batch_size / len(encoded)
-    here = Hardware.measured(0.3)
+    speed = CPU_SPEED if model.dtype == torch.bfloat16 else CPU_SPEED / 2
+    here = Hardware("two cores (as published)", speed, 0, utilisation=1.0)
+    if model.device.type != "cpu":
+        here = Hardware.measured(0.3)
     seconds = Size.of(model.model.config).seconds(
-        passes * encoded.tokens, here, config.method, utilisation=UTILISATION,
-        rank=config.rank or 1, length=max(1, encoded.tokens // len(encoded)),
+        passes * encoded.tokens, here, config.method, rank=config.rank or 1,
+        length=max(1, encoded.tokens // len(encoded)),
         labelled_share=encoded.trained_tokens / encoded.tokens,
     )  # fmt: skip
-    return f"About {seconds / 60:.1f} minutes, by the speed of {here.name}, measured just now."
+    return f"That takes about {seconds / 60:.1f} minutes at the speed of {here.name}."
 
 
 def _folder(out: Path | str) -> Path:
