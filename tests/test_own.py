@@ -393,14 +393,6 @@ def test_a_stopped_run_goes_on(
     assert weights.stat().st_mtime_ns == trained and (out / "report.html").is_file()
 
 
-def test_test_pairs_with_keys_count_facts(go: Callable[..., own.Result], tmp_path: Path) -> None:
-    result = go(club.file("train"), tmp_path / "out", test=club.file("test"))
-    assert result.assessment.main == "facts" and result.parts.held_out == "your own"
-    assert any("Of 40 pairs to test with, 5 were used" in note for note in result.parts.notes)
-    assert all(set(row["values"][TUNED]) == {"facts", "f1", "chrf", "finished"}
-               for row in result.assessment.rows)  # fmt: skip
-
-
 def test_a_folder_of_documents_goes_the_whole_way(
     go: Callable[..., own.Result], tmp_path: Path
 ) -> None:
@@ -607,19 +599,18 @@ def test_an_instruction_with_many_inputs_is_many_questions() -> None:
     ]
 
 
-def test_notes_and_test_keys_do_not_throw_a_model_away(
+def test_keys_in_the_test_pairs_count_facts_and_keep_the_model(
     go: Callable[..., own.Result], tmp_path: Path
 ) -> None:
-    file, test = tmp_path / "pairs.csv", tmp_path / "test.csv"
-    lines = [f"Question {n} about it?,Answer {n} is this." for n in range(12)]
-    file.write_text("question,answer\n" + "\n".join(lines), encoding="utf-8")
-    asked = [f"Number {n} was what?,Answer {n} is this." for n in range(5)]
-    test.write_text("question,answer\n" + "\n".join(asked), encoding="utf-8")
-    first = go(file, tmp_path / "out", test=test)
-    made = (tmp_path / "out" / "model" / "adapter_model.safetensors").stat().st_mtime_ns
-    test.write_text("question,answer,keys\n" + "\n".join(f"{row},is this" for row in asked),
-                    encoding="utf-8")  # fmt: skip
-    second = go(file, tmp_path / "out", test=test)
-    assert made == (tmp_path / "out" / "model" / "adapter_model.safetensors").stat().st_mtime_ns
-    assert not any("trained again" in line for line in go.said)
-    assert first.assessment.main != second.assessment.main == "facts"
+    lines = [(f"Question {n} about it?", f"Answer {n} is this.") for n in range(12)]
+    pairs = [{"question": question, "answer": answer} for question, answer in lines]
+    file, out = write_csv(tmp_path / "pairs.csv", pairs), tmp_path / "out"
+    tests = [row | {"question": f"Number {n} was what?"} for n, row in enumerate(pairs[:6])]
+    first = go(file, out, test=write_csv(tmp_path / "test.csv", tests))
+    made = (out / "model" / "adapter_model.safetensors").stat().st_mtime_ns
+    with_keys = [row | {"keys": "is this"} for row in tests]
+    second = go(file, out, test=write_csv(tmp_path / "test.csv", with_keys))
+    assert made == (out / "model" / "adapter_model.safetensors").stat().st_mtime_ns
+    assert first.assessment.main == "f1" and second.assessment.main == "facts"
+    assert second.parts.held_out == "your own"
+    assert any("Of 6 pairs to test with, 5 were used" in note for note in second.parts.notes)
