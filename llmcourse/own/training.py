@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
 TEMPLATE, LONGEST = "qa", 512  # what the pairs are trained in, and the longest in tokens
-SMALL = 500e6  # weights; a larger model takes a lower learning rate
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,8 @@ def settings(
 
     The rule: every record is seen as often as `size.tokens` allow, at least once and at most
     `size.epochs` times. An update sees 4 records where there are under 100, else 8: few records
-    need many small updates. The learning rate is 2e-3 for a model of under half a billion weights
-    and 5e-4 above. LoRA of rank 16, template "qa".
+    need many small updates. The learning rate is that of `finetuning.suggest`. LoRA of rank 16,
+    template "qa".
 
     Args:
         records: To train on.
@@ -81,22 +80,23 @@ def settings(
     Raises:
         DataError: there are no records, or all are too long.
     """
-    from llmcourse.finetuning import Config
+    from llmcourse.finetuning import Config, suggest
+    from llmcourse.finetuning.adapters import weight_size
 
     size = size or sizes()
     if not len(records):
         raise DataError("There are no pairs to train on.")
     encoded = encoding.encode(list(records), model.tokenizer, TEMPLATE, max_length=LONGEST)
-    once = sum(len(row["input_ids"]) for row in encoded.dataset)
-    if not once:
+    if not len(encoded):
         raise DataError(f"All pairs have over {LONGEST} tokens. Shorten them.")
+    rule, _ = suggest(Config(), len(encoded), encoded.trained_tokens, weight_size(model))
     return Config(
         template=TEMPLATE,
-        epochs=round(min(float(size.epochs), max(1.0, size.tokens / once)), 1),
+        epochs=round(min(float(size.epochs), max(1.0, size.tokens / encoded.tokens)), 1),
         max_length=LONGEST,
         rank=16,
         batch_size=4 if len(records) < 100 else 8,
-        learning_rate=2e-3 if model.parameters < SMALL else 5e-4,
+        learning_rate=rule.learning_rate,
     )
 
 
