@@ -41,8 +41,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "call": {"every": 1},
     },
 }
-# What falls out by chance differs from process to process: their generators must come back too.
-DROPOUT = {"config": {**BATCH, "dropout": 0.2}, "call": {"every": 2}}
+# What is killed and goes on. Without FSDP with dropout: what falls out by chance differs from
+# process to process, so their generators must come back too.
+KILLED = {"two": {"config": {**BATCH, "dropout": 0.2}, "call": {"every": 2}},
+          "sharded": {"config": BATCH, "call": {"every": 2}}}  # fmt: skip
+CONFIGS = {"two": "cpu_2", "sharded": "fsdp_7b"}
 
 
 @dataclass
@@ -62,14 +65,16 @@ class Launched:
         return load_file(self.folder / f"{task}-{process}.safetensors")
 
 
-def launch(model: Path, folder: Path, tasks: dict[str, Any], **more: Any) -> Launched:
+def launch(
+    model: Path, folder: Path, tasks: dict[str, Any], config: str = "cpu_2", **more: Any
+) -> Launched:
     """Run tests/two_processes.py in two processes, as docs/scaling.md says."""
     folder.mkdir()
     asked = {"model": str(model), "result": str(folder), "tasks": tasks, **more}
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-         str(ROOT / "docs" / "cpu_2.yaml"), str(ROOT / "tests" / "two_processes.py"),
-         json.dumps(asked)],
+         str(ROOT / "docs" / f"{config}.yaml"), "--num_processes", "2", "--mixed_precision", "no",
+         str(ROOT / "tests" / "two_processes.py"), json.dumps(asked)],
         capture_output=True, text=True, encoding="utf-8", cwd=ROOT, timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
@@ -83,16 +88,25 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tiny_folder: Path, work: Path) -> Launched:
-    """All tasks in two processes, an adapter's and the one with dropout into a folder."""
-    tasks = {name: dict(task) for name, task in TASKS.items()} | {"dropout": DROPOUT}
+    """All tasks in two processes, an adapter's into a folder."""
+    tasks = {name: dict(task) for name, task in TASKS.items()} | {"killed": KILLED["two"]}
     into = {"out": str(work / "adapter")}
     tasks["adapter"] |= {"call": tasks["adapter"]["call"] | into}
     tasks["again"] = tasks["adapter"]
     (work / "other").mkdir()
     (work / "other" / "notes.txt").write_text("mine", encoding="utf-8")
     tasks["occupied"] = {"config": BATCH, "call": {"out": str(work / "other")}}
-    tasks |= {method: {"sharded": method} for method in ("lora", "full")}
     done = launch(tiny_folder, work / "result", tasks)
+    assert done.code == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def sharded(tiny_folder: Path, work: Path) -> Launched:
+    """The same under FSDP, with the project's own configuration."""
+    tasks = {name: dict(task) for name, task in TASKS.items()} | {"killed": KILLED["sharded"]}
+    tasks["adapter"] |= {"call": tasks["adapter"]["call"] | {"out": str(work / "parts")}}
+    done = launch(tiny_folder, work / "sharded", tasks, "fsdp_7b")
     assert done.code == 0, done.stderr
     return done
 
@@ -103,10 +117,13 @@ def closest(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> flo
     return max((one[name] - other[name]).abs().max().item() for name in one)
 
 
+@pytest.mark.parametrize("kind", ["two", "sharded"])
 @pytest.mark.parametrize("name", TASKS)
 def test_two_processes_learn_what_one_learns(
-    two: Launched, tiny: models.LoadedModel, name: str
+    tiny: models.LoadedModel, name: str, kind: str, request: pytest.FixtureRequest
 ) -> None:
+    two: Launched = request.getfixturevalue(kind)
+    assert two.of(0)[name]["share"] == pytest.approx(0.5 if kind == "sharded" else 1, abs=0.1)
     alone = two_processes.train(tiny, {**TASKS[name], "call": {
         **TASKS[name].get("call", {}), "progress": False}})  # fmt: skip
     weights = {key: value.detach() for key, value in trained_weights(alone.model).items()}
@@ -159,45 +176,51 @@ def test_an_error_of_the_first_process_ends_all(two: Launched, work: Path) -> No
     assert [path.name for path in (work / "other").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL to die from")
-def test_a_killed_process_ends_the_run_which_then_goes_on_exactly(
-    two: Launched, tiny_folder: Path, work: Path
+def test_what_is_trained_in_parts_is_saved_whole(
+    sharded: Launched, tiny: models.LoadedModel, work: Path
 ) -> None:
-    task = {**DROPOUT, "call": {**DROPOUT["call"], "out": str(work / "killed")}}
-    done = launch(tiny_folder, work / "kill", {"dropout": task}, kill=3)
+    loaded = models.load_adapter(tiny, work / "parts").model
+    saved = {name: weight for name, weight in loaded.named_parameters() if "lora" in name}
+    assert closest(saved, sharded.weights("adapter", 1)) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL to die from")
+@pytest.mark.parametrize("kind", KILLED)
+def test_a_killed_process_ends_the_run_which_then_goes_on_exactly(
+    kind: str, tiny_folder: Path, work: Path, request: pytest.FixtureRequest
+) -> None:
+    never: Launched = request.getfixturevalue(kind)
+    out, task = work / f"killed-{kind}", KILLED[kind]
+    task = {"killed": {**task, "call": {**task["call"], "out": str(out)}}}
+    done = launch(tiny_folder, work / f"kill-{kind}", task, CONFIGS[kind], kill=3)
     assert done.code != 0
     said = [line for line in done.stderr.splitlines() if "TrainingStopped" in line]
     assert len(said) == 1 and "Another process of this training is gone" in said[0]
     assert "All up to update 2 is kept in" in said[0]
-    left = [path.name for path in (work / "killed" / "checkpoints").iterdir()]
-    assert left == ["step-00000002"]
-    done = launch(tiny_folder, work / "resume", {"dropout": task})
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000002"]
+    done = launch(tiny_folder, work / f"resume-{kind}", task, CONFIGS[kind])
     assert done.code == 0, done.stderr
     for process in (0, 1):
-        seen, whole = done.of(process)["dropout"], two.of(process)["dropout"]
+        seen, whole = done.of(process)["killed"], never.of(process)["killed"]
         assert "Goes on after update 2" in seen["notes"][0]
         assert seen["history"] == whole["history"]
-        assert closest(done.weights("dropout", process), two.weights("dropout", process)) == 0
+        assert closest(done.weights("killed", process), never.weights("killed", process)) == 0
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_the_loss_is_the_same_under_fsdp(
-    two: Launched, tiny: models.LoadedModel, method: str
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"FSDP_VERSION": "1"}, "set fsdp_version to 2"),
+     ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading to false"),
+     ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing set to false")],
+)  # fmt: skip
+def test_kinds_of_fsdp_that_do_not_work_are_refused(
+    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch, setting: dict, message: str
 ) -> None:
-    alone = two_processes.bare(tiny, method)
-    assert alone[0] - alone[-1] > 0.01
-    for process in (0, 1):
-        seen = two.of(process)[method]
-        assert seen["losses"] == pytest.approx(alone, abs=1e-4)
-        assert 0.4 < seen["share"] < 0.6  # of the weights are with this process
-
-
-def test_sharded_training_is_refused(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(SettingError, match=r"not under FSDP.*docs/scaling\.md"):
-        finetune(tiny, [{"question": "Why?", "answer": "So."}], Config(steps=1))
+    launched = {"ACCELERATE_USE_FSDP": "true", "WORLD_SIZE": "2", "FSDP_VERSION": "2"}
+    for name, value in {**launched, **setting}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingError, match=message):
+        finetune(tiny, [{"question": "Why?", "answer": "So."}], Config(steps=1, dropout=0.1))
 
 
 @pytest.mark.parametrize("lost", [False, True])

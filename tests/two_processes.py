@@ -3,7 +3,7 @@
 Its one argument is JSON: `model` (a folder), `result` (a folder for what each process saw), `kill`
 (updates that are done when the second process kills itself in the middle of the next one), and
 `tasks` by name: `config`, `held_out` (how many records) and `call`, further arguments of
-`finetune`; or `sharded`, a method to be trained by under FSDP.
+`finetune`.
 """
 
 from __future__ import annotations
@@ -14,18 +14,16 @@ import json
 import os
 import signal
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
-from llmcourse import company, encoding, models
+from llmcourse import company, models
 from llmcourse.errors import CourseError
-from llmcourse.finetuning import Config, adapters, finetune, follow, plan, processes
+from llmcourse.finetuning import Config, finetune, follow, plan, processes
 from llmcourse.finetuning.checkpoints import trained_weights
-from llmcourse.finetuning.engine import WithLoss
 from llmcourse.finetuning.tuned import TunedModel
 
 RECORDS = 11  # in batches of 5, the last batch is a single record
@@ -39,56 +37,31 @@ def train(model: models.LoadedModel, task: dict[str, Any]) -> TunedModel:
     held_out = company.records("questions", "validation")[: task.get("held_out", 0)]
     return finetune(
         model, company.records("questions", "train")[:RECORDS], Config(**task["config"]),
-        held_out=held_out or None, **task.get("call", {}),
+        held_out=held_out or None, seen=note_share, **task.get("call", {}),
     )  # fmt: skip
 
 
-def bare(model: models.LoadedModel, method: str) -> list[float]:
-    """Six updates by plain gradient descent, under FSDP where there are several processes.
+def as_gpus() -> None:
+    """Accelerate offers FSDP to GPUs alone: let it take these processes for some."""
+    from accelerate.state import DistributedType, PartialState
 
-    Returns:
-        Each update's mean loss.
-    """
-    torch.manual_seed(0)
-    config = Config(batch_size=5, method=method, steps=6, rank=16)
-    learner = adapters.with_adapter if method == "lora" else lambda m, _: adapters.all_weights(m)
-    learns = learner(model, config)
-    module = WithLoss(learns).train()
-    if processes.count() > 1:
-        module = sharded(module)
-    encoded = encoding.encode(company.records("questions", "train")[:RECORDS], model.tokenizer)
-    layout, collate = plan.plan(encoded, config), encoding.Collator(model.tokenizer)
-    trained = [weight for weight in module.parameters() if weight.requires_grad]
-    optimizer, losses = torch.optim.SGD(trained, lr=0.5), []
-    with adapters.in_fewer_steps(learns):
-        for update in range(6):
-            rows = layout.share(update, processes.number(), processes.count())
-            loss = module(**collate(rows)) / layout.labels_of(update)
-            (loss * processes.count()).backward()  # FSDP takes the processes' mean
-            optimizer.step()
-            optimizer.zero_grad()
-            losses.append(sum(processes.of_each(loss.item())))
-    return losses
+    usual = PartialState.__init__
+
+    def init(self: Any, *given: Any, **named: Any) -> None:
+        usual(self, *given, **named)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = init
 
 
-def sharded(module: torch.nn.Module) -> torch.nn.Module:
-    """What accelerate makes of a module under FSDP2; it offers that on GPUs only."""
-    from accelerate.utils import FullyShardedDataParallelPlugin
-    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
-
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, reshard_after_forward=True, auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=["LlamaDecoderLayer"], cpu_ram_efficient_loading=False,
-    )  # fmt: skip
-    accelerator = types.SimpleNamespace(
-        state=types.SimpleNamespace(fsdp_plugin=plugin), mixed_precision="no",
-        is_main_process=processes.first(), device=torch.device("cpu"), torch_device_mesh=None,
-        parallelism_config=None,
-    )  # fmt: skip
-    before = sum(weight.numel() for weight in module.parameters())
-    module = fsdp2_prepare_model(accelerator, module)
-    SEEN["share"] = sum(w.to_local().numel() for w in module.parameters()) / before
-    return module
+def note_share(tuned: TunedModel, done: int, total: int) -> bool:
+    """Note which share of the weights is with this process in training."""
+    if done:
+        weights = list(tuned.model.parameters())
+        here = sum(getattr(weight, "_local_tensor", weight).numel() for weight in weights)
+        SEEN["share"] = here / sum(weight.numel() for weight in weights)
+    return False
 
 
 def watch_writing(event: str, args: tuple[Any, ...]) -> None:
@@ -128,10 +101,6 @@ def told(model: models.LoadedModel, task: dict[str, Any], weights: Path) -> None
     folder = task.get("call", {}).get("out")
     SEEN.clear()
     SEEN.update(folder=folder, written=[], asked=[])
-    if "sharded" in task:
-        processes.join(torch.device("cpu"))
-        SEEN.update(losses=bare(model, task["sharded"]))
-        return
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -155,6 +124,8 @@ def main(asked: dict[str, Any]) -> None:
     result, every = Path(asked["result"]), {}
     model = models.load(asked["model"], dtype=torch.float32)
     sys.addaudithook(watch_writing)
+    if processes.sharded():
+        as_gpus()
     count_prompts()
     if "kill" in asked:
         die_after(asked["kill"])

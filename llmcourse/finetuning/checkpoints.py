@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from llmcourse import files
 from llmcourse.errors import DataError, SettingError, first_line, is_disk_full
+from llmcourse.finetuning import processes
 
 RUN, LOCK, CHECKPOINTS = "run.json", ".lock", "checkpoints"
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -248,7 +249,10 @@ def _flush(folder: Path) -> None:
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The weights that training changes, by name."""
-    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    return {
+        name.replace("_checkpoint_wrapped_module.", ""): weight  # FSDP's own checkpointing
+        for name, weight in model.named_parameters() if weight.requires_grad
+    }  # fmt: skip
 
 
 @torch.no_grad()
@@ -256,14 +260,14 @@ def put_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> 
     """Give `model` the trained weights in `weights`; others stay as they are."""
     trained = trained_weights(model)
     for name, value in weights.items():
-        trained[name].copy_(value)
+        trained[name].copy_(processes.parted(value, trained[name]))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """An optimiser's state as tensors: "<number of the weight>.<name>", numbers in float64."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{number}.{name}": value if isinstance(value, torch.Tensor)
+        f"{number}.{name}": processes.full(value) if isinstance(value, torch.Tensor)
         else torch.tensor(value, dtype=torch.float64)
         for number, values in state.items() for name, value in values.items() if value is not None
     }  # fmt: skip
@@ -278,13 +282,15 @@ def restore_optimizer(
         DataError: it belongs to other weights.
     """
     described = optimizer.state_dict()
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
         plain = value.dtype == torch.float64
-        state.setdefault(int(number), {})[name] = value.item() if plain else value
-    if state and max(state) >= sum(len(group["params"]) for group in described["param_groups"]):
-        raise DataError("The optimiser's state in the checkpoint belongs to another model.")
+        if int(number) >= len(weights):
+            raise DataError("The optimiser's state in the checkpoint belongs to another model.")
+        here = value.item() if plain else processes.parted(value, weights[int(number)])
+        state.setdefault(int(number), {})[name] = here
     optimizer.load_state_dict({**described, "state": state})
 
 

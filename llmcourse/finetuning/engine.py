@@ -21,6 +21,7 @@ import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ from llmcourse.finetuning.checkpoints import (
     trained_weights,
 )
 from llmcourse.finetuning.follow import Follow
-from llmcourse.finetuning.loss import completion_loss
+from llmcourse.finetuning.loss import choose_way, completion_loss
 from llmcourse.finetuning.plan import Plan
 from llmcourse.finetuning.settings import OPTIMIZERS, Config
 from llmcourse.progress import quiet
@@ -54,6 +55,7 @@ class WithLoss(torch.nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model, self.config = model, model.config
+        self._no_split_modules = getattr(model, "_no_split_modules", None)  # FSDP's units
 
     def forward(self, **batch: Any) -> torch.Tensor:
         """The summed loss of a batch from `encoding.Collator`."""
@@ -76,6 +78,8 @@ def run(follow: Follow, layout: Plan, config: Config, fitted: memory.Fitted, mix
         CourseError: memory ran out, or another process is gone.
     """
     model, total = follow.tuned.model, len(layout.updates)
+    # now: the first process may know it from a look, and under FSDP all would have to take part
+    choose_way(model, torch.tensor([layout.rows[0]["input_ids"]], device=model.device))
     with tempfile.TemporaryDirectory() as unused, _prepared(model, layout, fitted.checkpointing):
         arguments = TrainingArguments(
             unused,
@@ -93,7 +97,7 @@ def run(follow: Follow, layout: Plan, config: Config, fitted: memory.Fitted, mix
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            use_cpu=model.device.type == "cpu",
+            use_cpu=_on_cpu(model),
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             ddp_find_unused_parameters=False,
@@ -110,6 +114,12 @@ def run(follow: Follow, layout: Plan, config: Config, fitted: memory.Fitted, mix
                 memory.give_back()
 
 
+def _on_cpu(model: Any) -> bool:
+    """Whether it is trained on a CPU; FSDP moves its parts to the GPUs."""
+    moves = processes.sharded() and torch.cuda.is_available()
+    return model.device.type == "cpu" and not moves
+
+
 @contextmanager
 def _prepared(model: Any, layout: Plan, checkpointing: bool) -> Iterator[None]:
     """The model as training wants it, and afterwards as it was."""
@@ -121,7 +131,7 @@ def _prepared(model: Any, layout: Plan, checkpointing: bool) -> Iterator[None]:
     if checkpointing:
         getattr(plain, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     # on a CPU, plain products are faster than the fused kernel for short rows
-    if model.device.type == "cpu" and attention == "sdpa" and max(layout.tokens) <= SHORT:
+    if _on_cpu(model) and attention == "sdpa" and max(layout.tokens) <= SHORT:
         plain.set_attn_implementation("eager")
     try:
         with adapters.in_fewer_steps(model):
@@ -188,10 +198,14 @@ class _Trainer(Trainer):
         """Add up the gradients of `rows`, a few rows at a time; returns their share of the loss."""
         size, total = self.micro_batch, 0.0
         rows = sorted(rows, key=lambda row: len(row["input_ids"]))
-        for start in range(0, len(rows), size):
-            batch = self._prepare_inputs(self.collate(rows[start : start + size]))
-            last = start + size >= len(rows)
-            with nullcontext() if last else self.accelerator.no_sync(model):
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        if processes.sharded():  # every part is common work: all processes have as many
+            blank = {**rows[0], "labels": [encoding.UNTRAINED] * len(rows[0]["labels"])}
+            parts += [[blank]] * (max(processes.of_each(len(parts))) - len(parts))
+        for number, part in enumerate(parts):
+            batch = self._prepare_inputs(self.collate(part))
+            together = number == len(parts) - 1 or processes.sharded()
+            with nullcontext() if together else self.accelerator.no_sync(model):
                 with self.compute_loss_context_manager():
                     loss = model(**batch) / labels
                 # processes' gradients are averaged, and these belong together
@@ -226,7 +240,7 @@ class _Trainer(Trainer):
         weights = trained_weights(self.follow.tuned.model)
         wrong = "" if math.isfinite(self.mean_loss) else "The loss"
         scaled = self.args.fp16  # a scaler skips updates with gradients that are too large
-        if not wrong and not scaled and not _finite(weights.values()):
+        if not wrong and not scaled and processes.any_of(not _finite(weights.values())):
             wrong = "The gradient"
         if not wrong:
             if self.config.method == "lora":
@@ -252,13 +266,35 @@ class _Trainer(Trainer):
         for number, states in enumerate(processes.of_each(chance_state())):
             chance |= {_of_process(number, name): value for name, value in states.items()}
         return Checkpoint(
-            self.follow.done, trained_weights(self.follow.tuned.model),
+            self.follow.done, whole_weights(self.follow.tuned.model),
             optimizer_state(self.optimizer), {**state, "schedule": schedule}, chance,
         )  # fmt: skip
 
 
+def whole_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The trained weights, whole; under FSDP all processes call it."""
+    return {
+        name: processes.full(weight.detach()) for name, weight in trained_weights(model).items()
+    }
+
+
+@contextmanager
+def _gathered(module: Any) -> Iterator[None]:
+    """Under FSDP: the weights that belong to no layer, whole inside the block.
+
+    A look calls the inner model, and FSDP gathers these for calls of what it has wrapped only.
+    """
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
+
+
 def _finite(weights: Any) -> bool:
-    sums = [weight.grad.float().sum() for weight in weights if weight.grad is not None]
+    grads = [weight.grad for weight in weights if weight.grad is not None]
+    grads = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads]
+    sums = [grad.float().sum() for grad in grads]
     return not sums or bool(torch.isfinite(torch.stack(sums)).all())
 
 
@@ -270,6 +306,8 @@ class _Callback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **now: Any) -> None:
         """Restore weights, optimiser and schedule."""
+        if processes.sharded():
+            self.follow.gathered = partial(_gathered, self.trainer.model_wrapped)
         start = self.follow.start
         if start is None:
             return

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ class Follow:
         self.lowest: tuple[int, float] | None = None  # step and loss
         self.since = 0  # looks since then
         self.best: dict[str, torch.Tensor] = {}
+        # under FSDP, once training has begun: makes the parts whole that all layers share
+        self.gathered: Callable[[], AbstractContextManager] | None = None
         if start:
             self._resume(start)
         self.before, self.began = tuned.seconds, time.perf_counter()
@@ -170,10 +172,15 @@ class Follow:
                 self._ask()
             return tuned.held_out, tuned.samples, self.lowest, self.since
 
-        tuned.held_out, tuned.samples, self.lowest, self.since = processes.of_first(look)
+        if self.gathered:  # each process has a part of every weight, so all of them look
+            with self.gathered():
+                look()
+        else:
+            tuned.held_out, tuned.samples, self.lowest, self.since = processes.of_first(look)
         if self.watch.patience is not None and self.since == 0:
             weights = trained_weights(tuned.model)
-            self.best = {name: weight.detach().clone() for name, weight in weights.items()}
+            self.best = {name: processes.full(weight.detach()).clone()
+                         for name, weight in weights.items()}  # fmt: skip
         return self.over
 
     @property

@@ -48,13 +48,12 @@ def completion_loss(
     Raises:
         NotFinite: the model's logits are NaN or infinite; looked at on its first batch.
     """
+    fast = choose_way(model, input_ids)
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if plain not in _known:
-        _known[plain] = fast_way_holds(plain, input_ids)
     targets = labels[:, 1:]
     kept = targets != encoding.UNTRAINED
     inputs = {"input_ids": input_ids, "use_cache": False, **more}
-    if not _known[plain]:
+    if not fast:
         logits = plain(**inputs).logits[:, :-1][kept]
         return torch.nn.functional.cross_entropy(logits.float(), targets[kept], reduction="sum")
     states = plain.base_model(**inputs).last_hidden_state[:, :-1][kept]
@@ -66,6 +65,18 @@ def completion_loss(
         states = states.to(torch.get_autocast_dtype(states.device.type))
     with torch.autocast(states.device.type, enabled=False):
         return _HeadLoss.apply(states, head.weight, targets[kept], cap)
+
+
+def choose_way(model: Any, input_ids: torch.Tensor) -> bool:
+    """Whether `completion_loss` computes the head apart; found out once for each model.
+
+    Raises:
+        NotFinite: the model's logits are NaN or infinite.
+    """
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if plain not in _known:
+        _known[plain] = fast_way_holds(plain, input_ids)
+    return _known[plain]
 
 
 @torch.no_grad()

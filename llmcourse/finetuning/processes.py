@@ -1,8 +1,8 @@
 """Several processes that train one model together, each started by `accelerate launch`.
 
-Each holds the whole model and computes its share of every update. The first one alone writes,
-shows and asks; what it finds out on the way it tells the others. A process that was started alone
-notices nothing of this.
+Each computes its share of every update, and holds the whole model or, under FSDP, a part of each
+weight. The first one alone writes, shows and asks; what it finds out on the way it tells the
+others. A process that was started alone notices nothing of this.
 """
 
 from __future__ import annotations
@@ -23,21 +23,58 @@ class ProcessLost(CourseError):
     """Another process of the training is gone."""
 
 
-def join(device: torch.device) -> None:
+def sharded() -> bool:
+    """Whether the processes were launched to share the model's weights among them (FSDP)."""
+    return _set("ACCELERATE_USE_FSDP")
+
+
+def join(device: torch.device, dropout: float = 0.0) -> None:
     """Meet the other processes, where this one was started as one of several.
 
     Raises:
-        SettingError: the processes were started to share the model's weights among them (FSDP).
+        SettingError: FSDP was asked for in a form that does not work here.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1"):
-        raise SettingError(
-            "finetune trains on several devices that each hold the whole model, not under FSDP. "
-            "Launch it with a configuration whose distributed_type is MULTI_GPU; for a model that "
-            "is too large for one device see docs/scaling.md."
-        )
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    if sharded():
+        if not several:
+            raise SettingError("FSDP needs several processes: set num_processes to 2 or more.")
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise SettingError("finetune runs under FSDP2 only: set fsdp_version to 2.")
+        if dropout and _set("FSDP_ACTIVATION_CHECKPOINTING"):
+            # its wrapper (accelerate 1.15) does not keep the random state of the first time
+            raise SettingError(
+                "Under FSDP, dropout needs fsdp_activation_checkpointing set to false: layers that "
+                "are computed again would leave out other inputs."
+            )
+        if _set("FSDP_CPU_RAM_EFFICIENT_LOADING"):
+            raise SettingError(
+                "finetune loads the model in every process: set fsdp_cpu_ram_efficient_loading to "
+                "false (see docs/scaling.md)."
+            )
     if several and not distributed.is_initialized():  # gloo for what is no tensor on a GPU
-        distributed.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+        on_gpu = device.type == "cuda" or (sharded() and torch.cuda.is_available())
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+
+
+def _set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("true", "1")
+
+
+def full(value: Any) -> Any:
+    """A tensor of which each process holds a part, whole on all; any other value as it is.
+
+    All processes call it.
+    """
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """This process's part of `value` where `like` is in parts; `value` as it is elsewhere."""
+    if not hasattr(like, "full_tensor") or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
 def count() -> int:

@@ -56,7 +56,9 @@ def finetune(
 
     In a script under `accelerate launch` all processes call it, each with the whole model; every
     update's records are shared out among them, and all return the tuned model. The first alone
-    writes, shows and asks. `out` is then a folder that all of them can read.
+    writes and shows. `out` is then a folder that all of them can read. Under FSDP each process
+    trains a part of every weight: there the model that `seen` gets, or a TrainingStopped has after
+    a loss that is not finite, is in parts.
 
     Args:
         model: From `models.load`.
@@ -93,7 +95,7 @@ def finetune(
             f"config is of type {type(config).__name__}; write finetuning.Config(epochs=2), say."
         )
     check_loaded(model)
-    processes.join(model.device)
+    processes.join(model.device, config.dropout)
     shown = progress and processes.first()
     watch_settings = watched(watch, every, watch_tokens)
     save_every = whole("save_every", every if save_every is None else save_every, 1)
@@ -256,6 +258,10 @@ def _trained(
                 else:
                     with one_interrupt(follow):
                         engine.run(follow, layout, config, fitted, _mixed(model, config))
+                    if processes.sharded():  # a model that answers on its own again
+                        weights = engine.whole_weights(tuned.model)
+                        tuned.model = _fresh(model, encoded, config).model
+                        put_weights(tuned.model, weights)
             follow.end()
     finally:
         checkpoints.restore_chance(chance)

@@ -180,7 +180,8 @@ def answering(model: PreTrainedModel) -> Iterator[None]:
     """
     changed = []
     for layer in adapter_layers(model) if hasattr(model, "peft_config") else ():
-        if is_plain(layer) and not layer.disable_adapters and not layer.merged:
+        apart = hasattr(layer.base_layer.weight, "full_tensor")  # under FSDP, until it is called
+        if is_plain(layer) and not (layer.disable_adapters or layer.merged or apart):
             changed.append((layer, layer.__dict__.get("forward")))
             layer.forward = _answering_forward(layer)
     try:
