@@ -91,8 +91,9 @@ class Chat(ui.Threaded):
         Raises:
             SettingError: it is still answering.
         """
-        if self.running:
+        if not all(side.why for side in self.sides):
             raise SettingError("Still answering. Press Stop first, or wait.")
+        self.wait()  # the page may not show the last answer yet
         self.sides = [Side(name) for name in names]
 
         def run() -> None:
@@ -180,7 +181,8 @@ class Chat(ui.Threaded):
         )
 
     def _pressed(self, name: str) -> None:
-        running, before = self.running, self._html["note"].value
+        running = not all(side.why for side in self.sides)
+        before = self._html["note"].value
         if name == "stop":
             if running:
                 self._put(note=ui.status("Stopping after the current token …"))

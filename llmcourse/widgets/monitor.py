@@ -110,10 +110,11 @@ class TrainingMonitor(ui.Threaded):
         Raises:
             SettingError: it is running, or has finished.
         """
-        if self.running:
+        if self._state == "running":
             raise SettingError("It is training already.")
         if self._state == "finished":
             raise SettingError("This training has finished.")
+        self.wait()  # a training that was stopped may still be drawing its last picture
 
         def changed(tuned: TunedModel, step: int, total: int) -> bool:
             self._tuned, self.step, self.total = tuned, step, total
