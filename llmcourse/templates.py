@@ -128,7 +128,7 @@ def fill(pattern: str, **parts: str) -> str:
 _UNSEEN = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 
 
-def is_blank(text: str) -> bool:
+def is_blank(text: str | None) -> bool:
     """True where a text has nothing to see: no sign but blanks and those without a width."""
     return not text or not _UNSEEN.sub("", text)
 

@@ -7,6 +7,7 @@ takes this one form and trusts it.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -164,10 +165,18 @@ def _require_text(dataset: Dataset) -> None:
     """
     names = [name for name in own_fields(dataset.column_names) if name != "input"]
     texts = [*names, *({"text"} & set(dataset.column_names) - set(names))]
-    for number, row in enumerate(dataset.select_columns(texts), 1):
-        blank = next((name for name in names if is_blank(row[name] or "")), None)
-        if blank and is_blank(row.get("text") or ""):
-            raise DataError(f"record {number}, field {blank!r}: blank. Mend it or leave it out.")
+    numbers = itertools.count(1)
+    for batch in dataset.select_columns(texts).iter(1000):
+        spare = batch.get("text", [""] * len(batch[texts[0]]))
+        for row in zip(spare, *map(batch.get, names), strict=True):
+            number = next(numbers)
+            blank = next(
+                (n for n, text in zip(names, row[1:], strict=True) if is_blank(text)), None
+            )
+            if blank and is_blank(row[0]):
+                raise DataError(
+                    f"record {number}, field {blank!r}: blank. Mend it or leave it out."
+                )
 
 
 def own_fields(names: Iterable[str]) -> tuple[str, ...]:
