@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse.data import alike, measuring, patterns
 from llmcourse.data.records import as_records
-from llmcourse.errors import SettingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,16 +43,7 @@ def unreadable(problems: pandas.DataFrame | None) -> Finding:
 
     Args:
         problems: From `load_records(strict=False)`; None where nothing was left out.
-
-    Raises:
-        SettingError: they are no such table.
     """
-    needed = ("line", "field", "problem")
-    if problems is not None and not set(needed) <= set(getattr(problems, "columns", ())):
-        raise SettingError(
-            f"problems={type(problems).__name__} must be the table that load_records(strict=False) "
-            f"gives beside the data; it has the columns {', '.join(needed)}."
-        )
     rows = [] if problems is None else problems.to_dict("records")
     told = [(r["line"], excerpt(f"{r['field']} {r['problem']}".strip())) for r in rows[:3]]
     what = "Records that could not be used and are not in the data; mend them in the file."
@@ -78,13 +68,13 @@ WHAT = {
 
 
 def single(
-    records: Dataset, numbers: Dataset, longest: int, counter: measuring.Counter
+    records: Dataset, numbers: measuring.Numbers, longest: int, counter: measuring.Counter
 ) -> Iterator[Finding]:
     """What a record has by itself."""
     import numpy as np
 
     unit = "words" if counter.tokenizer is None else "tokens"
-    flags = measuring.column(numbers, "flags")
+    flags = numbers["flags"]
     for kind in measuring.FLAGS:
         found = np.flatnonzero(flags & measuring.BIT[kind])
         what = WHAT.get(kind) or (
@@ -116,15 +106,15 @@ def _odd(sign: str) -> bool:
     return sign == "\ufffd" or not sign.isascii() or (sign < " " and not sign.isspace())
 
 
-def copies(records: Dataset, numbers: Dataset) -> Iterator[Finding]:
+def copies(records: Dataset, numbers: measuring.Numbers) -> Iterator[Finding]:
     """The same records, the same questions, contradictions, and nearly the same records.
 
     Each pair counts once, under the first of these that fits.
     """
     import numpy as np
 
-    full = (measuring.column(numbers, "flags") & measuring.BIT["blank"]) == 0
-    content = measuring.column(numbers, "content")
+    full = (numbers["flags"] & measuring.BIT["blank"]) == 0
+    content = numbers["content"]
     places, extra, groups = _first_ones(content[:, None], np.arange(len(content)))
     yield Finding(
         "duplicates", len(extra),
@@ -133,7 +123,7 @@ def copies(records: Dataset, numbers: Dataset) -> Iterator[Finding]:
         tuple(_examples(records, extra)),
     )  # fmt: skip
     places = places[full[places]]
-    asked, answered = (measuring.column(numbers, name) for name in ("asked", "answered"))
+    asked, answered = (numbers[name] for name in ("asked", "answered"))
     places, extra, groups = _first_ones(np.stack([asked, answered], axis=1), places)
     yield Finding(
         "repeated questions", len(extra),
@@ -142,7 +132,7 @@ def copies(records: Dataset, numbers: Dataset) -> Iterator[Finding]:
         tuple(_examples(records, extra)),
     )  # fmt: skip
     # (where another column gives the question a context of its own, that is part of it)
-    keys = asked ^ measuring.column(numbers, "around")
+    keys = asked ^ numbers["around"]
     several, questions = _shared(keys[places])
     excused = _shared(asked[places])[1] - questions
     unused = ", ".join(alike.context(records))
@@ -177,9 +167,11 @@ def _first_ones(keys: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.nd
     return places[chosen], places[~chosen], int((counts > 1).sum())
 
 
-def _near(records: Dataset, numbers: Dataset, places: np.ndarray, asked: np.ndarray) -> Finding:
+def _near(
+    records: Dataset, numbers: measuring.Numbers, places: np.ndarray, asked: np.ndarray
+) -> Finding:
     """Of `places`, all but the first of each group of records that are nearly the same."""
-    columns = (measuring.column(numbers, name)[places] for name in measuring.CONTENT)
+    columns = (numbers[name][places] for name in measuring.CONTENT)
     first, second, cut = alike.candidates(columns)
     leader: dict[int, int] = {}
 
@@ -233,7 +225,7 @@ def near_pairs(
 
 def leaks(
     records: Dataset,
-    numbers: Dataset,
+    numbers: measuring.Numbers,
     test: Any,
     counter: measuring.Counter,
     workers: int | None,
@@ -285,10 +277,10 @@ def _splits(records: Dataset) -> list[str]:
 
 def _leaked(
     records: Dataset,
-    numbers: Dataset,
+    numbers: measuring.Numbers,
     trained: np.ndarray,
     others: Dataset,
-    numbers_of: Dataset,
+    numbers_of: measuring.Numbers,
     held: np.ndarray,
 ) -> tuple[list[int], list[int]]:
     """Of `held`, the places of the questions that are in `trained`, and of those nearly so."""
@@ -296,18 +288,18 @@ def _leaked(
 
     if not len(trained) or not len(held):
         return [], []
-    asked = measuring.column(numbers, "asked")[trained]
-    flags = measuring.column(numbers_of, "flags")[held]
+    asked = numbers["asked"][trained]
+    flags = numbers_of["flags"][held]
     held = held[(flags & measuring.BIT["blank"]) == 0]
-    known = np.isin(measuring.column(numbers_of, "asked")[held], asked)
+    known = np.isin(numbers_of["asked"][held], asked)
     same, held = held[known], held[~known]
     _, first = np.unique(asked, return_index=True)
     trained = trained[np.sort(first)]
     pairs: list[np.ndarray] = []
     for name in measuring.ASKED:
-        here = measuring.column(numbers, name)[trained]
+        here = numbers[name][trained]
         order = np.argsort(here, kind="stable")
-        there = measuring.column(numbers_of, name)[held]
+        there = numbers_of[name][held]
         start = np.searchsorted(here[order], there)
         for step in range(3):  # of a bucket of many, three are looked at
             place = np.minimum(start + step, len(order) - 1)
@@ -349,25 +341,15 @@ def other_language(records: Dataset, main: str, others: Sequence[int], looked: i
 
 def _records(records: Dataset, places: Sequence[int]) -> Iterator[tuple[int, dict[str, str]]]:
     """The place and the texts of each record at `places`."""
-    names = alike.fields(records)
-    for start in range(0, len(places), 1000):
-        chosen = [int(place) for place in places[start : start + 1000]]
-        columns = records.select_columns(list(names))[chosen]
-        rows = zip(*(columns[name] for name in names), strict=True)
-        for place, row in zip(chosen, rows, strict=True):
-            yield place, alike.texts_of(dict(zip(names, row, strict=True)))
+    chosen = [int(place) for place in places]
+    rows = records.select_columns(list(alike.fields(records))).select(chosen)
+    return zip(chosen, map(alike.texts_of, rows), strict=True)
 
 
 def texts(
     records: Dataset, places: Sequence[int], *, whole: bool = True
 ) -> Iterator[tuple[int, str]]:
-    """The place and the text of each record at `places`.
-
-    Args:
-        records: Where they are.
-        places: From 0.
-        whole: True joins all texts of a record, False gives what it asks.
-    """
+    """The place (from 0) and the text of each record at `places`: all of it, or what it asks."""
     for place, record in _records(records, places):
         yield place, " ".join(record.values()) if whole else alike.asked(record)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+Numbers = dict[str, Any]  # name -> an array with a number for each record
 # The bits of `flags`, by their places.
 FLAGS = ("blank", "overlong", "html", "encoding", *patterns.PERSONAL)
 BIT = {kind: 1 << place for place, kind in enumerate(FLAGS)}
@@ -46,8 +47,8 @@ class Counter:
 
 def measured(
     dataset: Dataset, counter: Counter, *, longest: int, leaks: bool, workers: int | None
-) -> Dataset:
-    """The numbers of each record, as a data set.
+) -> Numbers:
+    """The numbers of each record: name -> a column of them.
 
     Args:
         dataset: What to measure.
@@ -62,7 +63,8 @@ def measured(
     kinds |= dict.fromkeys([*CONTENT, *(ASKED if leaks else ())], "int64")
     job = functools.partial(_measure, names=names, counter=counter, longest=longest, leaks=leaks)
     texts = dataset.select_columns([*names, *alike.context(dataset)])
-    return mapped(texts, job, kinds, workers, "Inspecting")
+    rows = mapped(texts, job, kinds, workers, "Inspecting")
+    return {name: rows.data.column(name).to_numpy() for name in kinds}
 
 
 def _measure(
@@ -116,8 +118,3 @@ def _flags(record: dict[str, str]) -> int:
         for _, _, kind in patterns.personal(text):
             flags |= BIT[kind]
     return flags
-
-
-def column(numbers: Dataset, name: str) -> np.ndarray:
-    """One column of `measured`, whole."""
-    return numbers.data.column(name).to_numpy()

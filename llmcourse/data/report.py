@@ -162,7 +162,7 @@ def inspect(
         columns=tuple(records.column_names),
         unit="tokens" if tokenizer else "words",
         longest=longest,
-        total=sum(int(measuring.column(numbers, part).sum()) for part in ("prompt", "answer")),
+        total=sum(int(numbers[part].sum()) for part in ("prompt", "answer")),
         lengths=_all_lengths(records, numbers),
         findings=(*found, other),
         languages=languages,
@@ -173,11 +173,11 @@ def inspect(
 # --- sizes ----------------------------------------------------------------------------------------
 
 
-def _all_lengths(records: Dataset, numbers: Dataset) -> dict[str, Lengths]:
+def _all_lengths(records: Dataset, numbers: measuring.Numbers) -> dict[str, Lengths]:
     """The lengths of each part of the records."""
     if "text" in alike.fields(records):
-        return {"text": _lengths(measuring.column(numbers, "prompt"))}
-    return {part: _lengths(measuring.column(numbers, part)) for part in ("prompt", "answer")}
+        return {"text": _lengths(numbers["prompt"])}
+    return {part: _lengths(numbers[part]) for part in ("prompt", "answer")}
 
 
 def _lengths(values: np.ndarray) -> Lengths:
