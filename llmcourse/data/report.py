@@ -114,7 +114,7 @@ def inspect(
 
     Records are the same when only blanks differ, and nearly the same when they share 70 % of
     their three-word runs (Broder 1997; found with MinHash). Questions are compared in lower case
-    and without punctuation. A million records need under 1.5 GB of memory.
+    and without punctuation.
 
     Args:
         dataset: What `load_records` gives, or whatever it takes. Of a file, records that can't
