@@ -124,6 +124,6 @@ def tuned(name: str) -> jobs.Job:
     told = f"{name} can't be had here: {title}, the packaged base model, {what}, is in its place"
     note("substituted", told)
     if not finetuning.tuned.is_saved(job.model):
-        print("It is tuned now, once, which takes two or three minutes; later it is loaded.")
+        print("It is tuned now, which takes some minutes, and is loaded from then on.")
         jobs.train(job, models.load(base))
     return job
