@@ -26,6 +26,7 @@ PROMPTS = (*INSTRUCTIONS[:5], "Mars", *QUESTIONS[:5], "A longer prompt. " * 12)
 
 
 @pytest.mark.parametrize("role", ["base", "chat"])
+@pytest.mark.model
 def test_batched_answers_are_those_given_one_at_a_time(
     role: str, request: pytest.FixtureRequest
 ) -> None:

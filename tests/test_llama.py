@@ -188,6 +188,7 @@ def test_all_29_names_mean_a_model_on_the_hub() -> None:
 
 
 @pytest.mark.parametrize("name", ["nonsense", "", 5, "gpt2", "tests/none-such", "a/b/c"])
+@pytest.mark.model
 def test_an_unknown_name_is_an_error_with_what_can_be_run(name: Any) -> None:
     settings.substitute = True  # nothing substitutes for what means nothing
     with pytest.raises(llama.ModelNameError, match="smollm2-135m-instruct"):
@@ -275,6 +276,7 @@ def test_tags_are_read_as_turns(text: str, turns: list[dict[str, str]] | None) -
     assert (found and found.turns) == turns
 
 
+@pytest.mark.model
 def test_several_turns_and_a_system_prompt_reach_the_template(
     monkeypatch: pytest.MonkeyPatch, sent: list[str]
 ) -> None:
@@ -569,6 +571,7 @@ def test_a_loaded_or_saved_model_is_asked_as_it_was_trained(
     assert sent[4] == "Hi"
 
 
+@pytest.mark.model
 def test_lessons_change_no_library() -> None:
     """The patches of transformers and datasets belong to the labs' kernel and `install` alone."""
     code = (
