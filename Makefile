@@ -1,6 +1,6 @@
 ## make course   set up, run every lesson on this machine's tier, print the ledger
 ## make lab      open the lessons in JupyterLab
-## make check    ruff, types, and the tests that load no model (a minute)
+## make check    ruff, types, and the tests that load no model
 ## make test     ruff, unit tests, and every notebook on the smoke tier
 ## make site     the lessons as a site, in build/site
 ## make test-browser  every lesson and widget in a real browser (needs chromium and npm)

@@ -420,6 +420,7 @@ def test_killed_half_way_then_two_at_once(cache: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.model
 def test_an_interrupted_command_says_how_to_go_on(cache: Path) -> None:
     process = start_prefetch(cache)
     while not list(cache.glob(".*.new-*/model.gguf")):
