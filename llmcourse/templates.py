@@ -130,7 +130,7 @@ _UNSEEN = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 
 def is_blank(text: str | None) -> bool:
     """True where a text has nothing to see: no sign but blanks and those without a width."""
-    return not text or not _UNSEEN.sub("", text)
+    return not text or not (text[0].isalnum() or _UNSEEN.sub("", text))
 
 
 def find(name: str) -> str:
@@ -316,12 +316,14 @@ class Controls:
             a turn. Added tokens for ordinary text (blank lines, tags for thoughts) are none.
         end: What ends an answer in its chat template, or its end-of-sequence token; "" for none.
         form: Finds them in a text; None where there are none.
+        begins: The signs that they begin with.
         template: The chat template that this is about.
     """
 
     ids: dict[str, int]
     end: str
     form: re.Pattern[str] | None
+    begins: tuple[str, ...]
     template: str | None
 
     @classmethod
@@ -356,17 +358,20 @@ class Controls:
         form = re.compile(spelt) if ids else None
         end = form.search(around[1]) if form else None
         own = getattr(tokenizer, "eos_token", None) or ""
-        return cls(ids, end[0] if end else own, form, template)
+        begins = tuple({spelling[0] for spelling in ids})
+        return cls(ids, end[0] if end else own, form, begins, template)
 
     def as_text(self, text: str) -> str:
         """`text`, in which every control token that it spells out is broken by `INSIDE`."""
-        text = _MARKS.sub("", text)
-        if self.form is None:
+        if not text.isascii():
+            text = _MARKS.sub("", text)
+        # (most texts have no sign that a control token begins with, and searching takes time)
+        if self.form is None or not any(sign in text for sign in self.begins):
             return text
         return self.form.sub(lambda found: f"{found[0][0]}{INSIDE}{found[0][1:]}", text)
 
 
-_NO_CONTROLS = Controls({}, "", None, None)
+_NO_CONTROLS = Controls({}, "", None, (), None)
 _known_controls: WeakKeyDictionary[Any, Controls] = WeakKeyDictionary()
 
 
