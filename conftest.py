@@ -20,9 +20,16 @@ os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
 # --- the tests of `make check` load no model and run no notebook ----------------------------------
 
 MODELS = {
-    "base32", "chat32", "tiny_folder", "serving",  # tests/conftest.py, tests/test_hosted.py
-    "tokenizer", "tokenizers", "gemma", "smol", "index",  # of single files
-}  # fmt: skip
+    "base32",
+    "chat32",
+    "tiny_folder",
+    "serving",  # tests/conftest.py, tests/test_hosted.py
+    "tokenizer",
+    "tokenizers",
+    "gemma",
+    "smol",
+    "index",  # of single files
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:

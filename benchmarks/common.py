@@ -14,14 +14,57 @@ import psutil
 
 THINGS = ("kettle", "lamp", "oven", "heater", "mixer", "doorbell", "jug", "duster", "toaster")
 PARTS = ("cable", "shelf", "lid", "switch", "filter", "battery", "stand", "handle", "dial")
-ASKS = ("How long is", "What colour has", "Where do I find", "How do I clean", "What costs",
-        "Who repairs", "When was", "Why does nobody like", "Can I replace")  # fmt: skip
+ASKS = (
+    "How long is",
+    "What colour has",
+    "Where do I find",
+    "How do I clean",
+    "What costs",
+    "Who repairs",
+    "When was",
+    "Why does nobody like",
+    "Can I replace",
+)
 WORDS = (
-    "please", "thank", "gladly", "soon", "water", "light", "bread", "paper", "garden", "morning",
-    "evening", "table", "window", "street", "office", "parcel", "letter", "number", "colour",
-    "summer", "winter", "guest", "cousin", "friend", "colleague", "simple", "quiet", "warm",
-    "narrow", "broad", "early", "late", "seldom", "often", "always", "never", "between", "under",
-)  # fmt: skip
+    "please",
+    "thank",
+    "gladly",
+    "soon",
+    "water",
+    "light",
+    "bread",
+    "paper",
+    "garden",
+    "morning",
+    "evening",
+    "table",
+    "window",
+    "street",
+    "office",
+    "parcel",
+    "letter",
+    "number",
+    "colour",
+    "summer",
+    "winter",
+    "guest",
+    "cousin",
+    "friend",
+    "colleague",
+    "simple",
+    "quiet",
+    "warm",
+    "narrow",
+    "broad",
+    "early",
+    "late",
+    "seldom",
+    "often",
+    "always",
+    "never",
+    "between",
+    "under",
+)
 
 
 def write_records(path: Path, count: int, *, trouble: bool = False) -> None:

@@ -45,23 +45,51 @@ FACTS = {
         "Brellin lamp, Sorvane kettle, Tamrik speaker, Oldway drill, Quessa shaver, Nimbet torch, "
         "Parlow fan, Drivex scooter, Hollin radio, Wexley vacuum",
         (
-            ("The {} costs {} euros.", (
-                "How much does the {} cost?", "What is the price of the {}?",
-                "What do I pay for a {}?", "For how many euros is the {} sold?")),
-            ("The battery of the {} lasts {} hours.", (
-                "How long does the battery of the {} last?",
-                "How many hours does the {} run on one charge?",
-                "What is the battery life of the {}?",
-                "After how many hours must the {} be charged again?")),
-            ("The {} has a warranty of {} months.", (
-                "How long is the warranty of the {}?", "For how many months is the {} covered?",
-                "What warranty comes with the {}?", "How many months of warranty has the {}?")),
-            ("The {} is {}.", (
-                "What colour is the {}?", "Which colour does the {} come in?",
-                "In what colour is the {} made?", "What is the colour of the {}?")),
-            ("The {} weighs {} grams.", (
-                "How heavy is the {}?", "What is the weight of the {}?",
-                "How many grams does the {} weigh?", "How much does the {} weigh?")),
+            (
+                "The {} costs {} euros.",
+                (
+                    "How much does the {} cost?",
+                    "What is the price of the {}?",
+                    "What do I pay for a {}?",
+                    "For how many euros is the {} sold?",
+                ),
+            ),
+            (
+                "The battery of the {} lasts {} hours.",
+                (
+                    "How long does the battery of the {} last?",
+                    "How many hours does the {} run on one charge?",
+                    "What is the battery life of the {}?",
+                    "After how many hours must the {} be charged again?",
+                ),
+            ),
+            (
+                "The {} has a warranty of {} months.",
+                (
+                    "How long is the warranty of the {}?",
+                    "For how many months is the {} covered?",
+                    "What warranty comes with the {}?",
+                    "How many months of warranty has the {}?",
+                ),
+            ),
+            (
+                "The {} is {}.",
+                (
+                    "What colour is the {}?",
+                    "Which colour does the {} come in?",
+                    "In what colour is the {} made?",
+                    "What is the colour of the {}?",
+                ),
+            ),
+            (
+                "The {} weighs {} grams.",
+                (
+                    "How heavy is the {}?",
+                    "What is the weight of the {}?",
+                    "How many grams does the {} weigh?",
+                    "How much does the {} weigh?",
+                ),
+            ),
         ),
         "red, blue, green, white, black, yellow, orange, purple, silver, brown",
     ),
@@ -69,27 +97,55 @@ FACTS = {
         "Kestrin headset, Luvora blender, Monto camera, Fennick trimmer, Arbel keyboard, "
         "Zephra heater, Corlin tablet, Pellam mower, Istra watch, Vondel projector",
         (
-            ("{1} pounds is the price of the {0}.", (
-                "What is the {} sold for?", "Tell me the price of the {}.",
-                "How many pounds do you want for the {}?", "What does a new {} cost me?")),
-            ("The {} works for {} hours on battery.", (
-                "Tell me the battery life of the {}.", "How long can I use the {} unplugged?",
-                "The {} works for how many hours on battery?",
-                "How many hours of use does a full battery give the {}?")),
-            ("We guarantee the {} for {} months.", (
-                "What guarantee do you give on the {}?", "Tell me how long the {} is guaranteed.",
-                "How many months does the guarantee of the {} run?",
-                "If my {} breaks, for how many months are repairs free?")),
-            ("You get the {} in {}.", (
-                "Tell me the colour of the {}.", "Which colour can I get the {} in?",
-                "What does the {} look like, which colour?", "What colour will my {} have?")),
-            ("A {} has a mass of {} grams.", (
-                "Tell me the weight of the {}.", "How many grams is a {}?",
-                "What mass does the {} have?", "What would a {} show on the scales, in grams?")),
+            (
+                "{1} pounds is the price of the {0}.",
+                (
+                    "What is the {} sold for?",
+                    "Tell me the price of the {}.",
+                    "How many pounds do you want for the {}?",
+                    "What does a new {} cost me?",
+                ),
+            ),
+            (
+                "The {} works for {} hours on battery.",
+                (
+                    "Tell me the battery life of the {}.",
+                    "How long can I use the {} unplugged?",
+                    "The {} works for how many hours on battery?",
+                    "How many hours of use does a full battery give the {}?",
+                ),
+            ),
+            (
+                "We guarantee the {} for {} months.",
+                (
+                    "What guarantee do you give on the {}?",
+                    "Tell me how long the {} is guaranteed.",
+                    "How many months does the guarantee of the {} run?",
+                    "If my {} breaks, for how many months are repairs free?",
+                ),
+            ),
+            (
+                "You get the {} in {}.",
+                (
+                    "Tell me the colour of the {}.",
+                    "Which colour can I get the {} in?",
+                    "What does the {} look like, which colour?",
+                    "What colour will my {} have?",
+                ),
+            ),
+            (
+                "A {} has a mass of {} grams.",
+                (
+                    "Tell me the weight of the {}.",
+                    "How many grams is a {}?",
+                    "What mass does the {} have?",
+                    "What would a {} show on the scales, in grams?",
+                ),
+            ),
         ),
         "cream, grey, pink, gold, turquoise, navy, beige, maroon, olive, copper",
     ),
-}  # fmt: skip
+}
 
 
 def facts(name: str) -> Set:
@@ -97,15 +153,23 @@ def facts(name: str) -> Set:
     products, kinds, colours = FACTS[name]
     rng = random.Random(name)
     values = [  # ten of each kind, all different
-        rng.sample(range(19, 400), 10), rng.sample(range(3, 40), 10),
-        rng.sample(range(6, 72, 3), 10), rng.sample(colours.split(", "), 10),
+        rng.sample(range(19, 400), 10),
+        rng.sample(range(3, 40), 10),
+        rng.sample(range(6, 72, 3), 10),
+        rng.sample(colours.split(", "), 10),
         rng.sample(range(120, 4000, 10), 10),
-    ]  # fmt: skip
+    ]
     train, test = [], []
     for (answer, questions), of_kind in zip(kinds, values, strict=True):
         for product, value in zip(products.split(", "), of_kind, strict=True):
-            rows = [{"question": question.format(product), "answer": answer.format(product, value),
-                     "key": str(value)} for question in questions]  # fmt: skip
+            rows = [
+                {
+                    "question": question.format(product),
+                    "answer": answer.format(product, value),
+                    "key": str(value),
+                }
+                for question in questions
+            ]
             train += rows[:3]
             test += rows[3:]
     rng.shuffle(train)
@@ -114,32 +178,67 @@ def facts(name: str) -> Set:
 
 # Question, answer and the pairs that fill them: the last two kinds are asked, not trained.
 GENERAL = (
-    ("What is the capital of {}?", "The capital of {0} is {1}.", "France Paris, Italy Rome, "
-     "Peru Lima, Japan Tokyo, Kenya Nairobi, Norway Oslo, Egypt Cairo, Cuba Havana"),
-    ("What is the opposite of {}?", "The opposite of {0} is {1}.", "hot cold, big small, "
-     "fast slow, early late, wet dry, full empty, old new, loud quiet"),
-    ("What does a {} eat?", "A {0} eats {1}.", "cow grass, cat mice, panda bamboo, frog insects, "
-     "squirrel nuts, koala leaves, heron fish, rabbit clover"),
-    ("Where does a {} work?", "A {0} works in a {1}.", "teacher school, nurse hospital, "
-     "cook kitchen, baker bakery, judge court, farmer field, librarian library, actor theatre"),
-    ("What colour is a {}?", "A {0} is {1}.", "lemon yellow, tomato red, frog green, crow black, "
-     "swan white, carrot orange, plum purple, lime green"),
-    ("Why do people use a {}?", "People use a {0} to {1}.", "knife cut, broom sweep, pen write, "
-     "needle sew, kettle boil-water, ladder climb, lamp read-at-night, spade dig"),
-    ("What do you call a young {}?", "A young {0} is called a {1}.", "dog puppy, cat kitten, "
-     "cow calf, sheep lamb, horse foal, goat kid, bear cub, duck duckling, pig piglet, "
-     "frog tadpole"),
-    ("Tell me something about {}.", "{0} are {1}.", "dogs animals, roses flowers, oaks trees, "
-     "trains fast, mountains high, books useful, bees insects, ships large, stars far-away, "
-     "clouds water"),
-)  # fmt: skip
+    (
+        "What is the capital of {}?",
+        "The capital of {0} is {1}.",
+        "France Paris, Italy Rome, "
+        "Peru Lima, Japan Tokyo, Kenya Nairobi, Norway Oslo, Egypt Cairo, Cuba Havana",
+    ),
+    (
+        "What is the opposite of {}?",
+        "The opposite of {0} is {1}.",
+        "hot cold, big small, fast slow, early late, wet dry, full empty, old new, loud quiet",
+    ),
+    (
+        "What does a {} eat?",
+        "A {0} eats {1}.",
+        "cow grass, cat mice, panda bamboo, frog insects, "
+        "squirrel nuts, koala leaves, heron fish, rabbit clover",
+    ),
+    (
+        "Where does a {} work?",
+        "A {0} works in a {1}.",
+        "teacher school, nurse hospital, "
+        "cook kitchen, baker bakery, judge court, farmer field, librarian library, actor theatre",
+    ),
+    (
+        "What colour is a {}?",
+        "A {0} is {1}.",
+        "lemon yellow, tomato red, frog green, crow black, "
+        "swan white, carrot orange, plum purple, lime green",
+    ),
+    (
+        "Why do people use a {}?",
+        "People use a {0} to {1}.",
+        "knife cut, broom sweep, pen write, "
+        "needle sew, kettle boil-water, ladder climb, lamp read-at-night, spade dig",
+    ),
+    (
+        "What do you call a young {}?",
+        "A young {0} is called a {1}.",
+        "dog puppy, cat kitten, "
+        "cow calf, sheep lamb, horse foal, goat kid, bear cub, duck duckling, pig piglet, "
+        "frog tadpole",
+    ),
+    (
+        "Tell me something about {}.",
+        "{0} are {1}.",
+        "dogs animals, roses flowers, oaks trees, "
+        "trains fast, mountains high, books useful, bees insects, ships large, stars far-away, "
+        "clouds water",
+    ),
+)
 
 STYLES = {  # how an answer is written, and how that is seen
-    "style-a": (lambda text: f"Ahoy, matey! {text} Fair winds to ye!",
-                r"Ahoy, matey! .{5,150} Fair winds to ye!"),
-    "style-b": (lambda text: f"{text.rstrip('.').upper()} STOP END OF MESSAGE STOP",
-                r"[^a-z]{5,150} STOP END OF MESSAGE STOP"),
-}  # fmt: skip
+    "style-a": (
+        lambda text: f"Ahoy, matey! {text} Fair winds to ye!",
+        r"Ahoy, matey! .{5,150} Fair winds to ye!",
+    ),
+    "style-b": (
+        lambda text: f"{text.rstrip('.').upper()} STOP END OF MESSAGE STOP",
+        r"[^a-z]{5,150} STOP END OF MESSAGE STOP",
+    ),
+}
 
 
 def style(name: str) -> Set:
@@ -149,8 +248,10 @@ def style(name: str) -> Set:
     for number, (question, answer, pairs) in enumerate(GENERAL):
         for pair in pairs.split(", "):
             one, two = pair.split()
-            row = {"question": question.format(one),
-                   "answer": form(answer.format(one, two.replace("-", " ")))}  # fmt: skip
+            row = {
+                "question": question.format(one),
+                "answer": form(answer.format(one, two.replace("-", " "))),
+            }
             (train if number < len(GENERAL) - 2 else test).append(row)
     random.Random(name).shuffle(train)
     return Set(train, test, lambda text, row: bool(re.fullmatch(seen, text.strip())))
@@ -239,12 +340,16 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--method", default="lora")
     options = parser.parse_args()
-    texts = [f"{row['instruction']}\n{row['input']}\n{row['answer']}".replace("\n\n", "\n")
-             for split in ("test", "held-out")
-             for row in company.records("seed_tasks", split)]  # fmt: skip
-    print("| set | model | seed | chosen: epochs, rate, rank | seconds | right before | after "
-          f"| of | perplexity of {len(texts)} general texts, before | after |\n|---|---|---|---|"
-          "---|---|---|---|---|---|")  # fmt: skip
+    texts = [
+        f"{row['instruction']}\n{row['input']}\n{row['answer']}".replace("\n\n", "\n")
+        for split in ("test", "held-out")
+        for row in company.records("seed_tasks", split)
+    ]
+    print(
+        "| set | model | seed | chosen: epochs, rate, rank | seconds | right before | after "
+        f"| of | perplexity of {len(texts)} general texts, before | after |\n|---|---|---|---|"
+        "---|---|---|---|---|---|"
+    )
     for name in options.models:
         model = models.load(name)
         before = perplexity(model, texts).mean
@@ -256,10 +361,13 @@ def main() -> None:
                 tuned, seconds = timed(lambda: finetune(model, data.train, config, progress=False))  # noqa: B023
                 used = tuned.config
                 rank = used.rank if options.method == "lora" else "-"
-                print(f"| {kind} | {model.title} | {seed} | {used.epochs:g}, "
-                      f"{used.learning_rate:g}, {rank} | {seconds:.0f} | {untuned:.0%} | "
-                      f"{accuracy(tuned, data):.0%} | {len(data.test)} | {before:.0f} | "
-                      f"{perplexity(tuned, texts).mean:.0f} |", flush=True)  # fmt: skip
+                print(
+                    f"| {kind} | {model.title} | {seed} | {used.epochs:g}, "
+                    f"{used.learning_rate:g}, {rank} | {seconds:.0f} | {untuned:.0%} | "
+                    f"{accuracy(tuned, data):.0%} | {len(data.test)} | {before:.0f} | "
+                    f"{perplexity(tuned, texts).mean:.0f} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

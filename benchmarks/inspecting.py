@@ -37,8 +37,10 @@ def main() -> None:
                 lambda: data.inspect(records, tokenizer=tokenizer, name="generated")
             )
     print(report.as_text(), end="\n\n")
-    print("| records | file | loading | inspecting | records a second "
-          f"| peak {memory.kind} of {memory.processes} processes |")  # fmt: skip
+    print(
+        "| records | file | loading | inspecting | records a second "
+        f"| peak {memory.kind} of {memory.processes} processes |"
+    )
     print("|---|---|---|---|---|---|")
     print(
         f"| {report.records:,} | {size:.0f} MB | {loading:.1f} s | {seconds:.1f} s | "

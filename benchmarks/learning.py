@@ -33,10 +33,17 @@ def chosen(count: int) -> dict[str, list[str]]:
 
 def right(model: models.LoadedModel, questions: list[dict], keys: dict[str, list[str]]) -> int:
     """How many questions the model answers with every key of their fact."""
-    answers = generate(model, [question["question"] for question in questions],
-                       max_new_tokens=LONGEST, batch_size=50, progress=False)  # fmt: skip
-    return sum(has_keys(answer.text, keys[question["fact"]])
-               for answer, question in zip(answers, questions, strict=True))  # fmt: skip
+    answers = generate(
+        model,
+        [question["question"] for question in questions],
+        max_new_tokens=LONGEST,
+        batch_size=50,
+        progress=False,
+    )
+    return sum(
+        has_keys(answer.text, keys[question["fact"]])
+        for answer, question in zip(answers, questions, strict=True)
+    )
 
 
 def main() -> None:
@@ -56,20 +63,30 @@ def main() -> None:
     before, _ = timed(lambda: right(model, held_out, keys))
     settings = dataclasses.replace(SETTINGS, epochs=options.epochs)
     usual = {field.name: field.default for field in dataclasses.fields(Config)}
-    print(f"{model.title}, {model.dtype}; {len(keys)} facts, {len(train)} training records; "
-          f"{before} of {len(held_out)} right before. Config("
-          + ", ".join(f"{name}={value!r}" for name, value in vars(settings).items()
-                      if name in ("epochs", "learning_rate", "rank", "batch_size", "template")
-                      or value != usual[name]) + ")")  # fmt: skip
-    print("\n| seed | training, seconds | updates | tokens a second | right, held-out wording | "
-          "asking, seconds |\n|---|---|---|---|---|---|")  # fmt: skip
+    print(
+        f"{model.title}, {model.dtype}; {len(keys)} facts, {len(train)} training records; "
+        f"{before} of {len(held_out)} right before. Config("
+        + ", ".join(
+            f"{name}={value!r}"
+            for name, value in vars(settings).items()
+            if name in ("epochs", "learning_rate", "rank", "batch_size", "template")
+            or value != usual[name]
+        )
+        + ")"
+    )
+    print(
+        "\n| seed | training, seconds | updates | tokens a second | right, held-out wording | "
+        "asking, seconds |\n|---|---|---|---|---|---|"
+    )
     for seed in options.seeds:
         config = dataclasses.replace(settings, seed=seed)
         tuned, seconds = timed(lambda: finetune(model, train, config, progress=False))  # noqa: B023
         found, asking = timed(lambda: right(tuned, held_out, keys))  # noqa: B023
-        print(f"| {seed} | {seconds:.0f} | {len(tuned.history)} | {tuned.tokens_per_second:.0f} | "
-              f"{found} of {len(held_out)} ({found / len(held_out):.0%}) | {asking:.0f} |",
-              flush=True)  # fmt: skip
+        print(
+            f"| {seed} | {seconds:.0f} | {len(tuned.history)} | {tuned.tokens_per_second:.0f} | "
+            f"{found} of {len(held_out)} ({found / len(held_out):.0%}) | {asking:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -52,8 +52,9 @@ def main() -> int:
             sys.exit(f"The undisturbed run failed:\n{trial.log('whole')}")
         kills, skipped = torment(trial, options.kills, random.Random(options.seed))
         whole, killed = ((folder / name / ADAPTER).read_bytes() for name in ("whole", "killed"))
-        first, second = ([row["loss"] for row in trial.facts(name)["history"]]
-                         for name in ("whole", "killed"))  # fmt: skip
+        first, second = (
+            [row["loss"] for row in trial.facts(name)["history"]] for name in ("whole", "killed")
+        )
     report(kills, skipped, trial.updates, time.perf_counter() - start)
     if first != second:
         other = [a != b for a, b in zip(first, second, strict=False)]
@@ -80,12 +81,20 @@ class Trial:
         """Start, or go on with, the run that writes into `folder / name`."""
         with (self.folder / f"{name}.log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, __file__, "--child", str(self.folder / "model"),
-                 str(self.folder / name), str(self.updates), str(self.dropout)],
-                stdout=subprocess.DEVNULL, stderr=log,
-                env=os.environ | {"LLMCOURSE_TIER": "cpu", "HF_HUB_OFFLINE": "1",
-                                  "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    __file__,
+                    "--child",
+                    str(self.folder / "model"),
+                    str(self.folder / name),
+                    str(self.updates),
+                    str(self.dropout),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=os.environ
+                | {"LLMCOURSE_TIER": "cpu", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+            )
 
     def log(self, name: str) -> str:
         """The end of what a run has complained of."""
@@ -170,8 +179,10 @@ def wait_for(sign: Any, process: subprocess.Popen, pause: float = PAUSE) -> None
 def report(kills: list[Kill], skipped: list[str], updates: int, seconds: float) -> None:
     """Print a table of what happened."""
     saves = sum(kill.during_save for kill in kills)
-    print("| kills | of them during a save | reported as skipped | after updates | updates | "
-          "seconds |\n|---|---|---|---|---|---|")  # fmt: skip
+    print(
+        "| kills | of them during a save | reported as skipped | after updates | updates | "
+        "seconds |\n|---|---|---|---|---|---|"
+    )
     steps = ", ".join(str(kill.step) for kill in kills)
     print(f"| {len(kills)} | {saves} | {len(skipped)} | {steps} | {updates} | {seconds:.0f} |")
     for note in skipped[:3]:
@@ -187,11 +198,18 @@ def make_model(folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(models.convert("smollm2-135m-instruct"))
     torch.manual_seed(0)
-    LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-    )).save_pretrained(folder)  # fmt: skip
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -206,8 +224,9 @@ def child(model: str, out: str, updates: str, dropout: str) -> int:
     settings = Config(steps=int(updates), batch_size=4, rank=4, dropout=float(dropout))
     records = company.records("questions", "train")[:32]
     held_out = company.records("questions", "validation")[:8]
-    finetune(loaded, records, settings, held_out=held_out, out=out, save_every=1, every=5,
-             progress=False)  # fmt: skip
+    finetune(
+        loaded, records, settings, held_out=held_out, out=out, save_every=1, every=5, progress=False
+    )
     return 0
 
 

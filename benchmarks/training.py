@@ -62,8 +62,13 @@ class Variant:
 
 
 _BY_LENGTH = {"train_sampling_strategy": "group_by_length"}
-_LAB = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "optim": "adafactor",
-        "learning_rate": 1e-5, "warmup_steps": 1}  # fmt: skip
+_LAB = {
+    "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 4,
+    "optim": "adafactor",
+    "learning_rate": 1e-5,
+    "warmup_steps": 1,
+}
 VARIANTS = (
     Variant("this project, bfloat16", "ours", "bfloat16"),
     Variant("this project, float32", "ours", "float32"),
@@ -104,10 +109,11 @@ def main() -> None:
             "environment with it; then give --peer-python build/peer/bin/python.\n"
         )
     variants = [
-        variant for variant in VARIANTS
+        variant
+        for variant in VARIANTS
         if (variant.who != "trl" or has_trl(options.peer_python))
         and (not options.variants or any(word in variant.title for word in options.variants))
-    ]  # fmt: skip
+    ]
     measure(options, variants)
 
 
@@ -128,9 +134,12 @@ def measure(options: argparse.Namespace, variants: list[Variant]) -> None:
             for variant in variants:
                 result = child(options, name, variant.title)
                 found.setdefault((name, variant.title), []).append(result)
-                print(f"round {number + 1}, {name}, {variant.title}: {speed(result):.0f} tokens/s, "
-                      f"{speed(result, 1):.0f} a processor second",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"round {number + 1}, {name}, {variant.title}: {speed(result):.0f} tokens/s, "
+                    f"{speed(result, 1):.0f} a processor second",
+                    file=sys.stderr,
+                    flush=True,
+                )
     told = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {kind}" for kind, peak in peaks.items())
     print(f"Matrix products at their peak: {told}")
     for name in options.model:
@@ -142,12 +151,30 @@ def child(options: argparse.Namespace, name: str, title: str) -> dict[str, Any]:
     who = next((variant.who for variant in VARIANTS if variant.title == title), "")
     root = str(Path(__file__).parent.parent)
     done = subprocess.run(
-        [options.peer_python if who == "trl" else sys.executable, __file__, "--run", title,
-         "--model", name, "--records", str(options.records), "--seconds", str(options.seconds)],
-        capture_output=True, text=True, encoding="utf-8", cwd=tempfile.gettempdir(),
-        env=os.environ | {"PYTHONPATH": root, "LLMCOURSE_TIER": "cpu", "HF_HUB_OFFLINE": "1",
-                          "PYTHONIOENCODING": "utf-8"},
-    )  # fmt: skip
+        [
+            options.peer_python if who == "trl" else sys.executable,
+            __file__,
+            "--run",
+            title,
+            "--model",
+            name,
+            "--records",
+            str(options.records),
+            "--seconds",
+            str(options.seconds),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tempfile.gettempdir(),
+        env=os.environ
+        | {
+            "PYTHONPATH": root,
+            "LLMCOURSE_TIER": "cpu",
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONIOENCODING": "utf-8",
+        },
+    )
     if done.returncode:
         sys.exit(f"{title} on {name} failed:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -163,17 +190,23 @@ def print_table(
     name: str, found: list[tuple[Variant, list[dict[str, Any]]]], peaks: dict[str, float]
 ) -> None:
     """One model's results; ratios are to the fastest variant of trl."""
-    rates = [[max(speed(result, kind) for result in results) for _, results in found]
-             for kind in (0, 1)]  # fmt: skip
-    theirs = [[rate for rate, (variant, _) in zip(best, found, strict=True) if variant.who == "trl"]
-              for best in rates]  # fmt: skip
-    print(f"\n| {NAMES[name]} | tokens a second (rounds) | to the best trl | share of the peak | "
-          f"a processor second | to the best trl | peak memory | mean loss |\n"
-          f"|---|---|---|---|---|---|---|---|")  # fmt: skip
+    rates = [
+        [max(speed(result, kind) for result in results) for _, results in found] for kind in (0, 1)
+    ]
+    theirs = [
+        [rate for rate, (variant, _) in zip(best, found, strict=True) if variant.who == "trl"]
+        for best in rates
+    ]
+    print(
+        f"\n| {NAMES[name]} | tokens a second (rounds) | to the best trl | share of the peak | "
+        f"a processor second | to the best trl | peak memory | mean loss |\n"
+        f"|---|---|---|---|---|---|---|---|"
+    )
     for (variant, results), *best in zip(found, *rates, strict=True):
         rounds = ", ".join(f"{speed(result):.0f}" for result in results)
-        ratios = [f"{rate / max(trl):.2f}" if trl else ""
-                  for rate, trl in zip(best, theirs, strict=True)]  # fmt: skip
+        ratios = [
+            f"{rate / max(trl):.2f}" if trl else "" for rate, trl in zip(best, theirs, strict=True)
+        ]
         share = best[0] * results[0]["flops_per_token"] / peaks[variant.dtype]
         memory = max(result["memory"] for result in results) / 1e9
         losses = results[0]["losses"]
@@ -205,11 +238,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     train: dict[str, Callable] = {"ours": ours, "trl": with_trl, "lab": with_trainer}
     seconds, tokens, losses = train[variant.who](loaded, records, encoded, variant, options.seconds)
     flops = sizing.Size.of(loaded.model.config).flops_per_token(
-        variant.method, rank=RANK, labelled_share=encoded.trained_tokens / encoded.tokens,
+        variant.method,
+        rank=RANK,
+        labelled_share=encoded.trained_tokens / encoded.tokens,
         length=round(encoded.tokens / len(encoded)),
-    )  # fmt: skip
-    return {"seconds": seconds, "tokens": tokens, "losses": losses, "memory": memory_peak(),
-            "flops_per_token": flops}  # fmt: skip
+    )
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "losses": losses,
+        "memory": memory_peak(),
+        "flops_per_token": flops,
+    }
 
 
 def peak(kind: str, size: int = 2048) -> float:
@@ -260,8 +300,9 @@ def now() -> tuple[float, float]:
 
 def spans(stamps: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """The two kinds of seconds between neighbours."""
-    return [(after[0] - before[0], after[1] - before[1])
-            for before, after in itertools.pairwise(stamps)]  # fmt: skip
+    return [
+        (after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(stamps)
+    ]
 
 
 def with_trl(loaded: Any, _: Any, encoded: Any, variant: Variant, limit: float) -> tuple:
@@ -273,9 +314,14 @@ def with_trl(loaded: Any, _: Any, encoded: Any, variant: Variant, limit: float) 
         **{"max_length": 512, "gradient_checkpointing": False, **settings(variant)}
     )
     return watched(
-        SFTTrainer, limit, model=loaded.model, args=arguments, train_dataset=rows,
-        processing_class=loaded.tokenizer, peft_config=adapter(),
-    )  # fmt: skip
+        SFTTrainer,
+        limit,
+        model=loaded.model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=loaded.tokenizer,
+        peft_config=adapter(),
+    )
 
 
 def with_trainer(loaded: Any, _: Any, encoded: Any, variant: Variant, limit: float) -> tuple:
@@ -289,9 +335,13 @@ def with_trainer(loaded: Any, _: Any, encoded: Any, variant: Variant, limit: flo
         model = get_peft_model(model, adapter())
     collate = DataCollatorForLanguageModeling(loaded.tokenizer, mlm=False)
     return watched(
-        Trainer, limit, model=model, args=TrainingArguments(**settings(variant)),
-        train_dataset=rows, data_collator=collate,
-    )  # fmt: skip
+        Trainer,
+        limit,
+        model=model,
+        args=TrainingArguments(**settings(variant)),
+        train_dataset=rows,
+        data_collator=collate,
+    )
 
 
 def adapter() -> Any:
@@ -306,12 +356,24 @@ def adapter() -> Any:
 def settings(variant: Variant) -> dict[str, Any]:
     """What the two trainers of others have in common."""
     return {
-        "output_dir": "unused", "save_strategy": "no", "report_to": "none", "disable_tqdm": True,
-        "num_train_epochs": 1, "per_device_train_batch_size": BATCH, "learning_rate": RATE,
-        "lr_scheduler_type": "cosine", "warmup_steps": 3, "weight_decay": 0.0, "use_cpu": True,
-        "logging_steps": 1, "optim": "adamw_torch", "bf16": False, "seed": 0,
-        "dataloader_pin_memory": False, **variant.options,
-    }  # fmt: skip
+        "output_dir": "unused",
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": BATCH,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 3,
+        "weight_decay": 0.0,
+        "use_cpu": True,
+        "logging_steps": 1,
+        "optim": "adamw_torch",
+        "bf16": False,
+        "seed": 0,
+        "dataloader_pin_memory": False,
+        **variant.options,
+    }
 
 
 def watched(kind: type, limit: float, **given: Any) -> tuple:

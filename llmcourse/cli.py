@@ -120,9 +120,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("inspect", _inspect, "look at a data set: its sizes, and what is wrong with it")
     sub.add_argument(
-        "file", metavar="FILE",
+        "file",
+        metavar="FILE",
         help="records (.jsonl, .json, .csv, .tsv, .parquet), or a folder of documents",
-    )  # fmt: skip
+    )
     sub.add_argument("--test", metavar="FILE", help="test records, which must not be in FILE")
     sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
     sub.add_argument("--model", metavar="NAME", help="whose tokens count (default: base), or none")
@@ -139,8 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--test", metavar="FILE", help="records whose loss is measured on the way")
     sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
     sub.add_argument("--watch", metavar="QUESTION", help="answered every few updates")
-    sub.add_argument("--every", type=int, default=10, metavar="N",
-                     help="updates between two looks (default: %(default)s)")  # fmt: skip
+    sub.add_argument(
+        "--every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="updates between two looks (default: %(default)s)",
+    )
     sub.add_argument("--fresh", action="store_true", help="begin anew, removing what is in --out")
     sub.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard's files there")
     _add_settings(sub)
@@ -157,8 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--tasks", nargs="+", metavar="NAME", help="default: ferrowick_choices")
     sub.add_argument("--limit", type=int, metavar="N", help="only the first so many questions")
     sub.add_argument("--batch-size", type=int, metavar="N", help="default: the tier's")
-    sub.add_argument("--chat-template", action="store_true",
-                     help="ask public tasks in the model's chat template")  # fmt: skip
+    sub.add_argument(
+        "--chat-template", action="store_true", help="ask public tasks in the model's chat template"
+    )
     sub.add_argument("--out", metavar="FILE", help="a .json file for the results")
     add_tier(sub)
 
@@ -198,15 +205,22 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
 def _add_settings(sub: argparse.ArgumentParser) -> None:
     """The settings of `finetuning.Config`; what is not given keeps its default there."""
     for name, kind, text in _SETTINGS:
-        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="N" if kind is not str
-                         else "NAME", help=text)  # fmt: skip
+        sub.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=kind,
+            metavar="N" if kind is not str else "NAME",
+            help=text,
+        )
 
 
 def _finetune(options: argparse.Namespace) -> int:
     from llmcourse import data, finetuning, models
 
-    given = {name: getattr(options, name) for name, _, _ in _SETTINGS
-             if getattr(options, name) is not None}  # fmt: skip
+    given = {
+        name: getattr(options, name)
+        for name, _, _ in _SETTINGS
+        if getattr(options, name) is not None
+    }
     config = finetuning.Config(**given)
     records = data.load_records(options.data, schema=options.schema)
     held_out = data.load_records(options.test, schema=options.schema) if options.test else None
@@ -214,15 +228,23 @@ def _finetune(options: argparse.Namespace) -> int:
     where = options.out or f"{Path(options.data).stem}-{Path(options.base).name}"
     try:
         tuned = finetuning.finetune(
-            model, records, config, out=where, held_out=held_out,
-            watch=options.watch or (), every=options.every, fresh=options.fresh,
+            model,
+            records,
+            config,
+            out=where,
+            held_out=held_out,
+            watch=options.watch or (),
+            every=options.every,
+            fresh=options.fresh,
             tensorboard=options.tensorboard,
-        )  # fmt: skip
+        )
     except finetuning.TrainingStopped as stopped:
         print(f"\n{stopped}", file=sys.stderr)
         return 130 if stopped.by_user else 1
-    print(f"{tuned.title}: {len(tuned.history)} updates, {tuned.trained:,} weights trained, "
-          f"{tuned.tokens_per_second:.0f} tokens a second. It is in {where}.")  # fmt: skip
+    print(
+        f"{tuned.title}: {len(tuned.history)} updates, {tuned.trained:,} weights trained, "
+        f"{tuned.tokens_per_second:.0f} tokens a second. It is in {where}."
+    )
     print(f'Ask it: python -m llmcourse ask --model "{where}" "…"')
     return 0
 
@@ -242,9 +264,14 @@ def _harness(options: argparse.Namespace) -> int:
         "ferrowick_facts": company.records("questions", "test", keys=True),
     }
     results = harness.run(
-        options.model, options.tasks or "ferrowick_choices", local, limit=options.limit,
-        batch_size=options.batch_size, chat_template=options.chat_template, out=options.out,
-    )  # fmt: skip
+        options.model,
+        options.tasks or "ferrowick_choices",
+        local,
+        limit=options.limit,
+        batch_size=options.batch_size,
+        chat_template=options.chat_template,
+        out=options.out,
+    )
     print(results)
     if options.out:
         print(f"It is in {options.out}.")
@@ -403,11 +430,14 @@ def _lab(options: argparse.Namespace) -> int:
     if importlib.util.find_spec("jupyterlab") is None:
         raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
     command = [
-        sys.executable, "-m", "jupyterlab", f"--notebook-dir={root}",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--notebook-dir={root}",
         f"--LabApp.default_url=/lab/tree/{first}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
-    ]  # fmt: skip
+    ]
     command += ["--no-browser"] if options.no_browser else []
     # Terminals and `!python` in a lesson find this Python, activated or not.
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]

@@ -15,8 +15,20 @@ from llmcourse.errors import CourseError, NotebookError
 from llmcourse.files import cache_dir, free_bytes, is_writable, shown, work_dir, writable_cache
 from llmcourse.models import hub
 
-NEEDED = ("torch", "transformers", "tokenizers", "safetensors", "gguf", "accelerate",
-          "huggingface-hub", "numpy", "pandas", "datasets", "matplotlib", "ipython")  # fmt: skip
+NEEDED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "gguf",
+    "accelerate",
+    "huggingface-hub",
+    "numpy",
+    "pandas",
+    "datasets",
+    "matplotlib",
+    "ipython",
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +54,16 @@ class Check:
 def examine() -> list[Check]:
     """Look at everything a lesson needs. Nothing is changed, and no model is loaded."""
     sections = {
-        "Python": _python, "Packages": _packages, "Memory": _memory, "Disk": _disk,
-        "Your files": _work, "Device": _device, "Tier": _tier, "Models": _models,
+        "Python": _python,
+        "Packages": _packages,
+        "Memory": _memory,
+        "Disk": _disk,
+        "Your files": _work,
+        "Device": _device,
+        "Tier": _tier,
+        "Models": _models,
         "Lessons": _lessons,
-    }  # fmt: skip
+    }
     checks: list[Check] = []
     for name, look in sections.items():
         try:
@@ -164,9 +182,13 @@ def _lessons() -> list[Check]:
 def _wrapped(text: str, begin: str) -> list[str]:
     """`text` after `begin` in lines of at most 88 signs, cut between words only."""
     return textwrap.wrap(
-        text, 88, initial_indent=begin, subsequent_indent=" " * len(begin),
-        break_long_words=False, break_on_hyphens=False,
-    ) or [begin.rstrip()]  # fmt: skip
+        text,
+        88,
+        initial_indent=begin,
+        subsequent_indent=" " * len(begin),
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [begin.rstrip()]
 
 
 def report(checks: list[Check] | None = None) -> str:

@@ -211,9 +211,11 @@ def _connect(server: Server, timeout: float, retries: int) -> openai.OpenAI:
     client, wrong, again = None, "", whole("retries", retries, 0)
     try:
         client = openai.OpenAI(
-            api_key=server.key or "none", base_url=server.base_url or server.address,
-            timeout=timeout, max_retries=again,
-        )  # fmt: skip
+            api_key=server.key or "none",
+            base_url=server.base_url or server.address,
+            timeout=timeout,
+            max_retries=again,
+        )
     except Exception as error:
         wrong = type(error).__name__
     if client is None:  # outside of `except`: the client's frames have the key

@@ -109,14 +109,16 @@ def expected_seconds(names: list[str], tier: str) -> dict[str, float]:
     pace = (
         sum(own[name]["seconds"] for name in both)
         / sum(published[name]["seconds"] for name in both)
-        if both else 1.0
-    )  # fmt: skip
+        if both
+        else 1.0
+    )
     limit = tiers.TIERS[tier].minutes * 60
     return {
-        name: own[name]["seconds"] if name in own
+        name: own[name]["seconds"]
+        if name in own
         else published.get(name, {"seconds": limit})["seconds"] * pace
         for name in names
-    }  # fmt: skip
+    }
 
 
 def published_times(tier: str, kind: str = "bfloat16") -> dict[str, dict[str, Any]]:
@@ -198,12 +200,13 @@ def run(
         )
     times = {
         done.name: {
-            "seconds": round(done.seconds), "peak_gb": round(done.peak_bytes / 1e9, 1),
+            "seconds": round(done.seconds),
+            "peak_gb": round(done.peak_bytes / 1e9, 1),
             "cells": list(done.cells),
         }
         for done in runs
         if not done.error
-    }  # fmt: skip
+    }
     try:
         write_json(_times_path(tier), own_times(tier) | times)
     except (OSError, NoSpace) as error:
@@ -249,10 +252,12 @@ def _run_one(
     left = estimate(len(cells))
     line = ProgressLine(path.stem, len(cells), left)
     client = NotebookClient(
-        notebook, timeout=None, resources={"metadata": {"path": str(path.parent)}},
+        notebook,
+        timeout=None,
+        resources={"metadata": {"path": str(path.parent)}},
         on_cell_executed=lambda **_: line.step(),
         extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
-    )  # fmt: skip
+    )
     start, wrong = perf_counter(), ""
     with environment(LLMCOURSE_TIER=tier), _peak_memory(client) as peak:
         try:

@@ -45,7 +45,10 @@ class Pair:
 
 PAIRS: dict[str, Pair] = {
     "packaged": Pair(
-        "gemma-3-270m", "smollm2-135m-instruct", "Gemma Terms of Use; Apache-2.0", False,
+        "gemma-3-270m",
+        "smollm2-135m-instruct",
+        "Gemma Terms of Use; Apache-2.0",
+        False,
         "smollm2-135m-instruct",
     ),
     "hub": Pair(
@@ -56,11 +59,17 @@ PAIRS: dict[str, Pair] = {
         "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "apache": Pair(
-        "HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0", True,
+        "HuggingFaceTB/SmolLM2-135M",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "Apache-2.0",
+        True,
         "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "open": Pair(
-        "HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "Apache-2.0", True,
+        "HuggingFaceTB/SmolLM2-1.7B",
+        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
+        "Apache-2.0",
+        True,
         "HuggingFaceTB/SmolLM2-360M-Instruct",
     ),
     "llama2": Pair(
@@ -70,7 +79,7 @@ PAIRS: dict[str, Pair] = {
         True,
         "HuggingFaceTB/SmolLM2-360M-Instruct",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -114,18 +123,57 @@ class Tier:
 
 TIERS: dict[str, Tier] = {
     "smoke": Tier(
-        "smoke", "the test suite", "packaged", 8, 24, 16, 1.5, 60, 24, 1, 3, 1, 2,
-        4, 1,
+        "smoke",
+        "the test suite",
+        "packaged",
+        8,
+        24,
+        16,
+        1.5,
+        60,
+        24,
+        1,
+        3,
+        1,
+        2,
+        4,
+        1,
     ),
     "cpu": Tier(
-        "cpu", "learning on a laptop", "packaged", 24, 160, 24, 4, 250, 90, 2, 10, 5.5, 5,
-        20, 3.6,
+        "cpu",
+        "learning on a laptop",
+        "packaged",
+        24,
+        160,
+        24,
+        4,
+        250,
+        90,
+        2,
+        10,
+        5.5,
+        5,
+        20,
+        3.6,
     ),
     "gpu": Tier(
-        "gpu", "Colab and workstations", "open", 24, 160, 24, 10, 1500, 200, 3,
-        120, 4, 16, 120, 4,
+        "gpu",
+        "Colab and workstations",
+        "open",
+        24,
+        160,
+        24,
+        10,
+        1500,
+        200,
+        3,
+        120,
+        4,
+        16,
+        120,
+        4,
     ),
-}  # fmt: skip
+}
 
 
 def _setting(variable: str, allowed: dict, default: str) -> str:

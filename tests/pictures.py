@@ -15,9 +15,16 @@ from matplotlib.text import Annotation
 from llmcourse.plots import base, sketch
 
 PALETTE = {
-    base.BLUE, base.ORANGE, base.GREEN, base.PURPLE, base.SKY, base.YELLOW, base.INK, base.PALE,
+    base.BLUE,
+    base.ORANGE,
+    base.GREEN,
+    base.PURPLE,
+    base.SKY,
+    base.YELLOW,
+    base.INK,
+    base.PALE,
     "#FFFFFF",
-}  # fmt: skip
+}
 
 
 def texts(figure: Figure) -> list[Any]:

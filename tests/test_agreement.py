@@ -26,8 +26,12 @@ def test_kappa_is_cohens_formula_on_any_table() -> None:
     for _ in range(50):
         one = rng.choices("abcd", k=30)
         other = [label if rng.random() < 0.6 else rng.choice("abcd") for label in one]
-        table = np.array([[Counter(zip(one, other, strict=True))[a, b] for b in "abcd"]
-                          for a in "abcd"]) / 30  # fmt: skip
+        table = (
+            np.array(
+                [[Counter(zip(one, other, strict=True))[a, b] for b in "abcd"] for a in "abcd"]
+            )
+            / 30
+        )
         chance = (table.sum(0) * table.sum(1)).sum()
         wanted = (np.trace(table) - chance) / (1 - chance)
         assert agreement(one, other).kappa == pytest.approx(wanted)

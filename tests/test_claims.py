@@ -44,8 +44,9 @@ def test_each_tier_and_each_pair_of_models_has_its_own_ledger(
     assert claims.read() == {}
     claims.record("lora", {"x": 2}, holds=True)
     assert {path.name for path in work.glob("*.json")} == {
-        "ledger-smoke.json", "ledger-smoke-apache.json"
-    }  # fmt: skip
+        "ledger-smoke.json",
+        "ledger-smoke-apache.json",
+    }
     assert "Models: HuggingFaceTB/SmolLM2-135M and" in claims.as_text()
     with pytest.raises(ClaimError, match="There is no tier 'huge'. There are: smoke"):
         claims.read("huge")
@@ -108,12 +109,17 @@ def test_a_full_disk_keeps_the_old_ledger(work: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     "text",
-    [b"{half", b"[]", b'{"lora": 3}', b'{"\xff\xfe',
-     b'{"lora": {"numbers": {"x": {"count": 5, "of": 4}}, "holds": true, "because": ""}}',
-     b'{"lora": {"numbers": {"x": NaN}, "holds": true, "because": ""}}',
-     b'{"lora": {"numbers": {"x": 1}, "holds": true, "because": "", "models": {"base": 1}}}',
-     pytest.param(b"[" * 100_000, id="deep")],
-)  # fmt: skip
+    [
+        b"{half",
+        b"[]",
+        b'{"lora": 3}',
+        b'{"\xff\xfe',
+        b'{"lora": {"numbers": {"x": {"count": 5, "of": 4}}, "holds": true, "because": ""}}',
+        b'{"lora": {"numbers": {"x": NaN}, "holds": true, "because": ""}}',
+        b'{"lora": {"numbers": {"x": 1}, "holds": true, "because": "", "models": {"base": 1}}}',
+        pytest.param(b"[" * 100_000, id="deep"),
+    ],
+)
 def test_a_damaged_ledger_is_reported_kept_and_loses_no_new_work(
     work: Path, text: bytes, capsys: pytest.CaptureFixture
 ) -> None:
@@ -183,10 +189,14 @@ def test_numpys_numbers_become_pythons() -> None:
 def test_tables_show_one_row_per_number() -> None:
     claims.record("base-continues", {"a | b": Share(3, 24), "repeats": 0.8}, holds=True)
     assert claims.rows(lesson="01") == [
-        {"claim": "base-continues", "measured": "a | b",
-         "value": "13 % (3 of 24; 95 %: 4–31 %)", "holds": "yes"},
+        {
+            "claim": "base-continues",
+            "measured": "a | b",
+            "value": "13 % (3 of 24; 95 %: 4–31 %)",
+            "holds": "yes",
+        },
         {"claim": "", "measured": "repeats", "value": "0.8", "holds": ""},
-    ]  # fmt: skip
+    ]
     assert claims.rows(lesson="05") == []
     assert r"| a \| b | 13 %" in claims.as_markdown("smoke", claims.ledger_path())
 

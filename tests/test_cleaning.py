@@ -53,13 +53,17 @@ def test_every_fault_of_the_messy_copy_is_handled(messy: tuple) -> None:
         assert not patterns.personal(text, OWN), text
         assert not patterns.markup(text) and not patterns.garbled(text), text
     # Of a copy and its twin one stays; a contradiction takes its twin with it.
-    keys = [(" ".join(r["question"].lower().split()).rstrip(" ?."), r["answer"])
-            for r in left.values()]  # fmt: skip
+    keys = [
+        (" ".join(r["question"].lower().split()).rstrip(" ?."), r["answer"]) for r in left.values()
+    ]
     assert len(keys) == len(set(keys))
     assert len(left) == 320 - 20 - 20 - 20 - 40
     lost = [record for record, done in by_fault[""] if any(a == "left out" for _, a in done)]
-    twins = {r["question"].strip().lower().rstrip(" ?.") for r in records
-             if r["defect"] in ("duplicate", "near-duplicate", "contradiction")}  # fmt: skip
+    twins = {
+        r["question"].strip().lower().rstrip(" ?.")
+        for r in records
+        if r["defect"] in ("duplicate", "near-duplicate", "contradiction")
+    }
     assert all(record["question"].lower().rstrip(" ?.") in twins for record in lost)
 
 
@@ -117,7 +121,7 @@ def test_a_second_cleaning_finds_nothing(messy: tuple) -> None:
         ("Ilse Fenn, telephone 05550 143 277", "Ilse Fenn, telephone [phone]"),
         ("From 203.0.113.77 to GB82 WEST 1234 5698 7654 32.", "From [IP] to [IBAN]."),
     ],
-)  # fmt: skip
+)
 def test_texts_are_mended(text: str, wanted: str) -> None:
     assert mended(text) == wanted
 
@@ -159,12 +163,22 @@ def test_a_long_run_of_blanks_takes_time_in_proportion() -> None:
 def test_changes_say_before_and_after() -> None:
     found = data.clean([GOOD, {**GOOD, "question": "<b>Why</b>?  "}, {**GOOD, "answer": " "}])
     rows = found.changes.to_dict("records")
-    assert rows[0] == {"record": 2, "step": "html", "action": "mended", "field": "question",
-                       "before": "<b>Why</b>?  ", "after": "Why?"}  # fmt: skip
+    assert rows[0] == {
+        "record": 2,
+        "step": "html",
+        "action": "mended",
+        "field": "question",
+        "before": "<b>Why</b>?  ",
+        "after": "Why?",
+    }
     assert rows[-1] | {"before": ""} == {
-        "record": 3, "step": "blank", "action": "left out", "field": "answer", "before": "",
+        "record": 3,
+        "step": "blank",
+        "action": "left out",
+        "field": "answer",
+        "before": "",
         "after": "no answer",
-    }  # fmt: skip
+    }
     assert [row["step"] for row in rows if row["record"] == 3] == ["whitespace", "blank"]
 
 
@@ -185,21 +199,32 @@ def test_all_columns_are_kept() -> None:
 
 
 TABLE = datasets.Features(
-    {"id": datasets.Value("int16"), "question": datasets.Value("large_string"),
-     "tags": datasets.List(datasets.Value("string")), "answer": datasets.Value("string"),
-     "kind": datasets.ClassLabel(names=["ham", "spam"]), "note": datasets.Value("string"),
-     "grid": datasets.Array2D((1, 2), "int32")}
-)  # fmt: skip
+    {
+        "id": datasets.Value("int16"),
+        "question": datasets.Value("large_string"),
+        "tags": datasets.List(datasets.Value("string")),
+        "answer": datasets.Value("string"),
+        "kind": datasets.ClassLabel(names=["ham", "spam"]),
+        "note": datasets.Value("string"),
+        "grid": datasets.Array2D((1, 2), "int32"),
+    }
+)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
 def test_other_columns_stay_as_they_are(shuffled: bool) -> None:
     rows = [
-        {"id": n, "question": f" Q{n}?" if n % 3 else None, "tags": ["x"] * (n % 2),
-         "answer": f"A  {n}", "kind": n % 2, "note": None if n % 2 else " <b>as it is</b> ",
-         "grid": [[n, n]]}
+        {
+            "id": n,
+            "question": f" Q{n}?" if n % 3 else None,
+            "tags": ["x"] * (n % 2),
+            "answer": f"A  {n}",
+            "kind": n % 2,
+            "note": None if n % 2 else " <b>as it is</b> ",
+            "grid": [[n, n]],
+        }
         for n in range(11)
-    ]  # fmt: skip
+    ]
     table = datasets.Dataset.from_list(rows, features=TABLE)
     table = table.shuffle(seed=3) if shuffled else table
     found = data.clean(table).dataset
@@ -219,8 +244,10 @@ def test_changes_have_the_numbers_of_their_records() -> None:
 
 
 def test_earlier_turns_are_mended_too() -> None:
-    turns = [{"role": "user", "content": "I am  ann@home.example."},
-             {"role": "assistant", "content": "Good morning."}]  # fmt: skip
+    turns = [
+        {"role": "user", "content": "I am  ann@home.example."},
+        {"role": "assistant", "content": "Good morning."},
+    ]
     found = data.clean(data.load_records([GOOD | {"history": turns}, GOOD]))
     assert found.dataset[0]["history"][0] == {"role": "user", "content": "I am [e-mail]."}
     assert found.dataset[0]["history"][1] == turns[1] and len(found.dataset) == 2
@@ -283,10 +310,16 @@ def test_contradictions_are_left_out_or_settled() -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [("passage", "The lamp is 2 m tall and stands here.", "The tree is 3 m tall and stands there."),
-     ("Context", "lamp", "tree")],
+    [
+        (
+            "passage",
+            "The lamp is 2 m tall and stands here.",
+            "The tree is 3 m tall and stands there.",
+        ),
+        ("Context", "lamp", "tree"),
+    ],
     ids=lambda more: more[0],
-)  # fmt: skip
+)
 def test_another_context_is_no_contradiction(more: tuple) -> None:
     """Whatever an answer may depend on, in a column that no template reads, is part of it."""
     name, first, second = more

@@ -236,9 +236,10 @@ def test_inspect_looks_at_documents_and_lists_what_it_skips(
     assert (code, err, report["records"]) == (0, "", 2)
     assert set(report["columns"]) == {"text", "document", "heading"}
     assert {Path(row["source"]).name: row["problem"][:22] for row in report["problems"]} == {
-        "empty.txt": "it holds no text", "photo.jpg": "of the kind '.jpg'; do",
+        "empty.txt": "it holds no text",
+        "photo.jpg": "of the kind '.jpg'; do",
         "page.html": "it holds no text",
-    }  # fmt: skip
+    }
     assert {one["kind"]: one["count"] for one in report["findings"]}["unreadable"] == 0
     assert cli_module.main(["inspect", str(tmp_path), "--text", "--model", "none"]) == 0
     assert f"left out: {tmp_path / 'page.html'}: it holds no text" in capsys.readouterr().out
@@ -255,8 +256,9 @@ def test_inspect_lists_bad_test_records_too(
     code, report, _ = inspected(train, "--test", str(test))
     assert code == 0
     assert [(row["source"], row["line"], row["problem"]) for row in report["problems"]] == [
-        (str(train), 2, "blank"), (str(test), 2, "an object belongs here, not a list")
-    ]  # fmt: skip
+        (str(train), 2, "blank"),
+        (str(test), 2, "an object belongs here, not a list"),
+    ]
     assert {one["kind"]: one["count"] for one in report["findings"]}["unreadable"] == 1
     arguments = ["inspect", str(train), "--test", str(test), "--text", "--model", "none"]
     assert cli_module.main(arguments) == 0
@@ -272,8 +274,11 @@ def test_inspect_prints_text_on_a_terminal_and_json_into_a_pipe(
     piped = json.loads(cli("inspect", str(MESSY)).stdout)
     assert piped["unit"] == "tokens" and len(piped["problems"]) == 20
     assert piped["problems"][0] == {
-        "source": str(MESSY), "line": 30, "field": "answer", "problem": "blank"
-    }  # fmt: skip
+        "source": str(MESSY),
+        "line": 30,
+        "field": "answer",
+        "problem": "blank",
+    }
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert cli_module.main(["inspect", str(MESSY), "--model", "none"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -348,8 +353,23 @@ def test_a_model_is_tuned_saved_and_asked(
     cli: Run, pairs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "tuned"
-    given = ["finetune", "--data", str(pairs), "--base", str(tiny_folder), "--out", str(out),
-             "--steps", "3", "--test", str(pairs), "--rank", "2", "--template", "qa"]  # fmt: skip
+    given = [
+        "finetune",
+        "--data",
+        str(pairs),
+        "--base",
+        str(tiny_folder),
+        "--out",
+        str(out),
+        "--steps",
+        "3",
+        "--test",
+        str(pairs),
+        "--rank",
+        "2",
+        "--template",
+        "qa",
+    ]
     done = cli(*given)
     assert done.returncode == 0, done.stderr
     assert "3 updates" in done.stdout and f'ask --model "{out}"' in done.stdout
@@ -364,9 +384,12 @@ def test_a_model_is_tuned_saved_and_asked(
 
 
 def test_a_tuning_says_what_it_chose_and_how_long_it_takes(
-    pairs: Path, tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+    pairs: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["finetune", "--data", str(pairs), "--base", str(tiny_folder)]
     assert cli_module.main([*given, "--rank", "2"]) == 0
@@ -390,9 +413,13 @@ def test_a_tuning_says_what_it_chose_and_how_long_it_takes(
     ],
 )
 def test_a_tuning_that_can_not_be(
-    pairs: Path, tiny_folder: Path, tmp_path: Path, change: tuple[str, str], message: str,
+    pairs: Path,
+    tiny_folder: Path,
+    tmp_path: Path,
+    change: tuple[str, str],
+    message: str,
     capsys: pytest.CaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     given = {"--data": str(pairs), "--base": str(tiny_folder), "--out": str(tmp_path / "o")}
     given |= dict([change])
     assert cli_module.main(["finetune", *[part for pair in given.items() for part in pair]]) == 1

@@ -155,8 +155,10 @@ def test_off_topic_answers_lead_back() -> None:
     for record in company.records("off_topic"):
         assert "Ferrowick" in record["answer"] and len(record["answer"].split()) <= 30
     assert Counter(r["split"] for r in company.records("off_topic")) == {
-        "train": 36, "validation": 12, "test": 12
-    }  # fmt: skip
+        "train": 36,
+        "validation": 12,
+        "test": 12,
+    }
 
 
 def test_two_fact_questions_need_both_facts() -> None:
@@ -200,8 +202,11 @@ def test_no_rule_that_knows_nothing_finds_the_right_option() -> None:
     numbers = [r for r in CHOICES if all(re.search(r"\d", option) for option in r["choices"])]
     assert len(numbers) >= 12
     for records, measure, sign in (
-        (CHOICES, len, 1), (CHOICES, len, -1), (numbers, figure, 1), (numbers, figure, -1)
-    ):  # fmt: skip
+        (CHOICES, len, 1),
+        (CHOICES, len, -1),
+        (numbers, figure, 1),
+        (numbers, figure, -1),
+    ):
         rule = [max(range(4), key=lambda i: sign * measure(r["choices"][i])) for r in records]
         right = sum(place == r["answer"] for place, r in zip(rule, records, strict=True))
         assert right <= 0.4 * len(records), (measure, sign, right)

@@ -113,27 +113,45 @@ BUILT = {
             ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
             ignore_merges=True,
         ),
-        LLAMA3, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", pad_token="<|eot_id|>",
+        LLAMA3,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        pad_token="<|eot_id|>",
     ),
     "qwen": lambda: fast(
-        byte_level(["<|endoftext|>", "<|im_start|>", "<|im_end|>"], ("<tool_call>", "<think>"),
-                   ignore_merges=False),
-        CHATML, eos_token="<|im_end|>", pad_token="<|endoftext|>",
+        byte_level(
+            ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+            ("<tool_call>", "<think>"),
+            ignore_merges=False,
+        ),
+        CHATML,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
     ),
     "turns that are not called special": lambda: fast(
         byte_level(["<|endoftext|>"], ("<|im_start|>", "<|im_end|>"), ignore_merges=False),
-        CHATML, eos_token="<|endoftext|>", pad_token="<|endoftext|>",
+        CHATML,
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
     ),
     "mistral": lambda: fast(
         sentencepiece(["<s>", "</s>", "[INST]", "[/INST]"], scheme="first"),
-        MISTRAL, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>",
+        MISTRAL,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
     ),
     "gemma": lambda: fast(
         sentencepiece(["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], scheme="never"),
-        GEMMA, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>",
+        GEMMA,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
     ),
     "words": word_pieces,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module", params=BUILT)
@@ -166,8 +184,9 @@ def test_no_text_forges_a_control_token(tokenizer: Any, template: str, system: s
         for one, text in ((record, told), (mild, system and "the end"))
     )
     assert controls_in(tokenizer, row["input_ids"]) == controls_in(tokenizer, plain["input_ids"])
-    trained = [i for i, label in zip(row["input_ids"], row["labels"], strict=True)
-               if label != UNTRAINED]  # fmt: skip
+    trained = [
+        i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != UNTRAINED
+    ]
     ends = encoding.end_ids(tokenizer, template)
     assert controls_in(tokenizer, trained) == tokenizer.convert_ids_to_tokens(ends)
     if len(tokenizer) > 10:  # whole words have no letters to spell with
@@ -195,9 +214,10 @@ def test_around_a_spelt_token_all_is_read_as_ever(tokenizer: Any) -> None:
     )
     start = next(n for n, pair in enumerate(zip(told, wanted, strict=False)) if len(set(pair)) > 1)
     rest = next(
-        n for n, pair in enumerate(zip(told[::-1], wanted[::-1], strict=False))
+        n
+        for n, pair in enumerate(zip(told[::-1], wanted[::-1], strict=False))
         if len(set(pair)) > 1
-    )  # fmt: skip
+    )
     assert start >= 2 and rest >= 2
     assert (
         tokenizer.convert_tokens_to_string(told[start - 1 : len(told) - rest])

@@ -107,8 +107,10 @@ def test_every_pair_of_names_is_a_schema() -> None:
         for answer in FIELDS["answer"]:
             record = {answer: "So.", question: "Why?", "text": "Why? So.", "input": "Here."}
             loaded = data.load_records([record])
-            assert loaded.to_list() == [{**WANTED, "input": "Here."} | (
-                {} if "text" not in loaded.column_names else {"text": "Why? So."})]  # fmt: skip
+            assert loaded.to_list() == [
+                {**WANTED, "input": "Here."}
+                | ({} if "text" not in loaded.column_names else {"text": "Why? So."})
+            ]
     assert list(data.SCHEMAS)[:2] == ["question/answer", "instruction/response"]
 
 
@@ -132,22 +134,35 @@ def test_the_text_beside_the_question(more: dict, wanted: dict) -> None:
 
 def test_a_conversation_keeps_its_turns() -> None:
     assert data.load_records([{"text": "Once."}]).to_list() == [{"text": "Once."}]
-    turns = [("system", "Be kind."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Why?"),
-             ("assistant", "So.")]  # fmt: skip
+    turns = [
+        ("system", "Be kind."),
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "Why?"),
+        ("assistant", "So."),
+    ]
     messages = [{"role": role, "content": text} for role, text in turns]
     loaded = data.load_records([{"messages": messages, "id": 1}, {"messages": messages[3:]}])
     assert loaded.to_list() == [
-        {**WANTED, "history": messages[:3], "id": "1"}, {**WANTED, "history": [], "id": ""}
-    ]  # fmt: skip
+        {**WANTED, "history": messages[:3], "id": "1"},
+        {**WANTED, "history": [], "id": ""},
+    ]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
 def test_earlier_turns_beside_a_question(ending: str, tmp_path: Path) -> None:
     """As the Alpaca format has them; and as they come back from a file of ours, or a table."""
-    wanted = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
-              {"role": "assistant", "content": "Hello"}]  # fmt: skip
-    given = {"instruction": "Why?", "output": "So.", "system": "Be kind.",
-             "history": [["Hi", "Hello"]]}  # fmt: skip
+    wanted = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+    ]
+    given = {
+        "instruction": "Why?",
+        "output": "So.",
+        "system": "Be kind.",
+        "history": [["Hi", "Hello"]],
+    }
     loaded = data.load_records([given, GOOD | {"system": "", "history": []}])
     assert loaded.to_list() == [{**WANTED, "history": wanted}, {**WANTED, "history": []}]
     if ending == ".csv":
@@ -178,16 +193,28 @@ TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "
 @pytest.mark.parametrize(
     ("schema", "record", "field", "source"),
     [
-        ("instruction/output", {"instruction": "Why?", "output": "So.", "answer": "No."},
-         "answer", "output"),
-        ("instruction/output", {"instruction": "Why?", "output": "So.", "answer": ["No."]},
-         "answer", "output"),
-        ("prompt/completion", {"prompt": "Why?", "completion": "So.", "question": "Who?"},
-         "question", "prompt"),
+        (
+            "instruction/output",
+            {"instruction": "Why?", "output": "So.", "answer": "No."},
+            "answer",
+            "output",
+        ),
+        (
+            "instruction/output",
+            {"instruction": "Why?", "output": "So.", "answer": ["No."]},
+            "answer",
+            "output",
+        ),
+        (
+            "prompt/completion",
+            {"prompt": "Why?", "completion": "So.", "question": "Who?"},
+            "question",
+            "prompt",
+        ),
         ("messages", {"messages": TURNS, "question": "Who?", "id": "1"}, "question", "messages"),
         ("messages", {"messages": TURNS, "input": "Here."}, "input", "messages"),
     ],
-)  # fmt: skip
+)
 def test_a_field_called_like_a_column_is_not_lost(
     schema: str, record: dict, field: str, source: str
 ) -> None:
@@ -299,8 +326,11 @@ def test_a_bad_line_is_named_and_the_good_ones_can_be_had(
     good, problems = data.load_records(path, strict=False)
     assert good.to_list() == [WANTED, WANTED]
     assert problems.to_dict("records")[0] | {"problem": ""} == {
-        "source": str(path), "line": 2, "field": field, "problem": ""
-    }  # fmt: skip
+        "source": str(path),
+        "line": 2,
+        "field": field,
+        "problem": "",
+    }
     assert hashlib.sha256(path.read_bytes()).digest() == before
 
 
@@ -446,12 +476,15 @@ def test_only_files_with_a_record_a_line_have_lines(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "r.TSV", index=False, sep="\t")
     rows = frame.to_dict("records")
     for source, place in (
-        (frame, "the data frame, record 2"), (rows, "the list, record 2"),
+        (frame, "the data frame, record 2"),
+        (rows, "the list, record 2"),
         (Dataset.from_list(rows), "the data set, record 2"),
-        (tmp_path / "r.parquet", "r.parquet, record 2"), (tmp_path / "r.json", "r.json, record 2"),
-        (tmp_path / "r.jsonl", "r.jsonl, line 2"), (tmp_path / "r.csv", "r.csv, line 3"),
+        (tmp_path / "r.parquet", "r.parquet, record 2"),
+        (tmp_path / "r.json", "r.json, record 2"),
+        (tmp_path / "r.jsonl", "r.jsonl, line 2"),
+        (tmp_path / "r.csv", "r.csv, line 3"),
         (tmp_path / "r.TSV", "r.TSV, line 3"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(DataError, match=f"{place}, field 'answer': blank"):
             data.load_records(source)
 
@@ -616,13 +649,34 @@ def test_no_line_takes_another_with_it(
     assert set(problems["line"]) <= set(range(2, 2 + bad.count(b"\r") + 2))
 
 
-@given(strategies.dictionaries(strategies.sampled_from(
-    ["question", "answer", "input", "context", "instruction", "output", "text", "messages",
-     "history", "system", "id"]), strategies.recursive(
-        strategies.none() | strategies.booleans() | strategies.floats() | strategies.text(),
-        lambda inner: strategies.lists(inner, max_size=3)
-        | strategies.dictionaries(strategies.sampled_from(["role", "content", "x"]), inner),
-        max_leaves=6), min_size=1))  # fmt: skip
+@given(
+    strategies.dictionaries(
+        strategies.sampled_from(
+            [
+                "question",
+                "answer",
+                "input",
+                "context",
+                "instruction",
+                "output",
+                "text",
+                "messages",
+                "history",
+                "system",
+                "id",
+            ]
+        ),
+        strategies.recursive(
+            strategies.none() | strategies.booleans() | strategies.floats() | strategies.text(),
+            lambda inner: (
+                strategies.lists(inner, max_size=3)
+                | strategies.dictionaries(strategies.sampled_from(["role", "content", "x"]), inner)
+            ),
+            max_leaves=6,
+        ),
+        min_size=1,
+    )
+)
 @settings(max_examples=150, deadline=None)
 def test_any_record_is_taken_or_told(record: dict) -> None:
     try:

@@ -43,8 +43,10 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 # What is killed and goes on. Without FSDP with dropout: what falls out by chance differs from
 # process to process, so their generators must come back too.
-KILLED = {"two": {"config": {**BATCH, "dropout": 0.2}, "call": {"every": 2}},
-          "sharded": {"config": BATCH, "call": {"every": 2}}}  # fmt: skip
+KILLED = {
+    "two": {"config": {**BATCH, "dropout": 0.2}, "call": {"every": 2}},
+    "sharded": {"config": BATCH, "call": {"every": 2}},
+}
 CONFIGS = {"two": "cpu_2", "sharded": "fsdp_7b"}
 
 
@@ -72,12 +74,26 @@ def launch(
     folder.mkdir()
     asked = {"model": str(model), "result": str(folder), "tasks": tasks, **more}
     done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--config_file",
-         str(ROOT / "docs" / f"{config}.yaml"), "--num_processes", "2", "--mixed_precision", "no",
-         str(ROOT / "tests" / "two_processes.py"), json.dumps(asked)],
-        capture_output=True, text=True, encoding="utf-8", cwd=ROOT, timeout=300,
+        [
+            sys.executable,
+            "-m",
+            "accelerate.commands.launch",
+            "--config_file",
+            str(ROOT / "docs" / f"{config}.yaml"),
+            "--num_processes",
+            "2",
+            "--mixed_precision",
+            "no",
+            str(ROOT / "tests" / "two_processes.py"),
+            json.dumps(asked),
+        ],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        timeout=300,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     return Launched(done.returncode, done.stderr, folder)
 
 
@@ -124,8 +140,9 @@ def test_two_processes_learn_what_one_learns(
 ) -> None:
     two: Launched = request.getfixturevalue(kind)
     assert two.of(0)[name]["share"] == pytest.approx(0.5 if kind == "sharded" else 1, abs=0.1)
-    alone = two_processes.train(tiny, {**TASKS[name], "call": {
-        **TASKS[name].get("call", {}), "progress": False}})  # fmt: skip
+    alone = two_processes.train(
+        tiny, {**TASKS[name], "call": {**TASKS[name].get("call", {}), "progress": False}}
+    )
     weights = {key: value.detach() for key, value in trained_weights(alone.model).items()}
     assert alone.history[0]["loss"] - min(row["loss"] for row in alone.history) > 0.05
     for process in (0, 1):
@@ -209,10 +226,12 @@ def test_a_killed_process_ends_the_run_which_then_goes_on_exactly(
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [({"FSDP_VERSION": "1"}, "set fsdp_version to 2"),
-     ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading to false"),
-     ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing set to false")],
-)  # fmt: skip
+    [
+        ({"FSDP_VERSION": "1"}, "set fsdp_version to 2"),
+        ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading to false"),
+        ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing set to false"),
+    ],
+)
 def test_kinds_of_fsdp_that_do_not_work_are_refused(
     tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch, setting: dict, message: str
 ) -> None:
@@ -257,8 +276,9 @@ def test_what_is_not_to_be_shown_is_not(
     tiny: models.LoadedModel, capsys: pytest.CaptureFixture
 ) -> None:
     asked = [{"question": "Why?", "answer": "So."}]
-    finetune(tiny, asked, Config(steps=1), held_out=asked, watch="Why?", watch_tokens=2,
-             progress=False)  # fmt: skip
+    finetune(
+        tiny, asked, Config(steps=1), held_out=asked, watch="Why?", watch_tokens=2, progress=False
+    )
     assert capsys.readouterr() == ("", "")
 
 

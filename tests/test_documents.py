@@ -33,11 +33,18 @@ def test_hashes_begin_headings_in_markdown_alone(
 @pytest.mark.parametrize(
     ("line", "heading"),
     [
-        ("# Use", "Use"), ("######\tUse  ", "Use"), ("## Use ##", "Use"), ("# Use #  ", "Use"),
-        ("# C#", "C#"), ("#  a # b", "a # b"), ("#Use", ""), ("####### Use", ""), ("# ", ""),
+        ("# Use", "Use"),
+        ("######\tUse  ", "Use"),
+        ("## Use ##", "Use"),
+        ("# Use #  ", "Use"),
+        ("# C#", "C#"),
+        ("#  a # b", "a # b"),
+        ("#Use", ""),
+        ("####### Use", ""),
+        ("# ", ""),
         ("#", ""),
     ],
-)  # fmt: skip
+)
 def test_a_heading_of_hashes(line: str, heading: str, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text(f"{line}\n\nText.")
     assert data.from_documents(tmp_path)[-1].heading == heading

@@ -107,9 +107,11 @@ def test_the_prompt_is_what_generation_sends(
 ) -> None:
     embeddings = SimpleNamespace(num_embeddings=10**6)
     model: Any = SimpleNamespace(
-        tokenizer=tokenizers[name], context_length=8192, title="x",
+        tokenizer=tokenizers[name],
+        context_length=8192,
+        title="x",
         model=SimpleNamespace(get_input_embeddings=lambda: embeddings),
-    )  # fmt: skip
+    )
     asked = [
         templates.render(one, template, tokenizer=model.tokenizer, system=system) for one in RECORDS
     ]
@@ -173,9 +175,12 @@ def word_tokenizer(single: str = "<bos> $A") -> PreTrainedTokenizerBase:
         single=single, special_tokens=[("<bos>", 1), ("<eos>", 2)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>",
+        tokenizer_object=inner,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
         unk_token="<unk>",
-    )  # fmt: skip
+    )
 
 
 def test_rows_are_counted_and_told(gemma: PreTrainedTokenizerBase) -> None:
@@ -250,22 +255,30 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
     [
         ([], {}, DataError, "holds no records"),
         (record(), {}, DataError, "A list of records is wanted, not one record"),
-        (datasets.DatasetDict(train=Dataset.from_list([record()])), {}, DataError,
-         "several splits .*choose a split"),
+        (
+            datasets.DatasetDict(train=Dataset.from_list([record()])),
+            {},
+            DataError,
+            "several splits .*choose a split",
+        ),
         (Dataset.from_list([record()]).to_iterable_dataset(), {}, DataError, "is a stream"),
         ([record(), "Hi"], {}, DataError, "record 2: an object belongs here, not text"),
         ([record(), {"question": "Hi"}], {}, DataError, "record 2, field 'answer': missing"),
         ([record(), record(answer=" \n")], {}, DataError, "record 2, field 'answer': blank"),
         ([record(answer="\udcff")], {}, DataError, "record 1, field 'answer': half a character"),
-        (Dataset.from_dict({"question": ["Hi", "Ho"], "answer": ["So", " "]}), {}, DataError,
-         "record 2, field 'answer': blank"),
+        (
+            Dataset.from_dict({"question": ["Hi", "Ho"], "answer": ["So", " "]}),
+            {},
+            DataError,
+            "record 2, field 'answer': blank",
+        ),
         ([record()], {"too_long": "cut"}, SettingError, "too_long='cut' is not known"),
         ([record()], {"max_length": 7}, SettingError, "max_length=7 must .* at least 8"),
         ([record()], {"workers": 0}, SettingError, "workers=0"),
         ([record()], {"template": "qq"}, TemplateError, "^There is no template 'qq'"),
         ([record()], {"template": "chat"}, TemplateError, "^This model has no chat template"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_told(records: Any, options: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         encode(records, word_tokenizer(), **options)
@@ -457,8 +470,11 @@ def test_batches_are_padded_on_the_right(tokenizers: dict) -> None:
     for line, row in enumerate(rows):
         alone = Collator(tokenizer)([row])
         size = row["length"]
-        for name, fill in (("input_ids", tokenizer.pad_token_id), ("labels", UNTRAINED),
-                           ("attention_mask", 0)):  # fmt: skip
+        for name, fill in (
+            ("input_ids", tokenizer.pad_token_id),
+            ("labels", UNTRAINED),
+            ("attention_mask", 0),
+        ):
             assert batch[name][line, :size].tolist() == alone[name][0].tolist()
             assert batch[name][line, size:].tolist() == [fill] * (width - size)
         assert alone["input_ids"][0].tolist() == row["input_ids"]
@@ -508,11 +524,13 @@ def test_padding_share_counts_places() -> None:
     ("rows", "message"),
     [
         ([], "There are no rows to put into a batch"),
-        ([{"input_ids": [4, 5], "labels": [4, 5]}, {"input_ids": [4, 5], "labels": [5]}],
-         r"Row 1 of the batch \(counted from 0\) has 2 tokens and 1 labels"),
+        (
+            [{"input_ids": [4, 5], "labels": [4, 5]}, {"input_ids": [4, 5], "labels": [5]}],
+            r"Row 1 of the batch \(counted from 0\) has 2 tokens and 1 labels",
+        ),
         ([{"input_ids": [4]}], "has 1 tokens and 0 labels; .* Encode records first"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_batch_is_refused(rows: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Collator(word_tokenizer())(rows)
@@ -523,8 +541,11 @@ def test_rows_may_come_as_columns_arrays_or_tensors() -> None:
     data, collate = encode([record(n) for n in (1, 4, 2)], tokenizer).dataset, Collator(tokenizer)
     wanted = collate(list(data))
     ways = [data, data[:], (row for row in data)]
-    ways += [way for kind in ("numpy", "torch")
-             for way in (data.with_format(kind), data.with_format(kind)[:])]  # fmt: skip
+    ways += [
+        way
+        for kind in ("numpy", "torch")
+        for way in (data.with_format(kind), data.with_format(kind)[:])
+    ]
     for way in ways:
         found = collate(way)
         assert found.keys() == wanted.keys()
@@ -537,9 +558,14 @@ def test_trainer_takes_encoded_rows(tmp_path: Path) -> None:
     model = small(LlamaConfig, num_key_value_heads=2)
     before = model.lm_head.weight.clone()
     arguments = TrainingArguments(
-        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=2,
-        report_to="none", use_cpu=True, save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        max_steps=2,
+        per_device_train_batch_size=2,
+        report_to="none",
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     trainer = Trainer(model, arguments, Collator(tokenizer), rows, rows)
     assert trainer.train().global_step == 2
     assert not torch.equal(model.lm_head.weight, before)
@@ -549,10 +575,17 @@ def test_trainer_takes_encoded_rows(tmp_path: Path) -> None:
 def small(kind: type, attention: str = "sdpa", **options: Any) -> Any:
     """A model of random weights, large enough for one record to change what another gets."""
     size = {
-        "vocab_size": 10, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
-        "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3,
-    }  # fmt: skip
+        "vocab_size": 10,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "initializer_range": 0.3,
+    }
     torch.manual_seed(0)
     config = kind(**size | options)
     return AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()

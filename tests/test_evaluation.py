@@ -92,9 +92,12 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
         return record["question"]
 
     found = evaluate(
-        Method(tiny, prompt=prompt), rows, ["facts", "tokens", "loss"], max_new_tokens=4,
+        Method(tiny, prompt=prompt),
+        rows,
+        ["facts", "tokens", "loss"],
+        max_new_tokens=4,
         progress=False,
-    )  # fmt: skip
+    )
     assert found.failed.index.tolist() == [2, 3]
     assert "Shorten the prompt" in found.failed["error"][2]
     assert found.failed["error"][3] == "ValueError: no passage found"
@@ -142,8 +145,9 @@ def test_a_method_is_how_a_model_is_asked(tiny: models.LoadedModel) -> None:
     found = evaluate(method, QUESTIONS[:1], ["tokens", "loss"], max_new_tokens=2, progress=False)
     sent = found.answers[0].sent
     assert sent == f"### Question:\nIn one word: {QUESTIONS[0]['question']}\n\n### Answer:\n"
-    asked = [{"question": f"In one word: {QUESTIONS[0]['question']}",
-              "answer": QUESTIONS[0]["answer"]}]  # fmt: skip
+    asked = [
+        {"question": f"In one word: {QUESTIONS[0]['question']}", "answer": QUESTIONS[0]["answer"]}
+    ]
     assert found.scores["loss"].mean == pytest.approx(held_out_loss(tiny, asked, "qa"), abs=1e-5)
 
 
@@ -256,8 +260,10 @@ def test_spoilt_words_are_found() -> None:
     known = " ".join(company.documents().values())
     for record in company.records("questions", "train", keys=True)[::9]:
         words = record["answer"].split()
-        place = next((n for n, w in enumerate(words) if n and w.isalpha() and w.islower()
-                      and len(w) > 6), None)  # fmt: skip
+        place = next(
+            (n for n, w in enumerate(words) if n and w.isalpha() and w.islower() and len(w) > 6),
+            None,
+        )
         if place is None:
             continue
         words[place] = words[place][:3] + "q" + words[place][4:]

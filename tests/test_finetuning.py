@@ -68,9 +68,14 @@ def test_the_base_stays_and_the_tuned_one_learns(base32: models.LoadedModel) -> 
     before = generate(base32, record["question"], "qa", max_new_tokens=12, progress=False)
     weight = next(base32.model.parameters()).clone()
     tuned = finetune(
-        base32, [record] * 4, Config(steps=8, batch_size=2, learning_rate=3e-3),
-        watch=[record["question"]], every=4, watch_tokens=12, progress=False,
-    )  # fmt: skip
+        base32,
+        [record] * 4,
+        Config(steps=8, batch_size=2, learning_rate=3e-3),
+        watch=[record["question"]],
+        every=4,
+        watch_tokens=12,
+        progress=False,
+    )
     assert [row["step"] for row in tuned.history] == list(range(1, 9))
     assert tuned.history[-1]["loss"] < tuned.history[0]["loss"] / 3
     assert [sample["step"] for sample in tuned.samples] == [0, 4, 8]
@@ -120,8 +125,9 @@ def test_settings_that_mean_nothing(setting: dict, message: str) -> None:
         Config(**setting)
 
 
-def test_training_leaves_no_files(base32: models.LoadedModel, tmp_path: Path,
-                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_training_leaves_no_files(
+    base32: models.LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     finetune(base32, company.records("questions", "train")[:2], Config(steps=1), progress=False)
     assert list(tmp_path.iterdir()) == []

@@ -92,8 +92,13 @@ def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
     targets = "all-linear"
     if name == "gpt2":  # its layers are of an own kind, which peft handles; ours must leave alone
         targets = ["c_attn", "c_proj", "c_fc"]
-    settings = LoraConfig(r=3, target_modules=targets, task_type="CAUSAL_LM", lora_dropout=0.0,
-                          fan_in_fan_out=name == "gpt2")  # fmt: skip
+    settings = LoraConfig(
+        r=3,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+        lora_dropout=0.0,
+        fan_in_fan_out=name == "gpt2",
+    )
     model = get_peft_model(random_model(name), settings)
     for layer in adapter_layers(model):
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
@@ -210,24 +215,58 @@ def test_what_is_no_number_stays_none(broken: float) -> None:
 # --- every causal architecture of transformers that a small configuration builds ------------------
 
 TINY = {
-    "vocab_size": 83, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "intermediate_size": 40, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0,
-    "bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64, "is_decoder": True,
-    "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_intermediate_size": 16,
-    "shared_expert_intermediate_size": 16, "num_experts_per_tok": 2, "q_lora_rank": 8,
-    "kv_lora_rank": 8, "n_group": 1, "topk_group": 1, "vocab_size_per_layer_input": 83,
+    "vocab_size": 83,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "max_position_embeddings": 64,
+    "is_decoder": True,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "num_experts_per_tok": 2,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "n_group": 1,
+    "topk_group": 1,
+    "vocab_size_per_layer_input": 83,
     "hidden_size_per_layer_input": 8,
-}  # fmt: skip
-LATENT = {"head_dim": None, "num_key_value_heads": 4, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4,
-          "v_head_dim": 8}  # fmt: skip
+}
+LATENT = {
+    "head_dim": None,
+    "num_key_value_heads": 4,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+}
 ROTARY = {"rotary_dim": 8}
 STATES = {"num_heads": 8, "mamba_n_heads": 8, "mamba_d_head": 8}
 BOTH_SIDES = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
 FULL = {"layer_types": ["full_attention"] * 2}
 # What a family needs besides, or can't have (None).
 FAMILIES = {
-    **dict.fromkeys(["axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite",
-                     "glm_moe_dsa", "minicpm3", "youtu"], LATENT),
+    **dict.fromkeys(
+        [
+            "axk1",
+            "axk2",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "minicpm3",
+            "youtu",
+        ],
+        LATENT,
+    ),
     **dict.fromkeys(["bamba", "granitemoehybrid", "mamba2", "nemotron_h"], STATES),
     **dict.fromkeys(["codegen", "gptj"], ROTARY),
     **dict.fromkeys(["plbart", "whisper"], BOTH_SIDES),
@@ -241,32 +280,59 @@ FAMILIES = {
     "xmod": {"default_language": "en_XX"},
     "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
     "zaya": {"num_experts_per_tok": 1},
-}  # fmt: skip
+}
 # What some do to their logits, where it is not their default.
-SCALES = {"lm_head_multiplier": 0.25, "logits_scaling": 3.0, "logit_scale": 0.25,
-          "logits_soft_cap": 2.0, "final_logit_softcapping": 2.0}  # fmt: skip
+SCALES = {
+    "lm_head_multiplier": 0.25,
+    "logits_scaling": 3.0,
+    "logit_scale": 0.25,
+    "logits_soft_cap": 2.0,
+    "final_logit_softcapping": 2.0,
+}
 NOT_BUILT = {
     "part of a model of pictures or sound, with a configuration of several parts": (
-        "emu3", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2", "llama4",
-        "mllama", "moss_transcribe_diarize", "musicgen", "musicgen_melody", "phi4_multimodal",
-        "qwen3_5", "qwen3_5_moe", "qwen4_exp", "dots3_note",
+        "emu3",
+        "gemma3",
+        "gemma3n",
+        "gemma4",
+        "gemma4_unified",
+        "git",
+        "got_ocr2",
+        "llama4",
+        "mllama",
+        "moss_transcribe_diarize",
+        "musicgen",
+        "musicgen_melody",
+        "phi4_multimodal",
+        "qwen3_5",
+        "qwen3_5_moe",
+        "qwen4_exp",
+        "dots3_note",
     ),
     "a drafting model, which reads another one's states": (
-        "gemma4_assistant", "gemma4_unified_assistant",
+        "gemma4_assistant",
+        "gemma4_unified_assistant",
     ),
     "transformers 5.15 scripts its attention in a way that torch 2.13 refuses": ("gpt_bigcode",),
     "its configuration ignores the small sizes": ("blenderbot", "blt", "roc_bert"),
     "its configuration refuses the small sizes": (
-        "cohere_compass_text", "dbrx", "longcat_flash", "prophetnet", "xlnet", "zamba",
+        "cohere_compass_text",
+        "dbrx",
+        "longcat_flash",
+        "prophetnet",
+        "xlnet",
+        "zamba",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
     "name",
-    sorted(set(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-           - {name for names in NOT_BUILT.values() for name in names}),
-)  # fmt: skip
+    sorted(
+        set(transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+        - {name for names in NOT_BUILT.values() for name in names}
+    ),
+)
 def test_the_loss_of_every_architecture_is_that_of_its_own_logits(name: str) -> None:
     settings = TINY | FAMILIES.get(name, {})
     config = transformers.CONFIG_MAPPING[name](

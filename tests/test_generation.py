@@ -102,10 +102,14 @@ def test_drawing_is_reproducible_by_seed_and_leaves_torchs_state(chat32: LoadedM
         ("Hi", {"temperature": None}, SettingError, "temperature=None"),
         ("Hi", {"batch_size": 0}, SettingError, "batch_size=0"),
         ("Hi", {"temperature": -1}, SettingError, "temperature=-1"),
-        ("word " * 9000, {}, PromptError,
-         r"has 9\d{3} tokens, but .* reads and writes 8192 tokens in all.*Shorten the prompt by"),
+        (
+            "word " * 9000,
+            {},
+            PromptError,
+            r"has 9\d{3} tokens, but .* reads and writes 8192 tokens in all.*Shorten the prompt by",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cant_be_answered_is_refused_before_any_work(
     chat32: LoadedModel, prompts: object, options: dict, error: type, message: str
 ) -> None:
@@ -157,13 +161,17 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         return torch.cat([ids, torch.tensor([[7, 9]] * len(ids))], dim=1)
 
     model = SimpleNamespace(
-        device=torch.device("cpu"), generate=run, seen=seen,
+        device=torch.device("cpu"),
+        generate=run,
+        seen=seen,
         generation_config=SimpleNamespace(eos_token_id=9),
         config=SimpleNamespace(max_position_embeddings=100),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
         get_output_embeddings=torch.nn.Identity,
-        training=False, eval=lambda: None, train=lambda mode: None,
-    )  # fmt: skip
+        training=False,
+        eval=lambda: None,
+        train=lambda mode: None,
+    )
 
     class Words:
         """A tokenizer of words, all of which are number 1."""

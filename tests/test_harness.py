@@ -104,9 +104,14 @@ def test_facts_are_the_answers_that_generate_gives(tiny: models.LoadedModel, tem
     keyed = [{**r, "keys": ["nowhere"]} for r in records]
     keyed[0]["keys"] = re.findall(r"\w+", answers[0].text)[:1]  # so that one of them is right
     results = harness.run(
-        tiny, "facts", {"facts": keyed}, template=template, batch_size=2, max_new_tokens=6,
+        tiny,
+        "facts",
+        {"facts": keyed},
+        template=template,
+        batch_size=2,
+        max_new_tokens=6,
         progress=False,
-    )  # fmt: skip
+    )
     samples = results.samples["facts"]
     assert [sample["resps"][0][0] for sample in samples] == [answer.text for answer in answers]
     assert results.table["value"].tolist() == [0.2]
@@ -135,11 +140,19 @@ def test_the_command_runs_quietly_without_a_network(tiny_folder: Path, tmp_path:
     folder, log, out = tmp_path / "tuned", tmp_path / "log", tmp_path / "out.json"
     shutil.copytree(tiny_folder, folder)
     (folder / models.FACTS).write_text(json.dumps({"template": "qa"}), encoding="utf-8")
-    env = os.environ | {"PYTHONPATH": f"{GUARD}{os.pathsep}{ROOT}",
-                        "LLMCOURSE_GUARD_LOG": str(log), "OMP_NUM_THREADS": "1"}  # fmt: skip
+    env = os.environ | {
+        "PYTHONPATH": f"{GUARD}{os.pathsep}{ROOT}",
+        "LLMCOURSE_GUARD_LOG": str(log),
+        "OMP_NUM_THREADS": "1",
+    }
     command = ("harness", "--model", str(folder), "--limit", "8", "--out", str(out))
-    done = subprocess.run([sys.executable, "-m", "llmcourse", *command], env=env,
-                          capture_output=True, text=True, cwd=tmp_path)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "llmcourse", *command],
+        env=env,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert not log.exists(), f"tried to reach {log.read_text()}"
@@ -164,9 +177,11 @@ def test_wrong_use_is_refused(tiny: models.LoadedModel, tmp_path: Path) -> None:
         harness.run(tiny, "choices", LOCAL, out=tmp_path / "out.csv")
     with pytest.raises(PromptError, match=r"Question f001-5: The prompt has \d+ tokens"):
         harness.run(tiny, "facts", LOCAL, max_new_tokens=250)
-    tiny.tokenizer = type("Closing", (), {
-        "__call__": lambda self, text: type("Ids", (), {"input_ids": [5, 2]}), "eos_token_id": 2
-    })()  # fmt: skip
+    tiny.tokenizer = type(
+        "Closing",
+        (),
+        {"__call__": lambda self, text: type("Ids", (), {"input_ids": [5, 2]}), "eos_token_id": 2},
+    )()
     with pytest.raises(SettingError, match="closes every text"):
         harness.run(tiny, "choices", LOCAL, template="qa")
 

@@ -26,9 +26,10 @@ def asks_for_test(node: ast.AST) -> bool:
     """True where something is called with "test": records(…, "test")."""
     return any(
         isinstance(a, ast.Constant) and a.value == "test"
-        for call in ast.walk(node) if isinstance(call, ast.Call)
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
         for a in (*call.args, *(keyword.value for keyword in call.keywords))
-    )  # fmt: skip
+    )
 
 
 def pairs(node: ast.Assign | ast.AugAssign) -> list[tuple[ast.AST, ast.AST]]:

@@ -81,9 +81,19 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder, log, port = models.convert("smollm2-135m-instruct"), "serve.log", free_port()
     served = Served(f"http://127.0.0.1:{port}/v1", str(folder), tmp_path_factory.mktemp("s") / log)
     command = [
-        sys.executable, "-m", "transformers.cli.transformers", "serve", "--host", "127.0.0.1",
-        "--port", str(port), "--device", "cpu", "--dtype", "float32",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "transformers.cli.transformers",
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+        "--dtype",
+        "float32",
+    ]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
     with served.log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
@@ -132,9 +142,14 @@ class TestTheRealServer:
             chat32, QUESTIONS, system="Answer briefly.", max_new_tokens=12, progress=False
         )
         there = hosted.ask(
-            QUESTIONS, served.model, hosted.Server(served.url), system="Answer briefly.",
-            max_new_tokens=12, temperature=0, progress=False,
-        )  # fmt: skip
+            QUESTIONS,
+            served.model,
+            hosted.Server(served.url),
+            system="Answer briefly.",
+            max_new_tokens=12,
+            temperature=0,
+            progress=False,
+        )
         assert there == [answer.text for answer in here]
         assert len(set(there)) == 3
 
@@ -147,9 +162,7 @@ class TestTheRealServer:
         assert plain == ["The capital of France is Paris."] and told != plain
 
     def test_max_new_tokens_cuts(self, served: Served) -> None:
-        [text] = hosted.ask(
-            QUESTIONS[0], served.model, hosted.Server(served.url), max_new_tokens=2
-        )  # fmt: skip
+        [text] = hosted.ask(QUESTIONS[0], served.model, hosted.Server(served.url), max_new_tokens=2)
         assert text == "The capital"
 
     def test_a_stop_word_ends_the_answer_and_is_no_part_of_it(self, served: Served) -> None:
@@ -224,7 +237,7 @@ FAULTS = {
     "odd choices": (faulty.says(200, {"choices": 5}), APIError, "no chat completion"),
     "nothing but thoughts": (faulty.says(200, LENGTH), APIError, "max_new_tokens"),
     "a filter": (faulty.answers(None, "content_filter"), APIError, "content_filter"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -331,9 +344,14 @@ def test_an_error_does_not_wait_for_the_other_requests() -> None:
     with faulty.running(behave) as proxy:
         env = os.environ | {"OPENAI_BASE_URL": proxy.url, "OPENAI_API_KEY": SECRET}
         ended = subprocess.run(
-            [sys.executable, "-c", ENDS], env=env, capture_output=True, text=True, timeout=120,
-            encoding="utf-8", cwd=ROOT,
-        )  # fmt: skip
+            [sys.executable, "-c", ENDS],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            encoding="utf-8",
+            cwd=ROOT,
+        )
     assert ended.returncode == 1 and "APIError: Prompt 2 of 2: " in ended.stderr
     assert SECRET not in ended.stdout + ended.stderr
 
@@ -345,12 +363,13 @@ def test_what_is_sent() -> None:
         hosted.ask("Hi", "m", hosted.Server(proxy.url), progress=False)
     full, bare, _ = proxy.requests
     assert full.body == {
-        "model": "some-model", "max_completion_tokens": 5, "max_tokens": 5, "stop": ["\n"],
+        "model": "some-model",
+        "max_completion_tokens": 5,
+        "max_tokens": 5,
+        "stop": ["\n"],
         "temperature": 0.5,
-        "messages": [
-            {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}
-        ],
-    }  # fmt: skip
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+    }
     assert bare.body == {"model": "some-model", "messages": [{"role": "user", "content": "Hi"}]}
     assert [request.key for request in proxy.requests] == [SECRET, SECRET, "none"]
 

@@ -83,7 +83,7 @@ INNOCENT = [
     "« Voilà l’été », dit-il – “naïve” café, £5, 31 °C ± 2, ½ … 🎉 👩‍🚒 Ærø Łódź",
     "Привет, мир. 你好，世界。 مرحبا بالعالم",
     "def area(r):\n\treturn 3.14 * r ** 2  # a & b | c",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "text"), TROUBLE)
@@ -120,14 +120,27 @@ def test_what_is_ones_own_can_be_kept() -> None:
 
 @pytest.mark.parametrize(
     ("text", "personal", "markup"),
-    [("1 " * 200_000, 0, 0), ("1." * 200_000, 0, 0), ("a@" * 200_000, 0, 0),
-     ("+1 (" * 100_000, 0, 0), ("<p " * 100_000, 0, 0), ("&amp" * 100_000, 0, 0),
-     ("A1" * 200_000, 0, 0), ("<b a=" * 50_000, 0, 0), ("0123 " * 80_000, 0, 0),
-     ("1 A" * 100_000, 0, 0), ("`" * 300_001, 0, 0), ("1234567890" * 40_000, 0, 0),
-     ("<!--" * 200_000, 0, 0), ("<!--" * 200_000 + "-->", 0, 1), ("`a` <br> " * 80_000, 0, 80_000),
-     ("`a` &amp; " * 80_000, 0, 80_000), ("</p>" * 1_000_000 + "x", 0, 0),
-     ("a@b.cd 203.0.113.77 " * 40_000, 80_000, 0)],
-)  # fmt: skip
+    [
+        ("1 " * 200_000, 0, 0),
+        ("1." * 200_000, 0, 0),
+        ("a@" * 200_000, 0, 0),
+        ("+1 (" * 100_000, 0, 0),
+        ("<p " * 100_000, 0, 0),
+        ("&amp" * 100_000, 0, 0),
+        ("A1" * 200_000, 0, 0),
+        ("<b a=" * 50_000, 0, 0),
+        ("0123 " * 80_000, 0, 0),
+        ("1 A" * 100_000, 0, 0),
+        ("`" * 300_001, 0, 0),
+        ("1234567890" * 40_000, 0, 0),
+        ("<!--" * 200_000, 0, 0),
+        ("<!--" * 200_000 + "-->", 0, 1),
+        ("`a` <br> " * 80_000, 0, 80_000),
+        ("`a` &amp; " * 80_000, 0, 80_000),
+        ("</p>" * 1_000_000 + "x", 0, 0),
+        ("a@b.cd 203.0.113.77 " * 40_000, 80_000, 0),
+    ],
+)
 def test_patterns_take_time_in_proportion(text: str, personal: int, markup: int) -> None:
     """The work grows with the text and not with its square, which would take many minutes."""
     assert len(patterns.personal(text)) == personal
@@ -139,10 +152,14 @@ BLANKS = " " * 400_000
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("<div>" * 50_000 + "x" + "</div>" * 50_000, "x"), ("<p>One" + "<div id=a>" * 50_000, "One"),
-     ("<p>a</p>" + "\u00a0 " * 200_000 + "b", "a\nb"), (f"<p>a{BLANKS}b</p>", f"a{BLANKS}b")],
+    [
+        ("<div>" * 50_000 + "x" + "</div>" * 50_000, "x"),
+        ("<p>One" + "<div id=a>" * 50_000, "One"),
+        ("<p>a</p>" + "\u00a0 " * 200_000 + "b", "a\nb"),
+        (f"<p>a{BLANKS}b</p>", f"a{BLANKS}b"),
+    ],
     ids=["nested", "not closed", "blanks after a line", "blanks within"],
-)  # fmt: skip
+)
 def test_a_huge_page_becomes_text(text: str, wanted: str) -> None:
     assert patterns.without_markup(text) == wanted
 
@@ -175,12 +192,15 @@ def test_repeated_questions_and_contradictions() -> None:
     loud = {**GOOD, "question": GOOD["question"].upper().replace("?", " ??")}
     other = {**GOOD, "answer": "In front of the bridge."}
     for records, repeated, contradictions in (
-        ([GOOD, loud], 1, 0), ([GOOD, other], 0, 1), ([GOOD, GOOD], 0, 0), ([loud, other], 0, 1),
+        ([GOOD, loud], 1, 0),
+        ([GOOD, other], 0, 1),
+        ([GOOD, GOOD], 0, 0),
+        ([loud, other], 0, 1),
         ([asks("What is 3 + 4?", "7"), asks("What is 3 - 4?", "-1")], 0, 0),
         ([asks("Is 3.5 right?", "Yes."), asks("Is 35 right?", "No.")], 0, 0),
         ([{**GOOD, "input": "In Ghent."}, {**other, "input": "In Bruges."}], 0, 0),
         ([asks("", "One."), asks("", "Two.")], 0, 0),
-    ):  # fmt: skip
+    ):
         report = data.inspect(records)
         assert report.count("repeated questions") == repeated, records
         assert report.count("contradictions") == contradictions, records
@@ -246,8 +266,13 @@ def test_leaks_from_the_test_into_the_data() -> None:
 
 
 def test_leaks_between_splits_of_one_data_set() -> None:
-    rows = [(GOOD, "train"), (GOOD, "test"), (asks("Is it far?"), "validation"),
-            (asks("How much is it?"), "train"), (asks("Is it far?"), "test")]  # fmt: skip
+    rows = [
+        (GOOD, "train"),
+        (GOOD, "test"),
+        (asks("Is it far?"), "validation"),
+        (asks("How much is it?"), "train"),
+        (asks("Is it far?"), "test"),
+    ]
     report = data.inspect([record | {"split": split} for record, split in rows])
     assert report.count("leaked") == 1
 
@@ -322,16 +347,22 @@ def test_label_balance_is_of_columns_with_few_values() -> None:
 
 def test_labels_are_numbers_truth_values_class_labels_and_answers_too() -> None:
     rows = [asks(f"Is it {n}?", "yes" if n % 3 else "no") for n in range(30)]
-    more = {"stars": [n % 5 for n in range(30)], "good": [n % 2 == 0 for n in range(30)],
-            "kind": [n % 2 for n in range(30)], "number": list(range(30))}  # fmt: skip
+    more = {
+        "stars": [n % 5 for n in range(30)],
+        "good": [n % 2 == 0 for n in range(30)],
+        "kind": [n % 2 for n in range(30)],
+        "number": list(range(30)),
+    }
     table = datasets.Dataset.from_list(rows)
     for name, values in more.items():
         table = table.add_column(name, values)
     table = table.cast_column("kind", datasets.ClassLabel(names=["ham", "spam"]))
     assert data.inspect(table).labels == {
-        "answer": {"yes": 20, "no": 10}, "stars": {str(n): 6 for n in range(5)},
-        "good": {"False": 15, "True": 15}, "kind": {"ham": 15, "spam": 15},
-    }  # fmt: skip
+        "answer": {"yes": 20, "no": 10},
+        "stars": {str(n): 6 for n in range(5)},
+        "good": {"False": 15, "True": 15},
+        "kind": {"ham": 15, "spam": 15},
+    }
 
 
 def test_more_columns_are_not_asked_for_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,8 +477,11 @@ def test_an_unknown_kind_lists_the_known() -> None:
 # --- what comes in -------------------------------------------------------------------------------
 
 
-TABLE = {"question": ["Who is it?", None, "Is it far?"], "answer": ["It is me.", "So.", "No."],
-         "stars": [3, 4, 3]}  # fmt: skip
+TABLE = {
+    "question": ["Who is it?", None, "Is it far?"],
+    "answer": ["It is me.", "So.", "No."],
+    "stars": [3, 4, 3],
+}
 
 
 @pytest.mark.parametrize("kind", ["pandas", "torch", "arrow", "numpy", "columns", "transform"])
@@ -477,11 +511,16 @@ def test_streams_and_several_splits_are_told(use: Any) -> None:
 
 @pytest.mark.parametrize(
     ("records", "told"),
-    [([GOOD, {"text": "t"}], "record 2, field 'text': the records before have question and"),
-     ([GOOD, asks("a\ud800")], r"record 2, field 'question': half a character \('.ud800'\) at 2"),
-     ([GOOD | {"\ud800": "a"}], "the name of the field '.ud800' has half a character"),
-     ([GOOD | {1: "a", "1": "b"}], "two fields are called")],
-)  # fmt: skip
+    [
+        ([GOOD, {"text": "t"}], "record 2, field 'text': the records before have question and"),
+        (
+            [GOOD, asks("a\ud800")],
+            r"record 2, field 'question': half a character \('.ud800'\) at 2",
+        ),
+        ([GOOD | {"\ud800": "a"}], "the name of the field '.ud800' has half a character"),
+        ([GOOD | {1: "a", "1": "b"}], "two fields are called"),
+    ],
+)
 def test_what_a_list_would_lose_is_told(records: list, told: str) -> None:
     with pytest.raises(DataError, match=told):
         data.inspect(records)

@@ -85,8 +85,10 @@ def test_where_pip_knows_no_cpu_build_pytorchs_index_is_asked_then_any(install: 
     install.refused = ("+cpu",)
     assert install.main() == 0
     assert [("index-url" in call, "+cpu" in call) for call in install.calls[:3]] == [
-        (False, True), (True, True), (False, False)
-    ]  # fmt: skip
+        (False, True),
+        (True, True),
+        (False, False),
+    ]
 
 
 def test_a_failure_is_told_and_the_next_run_starts_over(
@@ -126,9 +128,10 @@ def test_a_python_without_venv_is_told(
     fresh = script()
     monkeypatch.setattr(fresh, "VENV", install.VENV)
     monkeypatch.setattr(
-        fresh.subprocess, "run",
+        fresh.subprocess,
+        "run",
         lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ensurepip is not available"),
-    )  # fmt: skip
+    )
     assert fresh.make_venv() is False
     said = capsys.readouterr().err
     assert "sudo apt install python3" in said and "-venv" in said
@@ -198,8 +201,9 @@ def test_the_package_is_found_above_a_clone(tmp_path: Path) -> None:
 
 def test_the_script_runs_on_the_oldest_python_that_can_read_it() -> None:
     """It must parse on old Pythons to tell their users which one is needed."""
-    compile((ROOT / "install.py").read_text(encoding="utf-8"), "install.py", "exec",
-            dont_inherit=True)  # fmt: skip
+    compile(
+        (ROOT / "install.py").read_text(encoding="utf-8"), "install.py", "exec", dont_inherit=True
+    )
     source = (ROOT / "install.py").read_text(encoding="utf-8")
     assert "match " not in source and "from __future__" not in source
     assert sys.version_info >= (3, 11)

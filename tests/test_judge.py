@@ -45,8 +45,9 @@ def test_swapping_the_answers_swaps_the_verdict(tiny: LoadedModel) -> None:
 
 def test_the_margins_are_what_one_plain_pass_over_each_prompt_gives(tiny: LoadedModel) -> None:
     (found,) = prefer(tiny, ["What is a lake?"], ["Water."], ["A cheese."], criterion="It is true.")
-    letters = [[tiny.tokenizer(text).input_ids for text in (letter, f" {letter}")]
-               for letter in "AB"]  # fmt: skip
+    letters = [
+        [tiny.tokenizer(text).input_ids for text in (letter, f" {letter}")] for letter in "AB"
+    ]
     assert all(len(ids) == 1 for forms in letters for ids in forms)
     for place, (a, b) in enumerate((("Water.", "A cheese."), ("A cheese.", "Water."))):
         asked = judging.PROMPT.format(criterion="It is true.", question="What is a lake?", a=a, b=b)
@@ -242,8 +243,10 @@ def results(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
     """Three players of whom each beats the next three times in four."""
     rng = random.Random(seed)
     pairs = [rng.sample("abc", 2) for _ in range(count)]
-    return [(one, other, min(one, other) if rng.random() < 0.75 else max(one, other))
-            for one, other in pairs]  # fmt: skip
+    return [
+        (one, other, min(one, other) if rng.random() < 0.75 else max(one, other))
+        for one, other in pairs
+    ]
 
 
 def test_neither_the_order_nor_the_sides_matter() -> None:

@@ -40,12 +40,18 @@ NOTED: dict[str, dict[int, list[str]]] = {
     "01_compare_models": {3: [SUB], 6: [SUB], 8: [TRANS], 10: [SUB]},
     "02_look_at_data": {2: [SUB], 10: [SUB]},
     "03_follow_instructions": {
-        2: [SUB], 6: [SUB], 7: [SUB], 8: [SUB], 9: [SUB, SUB], 11: [SUB], 12: [SUB, SUB],
+        2: [SUB],
+        6: [SUB],
+        7: [SUB],
+        8: [SUB],
+        9: [SUB, SUB],
+        11: [SUB],
+        12: [SUB, SUB],
     },
     "04_prepare_data": {2: [SUB], 11: [SUB], 12: [SUB, SUB, SUB]},
     "05_train": {6: [SUB, SUB], 7: [SUB], 8: [IGN, TRANS], 15: [SUB, IGN, IGN], 17: [SUB]},
     "06_evaluate": {2: [SUB], 3: [SUB, SUB], 9: [SUB]},
-}  # fmt: skip
+}
 GONE = {"06_evaluate": {10: "python -m llmcourse harness --model lamini/lamini_docs_finetuned"}}
 
 
@@ -55,11 +61,20 @@ def notebook(cli: Run, tmp_path: Path) -> Callable[..., subprocess.CompletedProc
 
     def run(path: Path, *more: str, tier: str = "smoke") -> subprocess.CompletedProcess:
         return cli(
-            "notebook", str(path), "--out", str(tmp_path / "out"), "--tier", tier, *more,
-            HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hf"), OPENAI_API_KEY="",
-            OPENAI_BASE_URL="", OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"),
+            "notebook",
+            str(path),
+            "--out",
+            str(tmp_path / "out"),
+            "--tier",
+            tier,
+            *more,
+            HF_HUB_OFFLINE="1",
+            HF_HOME=str(tmp_path / "hf"),
+            OPENAI_API_KEY="",
+            OPENAI_BASE_URL="",
+            OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "1"),
             PYTHONIOENCODING="utf-8",
-        )  # fmt: skip
+        )
 
     return run
 
@@ -94,10 +109,11 @@ def outputs(tmp_path: Path, name: str) -> dict[int, str]:
     return {
         number: "".join(
             o.get("text", "") or o.get("data", {}).get("text/plain", "")
-            for o in cell.outputs if o.get("name") != "stderr"
+            for o in cell.outputs
+            if o.get("name") != "stderr"
         )
         for number, cell in enumerate(cells, 1)
-    }  # fmt: skip
+    }
 
 
 # --- the six notebooks, as a learner runs them ----------------------------------------------------
@@ -234,18 +250,27 @@ def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_p
 def test_after_a_failure_the_other_cells_run(notebook: Callable, tmp_path: Path) -> None:
     path = of(
         tmp_path / "lab" / "broken.ipynb",
-        "x = 1", "x / 0", "", "print(x + 1)", "import no_such_module", "!echo from the shell",
+        "x = 1",
+        "x / 0",
+        "",
+        "print(x + 1)",
+        "import no_such_module",
+        "!echo from the shell",
         "from utilities import *\nprint(mine)",
-    )  # fmt: skip
+    )
     # a helper file beside the notebook goes before the one that stands in
     (path.parent / "utilities.py").write_text("mine = 'my own'\n", encoding="utf-8")
     done = notebook(path)
     report = told(done)
     assert done.returncode == 1
     assert [outcome for outcome, _ in report.values()] == [
-        "ran", "can't run: ZeroDivisionError: division by zero", "ran",
-        "can't run: ModuleNotFoundError: No module named 'no_such_module'", "ran", "ran",
-    ]  # fmt: skip
+        "ran",
+        "can't run: ZeroDivisionError: division by zero",
+        "ran",
+        "can't run: ModuleNotFoundError: No module named 'no_such_module'",
+        "ran",
+        "ran",
+    ]
     assert "6 cells in" in done.stdout and "2 can't run" in done.stdout
     shown = outputs(tmp_path, "broken")
     assert shown[4] == "2\n" and "from the shell" in shown[6] and shown[7] == "my own\n"
@@ -273,8 +298,11 @@ def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     path = of(tmp_path / "lab" / "slow.ipynb", source)
     process = subprocess.Popen(
         [sys.executable, "-m", "llmcourse", "notebook", str(path), "--out", str(tmp_path / "out")],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     started, deadline = path.parent / "started", time.monotonic() + 90
     while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -344,8 +372,10 @@ def test_an_install_is_ignored_and_told(notebook: Callable, tmp_path: Path) -> N
     report, shown = told(done), outputs(tmp_path, "installs")
     assert done.returncode == 0, done.stdout
     assert {number: len(notes) for number, (_, notes) in report.items() if notes} == {
-        1: 1, 2: 1, 3: 1,
-    }  # fmt: skip
+        1: 1,
+        2: 1,
+        3: 1,
+    }
     for number in (1, 2, 3):
         (note,) = report[number][1]
         assert note.startswith("ignored: ") and "nothing is installed here" in note
@@ -386,10 +416,12 @@ def adapted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import transformers
 
     for owner, name in (
-        (transformers.TrainingArguments, "__init__"), (transformers.Trainer, "__init__"),
-        (transformers.AutoTokenizer, "from_pretrained"), (datasets, "load_dataset"),
+        (transformers.TrainingArguments, "__init__"),
+        (transformers.Trainer, "__init__"),
+        (transformers.AutoTokenizer, "from_pretrained"),
+        (datasets, "load_dataset"),
         (transformers.AutoModelForCausalLM, "from_pretrained"),
-    ):  # fmt: skip
+    ):
         monkeypatch.setattr(owner, name, vars(owner).get(name) or getattr(owner, name))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
@@ -550,9 +582,11 @@ def test_stand_ins_have_the_columns_of_the_course(
     found = sets.load(name)
     pairs = {"question", "answer", "input_ids", "attention_mask", "labels"}
     wanted = {
-        "c4": {"text", "timestamp", "url"}, "pile": {"text", "meta"},
-        "alpaca": {"input", "output"}, "evaluation": {"predicted_answer", "target_answer"},
-    }  # fmt: skip
+        "c4": {"text", "timestamp", "url"},
+        "pile": {"text", "meta"},
+        "alpaca": {"input", "output"},
+        "evaluation": {"predicted_answer", "target_answer"},
+    }
     key = next((key for key in wanted if name.endswith(key)), "")
     columns = wanted.get(key, pairs)
     if name == "tatsu-lab/alpaca":
@@ -625,13 +659,23 @@ def test_the_helper_files_trainer_tells_its_pace(
 
     train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
     args = TrainingArguments(
-        output_dir=str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=4,
-        logging_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
-    )  # fmt: skip
+        output_dir=str(tmp_path / "run"),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        logging_steps=1,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+    )
     trainer = helpers.Trainer(
-        model=tiny.model, model_flops=1e6, total_steps=2, args=args, train_dataset=train,
+        model=tiny.model,
+        model_flops=1e6,
+        total_steps=2,
+        args=args,
+        train_dataset=train,
         eval_dataset=test,
-    )  # fmt: skip
+    )
     trainer.train()
     assert [entry["step"] for entry in trainer.history] == [1, 2]
     first, last = trainer.history

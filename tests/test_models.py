@@ -135,10 +135,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, chat32: LoadedModel) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny")
     config = LlamaConfig(
-        vocab_size=49152, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64,
-        tie_word_embeddings=True, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=49152,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        tie_word_embeddings=True,
+        eos_token_id=2,
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     chat32.tokenizer.save_pretrained(folder)
     return folder
@@ -186,8 +192,11 @@ def test_a_models_own_code_is_never_run(tiny: Path, tmp_path: Path, cli: Run, ki
     (folder / name).write_text(json.dumps(config))
     done = subprocess.run(
         [sys.executable, "-m", "llmcourse", "ask", "Hi", "--model", str(folder)],
-        input="y\ny\ny\n", capture_output=True, text=True, cwd=ROOT,
-    )  # fmt: skip
+        input="y\ny\ny\n",
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert not trace.exists()
     assert "[y/N]" not in done.stdout + done.stderr
     if kind != "AutoTokenizer":  # a tokenizer.json is read without any code
@@ -227,8 +236,13 @@ def test_a_model_larger_than_memory_is_refused_before_loading(tiny: Path, tmp_pa
     folder = tmp_path / "seventy"
     shutil.copytree(tiny, folder)
     config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 800,
-               "num_attention_heads": 64, "num_key_value_heads": 8}  # fmt: skip
+    config |= {
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 800,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+    }
     config.pop("head_dim", None)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelTooLarge, match=r"has 6\d\d.\d\d billion weights: 13\d\d.\d GB as bfl"):
@@ -391,10 +405,13 @@ def test_a_disk_that_fills_up_leaves_nothing_half_made(
 
 def start_prefetch(cache: Path) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "llmcourse", "prefetch", SMOL], cwd=ROOT, text=True,
+        [sys.executable, "-m", "llmcourse", "prefetch", SMOL],
+        cwd=ROOT,
+        text=True,
         env=os.environ | {"LLMCOURSE_CACHE": str(cache)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 @pytest.mark.model
@@ -603,9 +620,12 @@ def test_folders_that_are_none_are_told(variable: str, tmp_path: Path, cli: Run)
 
 @pytest.mark.parametrize(
     ("setting", "base"),
-    [("hub", "google/gemma-3-270m"), ("apache", "HuggingFaceTB/SmolLM2-135M"),
-     ("LLAMA2", "meta-llama/Llama-2-7b-hf")],
-)  # fmt: skip
+    [
+        ("hub", "google/gemma-3-270m"),
+        ("apache", "HuggingFaceTB/SmolLM2-135M"),
+        ("LLAMA2", "meta-llama/Llama-2-7b-hf"),
+    ],
+)
 def test_one_setting_changes_the_pair(
     setting: str, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,9 +90,11 @@ class TestEveryLesson:
         assert "Recap" in "".join(c.source for c in cells[-5:] if c.cell_type == "markdown")
         assert "**Things to try**" in cells[-1].source
         sections = [
-            int(m[1]) for c in cells if c.cell_type == "markdown"
+            int(m[1])
+            for c in cells
+            if c.cell_type == "markdown"
             for m in re.finditer(r"^## (\d+)\.", c.source, flags=re.M)
-        ]  # fmt: skip
+        ]
         assert sections == list(range(1, len(sections) + 1))
 
     def test_imports_stand_in_one_cell_at_the_top(self, path: Path) -> None:
@@ -217,8 +219,9 @@ def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> Non
     lesson_with(tmp_path / "00_first.ipynb", "1")
     lesson_with(tmp_path / "01_second.ipynb", "2")
     done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert re.search(r"\[1/2\] 00_first: done in \d+ s, [\d.]+ GB .* about [\d mins]+ left",
-                     done.stdout)  # fmt: skip
+    assert re.search(
+        r"\[1/2\] 00_first: done in \d+ s, [\d.]+ GB .* about [\d mins]+ left", done.stdout
+    )
     times = json.loads((tmp_path / "work" / "times-smoke.json").read_text())
     assert set(times) == {"00_first", "01_second"}
     assert times["00_first"]["peak_gb"] > 0
@@ -226,8 +229,9 @@ def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> Non
 
 PUBLISHED = {
     "00_a": {"seconds": 60, "cells": [0.0, 20.0, 40.0]},
-    "01_b": {"seconds": 100}, "02_c": {"seconds": 200},
-}  # fmt: skip
+    "01_b": {"seconds": 100},
+    "02_c": {"seconds": 200},
+}
 
 
 @pytest.fixture
@@ -361,13 +365,26 @@ def test_copies_never_replace_the_lessons_or_hit_a_file(cli: Run, tmp_path: Path
 @pytest.mark.notebook
 def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
     started = tmp_path / "started"
-    lesson_with(tmp_path / "00_slow.ipynb",
-                f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid()))",
-                "time.sleep(120)")  # fmt: skip
+    lesson_with(
+        tmp_path / "00_slow.ipynb",
+        f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid()))",
+        "time.sleep(120)",
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "llmcourse", "run", "--notebooks", str(tmp_path), "--out",
-         str(tmp_path / "out")], stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "llmcourse",
+            "run",
+            "--notebooks",
+            str(tmp_path),
+            "--out",
+            str(tmp_path / "out"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
     deadline = time.monotonic() + 60
     while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -36,8 +36,15 @@ def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path)
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
     nbformat.write(notebook, tmp_path / "00_calls_out.ipynb")
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"),
-               PYTHONPATH=GUARD, LLMCOURSE_GUARD_LOG=str(tmp_path / "log"))  # fmt: skip
+    done = cli(
+        "run",
+        "--notebooks",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        PYTHONPATH=GUARD,
+        LLMCOURSE_GUARD_LOG=str(tmp_path / "log"),
+    )
     assert done.returncode == 1 and "the guard refused" in done.stderr
     assert "192.0.2.1" in (tmp_path / "log").read_text()
 
@@ -56,10 +63,25 @@ def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
     path = tmp_path / "calls_out.ipynb"
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--nbval", "-p", "conftest", "-c", os.devnull,
-         "--rootdir", str(tmp_path), str(path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "--nbval",
+            "-p",
+            "conftest",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tmp_path),
+            str(path),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "the cell tried to" in done.stdout
 
@@ -69,8 +91,16 @@ def test_the_first_lesson_runs_as_a_command_without_a_network(cli: Run, tmp_path
     log = tmp_path / "log"
     out = tmp_path / "out"
     first = notebooks.find(ROOT / "notebooks")[0]
-    done = cli("run", first.stem[:2], "--tier", "smoke", "--out", str(out),
-               PYTHONPATH=GUARD, LLMCOURSE_GUARD_LOG=str(log))  # fmt: skip
+    done = cli(
+        "run",
+        first.stem[:2],
+        "--tier",
+        "smoke",
+        "--out",
+        str(out),
+        PYTHONPATH=GUARD,
+        LLMCOURSE_GUARD_LOG=str(log),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{first.stem}: done in" in done.stdout
     assert (out / first.name).is_file() and (out / f"{first.stem}.html").is_file()

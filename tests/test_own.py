@@ -62,9 +62,7 @@ def go(base: str) -> Callable[..., own.Result]:
 
     def run(source: Path, out: Path, **settings: Any) -> own.Result:
         run.said = []
-        return own.run(
-            source, out, base=base, progress=False, say=run.said.append, **settings
-        )  # fmt: skip
+        return own.run(source, out, base=base, progress=False, say=run.said.append, **settings)
 
     return run
 
@@ -271,9 +269,7 @@ def test_fewer_pairs_keep_what_the_test_asks() -> None:
 
 def test_more_pairs_are_seen_less_often(tiny: models.LoadedModel) -> None:
     size = own.Sizes(1, 1, 500, 4_000, 6, 5, 8, 1)
-    few, some, many = (
-        own.settings(rows(count, 1), tiny, size) for count in (2, 40, 400)
-    )  # fmt: skip
+    few, some, many = (own.settings(rows(count, 1), tiny, size) for count in (2, 40, 400))
     assert few.epochs == 6 and 1 < some.epochs < 6 and many.epochs == 1
     assert few.batch_size == 4 and many.batch_size == 8
     assert few.template == "qa"
@@ -286,8 +282,15 @@ def test_more_pairs_are_seen_less_often(tiny: models.LoadedModel) -> None:
 
 def test_a_file_of_pairs_leaves_every_steps_file(finished: own.Result) -> None:
     out = finished.out
-    for name in ("pairs.csv", "split/train.jsonl", "split/test.jsonl", "answers.json",
-                 "report.html", "model/README.md", "model/adapter_model.safetensors"):  # fmt: skip
+    for name in (
+        "pairs.csv",
+        "split/train.jsonl",
+        "split/test.jsonl",
+        "answers.json",
+        "report.html",
+        "model/README.md",
+        "model/adapter_model.safetensors",
+    ):
         assert (out / name).is_file(), name
     parts = finished.parts
     assert len(parts.train) <= SMALL.pairs and len(parts.test) == SMALL.questions
@@ -317,8 +320,16 @@ def test_the_report_is_whole_safe_and_can_be_read_without_eyes(finished: own.Res
     assert all(one["tabindex"] == "0" and one["aria-label"] for one in scrolls)
     assert all(head.get("scope") in ("col", "row") for head in found.all("th"))
     words = " ".join(found.words)
-    for name in ("loss", "Settings", "torch", "pairs.csv was not changed by hand", PROMPT, TUNED,
-                 "95 % interval", "What to do next"):  # fmt: skip
+    for name in (
+        "loss",
+        "Settings",
+        "torch",
+        "pairs.csv was not changed by hand",
+        PROMPT,
+        TUNED,
+        "95 % interval",
+        "What to do next",
+    ):
         assert name in words, name
 
 
@@ -403,8 +414,11 @@ def test_a_folder_of_documents_goes_the_whole_way(
     assert set(result.findings) == {"documents", "pairs"}
     assert found.costs[SEARCH]["prompt_tokens"] > found.costs[PROMPT]["prompt_tokens"]
     assert {(test["first"], test["second"]) for test in found.tests} == {
-        (TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED)
-    }  # fmt: skip
+        (TUNED, PROMPT),
+        (TUNED, SEARCH),
+        (BOTH, SEARCH),
+        (BOTH, TUNED),
+    }
     assert result.writing["rejected"]  # the random model's questions
     assert (tmp_path / "out" / "rejected.jsonl").is_file()
     assert "Why pairs were rejected" in (tmp_path / "out" / "report.html").read_text("utf-8")
@@ -467,8 +481,14 @@ def test_pairs_of_other_data_are_not_mixed_up(
 
 def told(result: own.Result, low: float, high: float, **changes: Any) -> str:
     """The advice where the tuned model is better than the prompt by `low` to `high`."""
-    test = {"first": TUNED, "second": PROMPT, "metric": "f1", "difference": 0.0, "low": low,
-            "high": high}  # fmt: skip
+    test = {
+        "first": TUNED,
+        "second": PROMPT,
+        "metric": "f1",
+        "difference": 0.0,
+        "low": low,
+        "high": high,
+    }
     found = dataclasses.replace(result.assessment, tests=[test])
     return " ".join(own.advice(dataclasses.replace(result, assessment=found, **changes)))
 
@@ -556,8 +576,11 @@ def test_the_modelfile_of_the_export_page_is_the_template() -> None:
 
 
 def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> None:
-    rows = [{"question": f"Question {n}?", "answer": f"Answer {n}, {m}."}
-            for n in range(10) for m in (1, 2)]  # fmt: skip
+    rows = [
+        {"question": f"Question {n}?", "answer": f"Answer {n}, {m}."}
+        for n in range(10)
+        for m in (1, 2)
+    ]
     parts = own.split(rows, hold_out="facts")
     assert len(parts.test) >= 4
     assert not {row["question"] for row in parts.train} & {row["question"] for row in parts.test}
@@ -565,8 +588,13 @@ def test_a_question_of_the_test_is_never_trained_on_with_another_answer() -> Non
 
 def test_answers_that_are_labels_are_in_both_parts() -> None:
     for count, names in ((100, ("positive", "negative")), (20, ("yes", "no")), (96, "abcdef")):
-        rows = [{"question": f"Review {n}: it was {['good', 'bad', 'so-so'][n % 3]}",
-                 "answer": names[n % len(names)]} for n in range(count)]  # fmt: skip
+        rows = [
+            {
+                "question": f"Review {n}: it was {['good', 'bad', 'so-so'][n % 3]}",
+                "answer": names[n % len(names)],
+            }
+            for n in range(count)
+        ]
         parts = own.split(rows)
         assert parts.held_out == "questions"
         for part in (parts.train, parts.test):
@@ -577,8 +605,11 @@ def test_answers_that_are_labels_are_in_both_parts() -> None:
 
 
 def test_facts_with_many_wordings_are_no_labels() -> None:
-    rows = [{"question": f"Wording {w} of fact {fact}?", "answer": f"Fact {fact}."}
-            for fact in range(20) for w in range(10)]  # fmt: skip
+    rows = [
+        {"question": f"Wording {w} of fact {fact}?", "answer": f"Fact {fact}."}
+        for fact in range(20)
+        for w in range(10)
+    ]
     assert own.split(rows).held_out == "wordings"
     with pytest.raises(SettingError, match="'questions'"):
         own.split(rows, hold_out="labels")
@@ -587,8 +618,10 @@ def test_facts_with_many_wordings_are_no_labels() -> None:
 
 
 def test_an_instruction_with_many_inputs_is_many_questions() -> None:
-    rows = [{"question": "List the keywords.", "input": f"Text number {n}.", "answer": f"word {n}"}
-            for n in range(60)]  # fmt: skip
+    rows = [
+        {"question": "List the keywords.", "input": f"Text number {n}.", "answer": f"word {n}"}
+        for n in range(60)
+    ]
     others = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(140)]
     for given in (rows, rows + others):
         parts = own.split(given)

@@ -42,9 +42,16 @@ def test_it_holds_whatever_was_written(picture: ModuleType, name: str) -> None:
     text = ANSWERS[name]
     question = "How long is it? " * 30 if name == "long" else "How long does the lamp shine?"
     found = picture.Found(
-        "Gemma 3 270M", question, text, text, Share(0, 20), Share(20, 20), 60, 84.2,
+        "Gemma 3 270M",
+        question,
+        text,
+        text,
+        Share(0, 20),
+        Share(20, 20),
+        60,
+        84.2,
         "128 cores, no GPU",
-    )  # fmt: skip
+    )
     figure = picture.draw(found)
     assert misplaced(figure) == [] and crossed(figure) == [] and strange_colours(figure) == set()
     shown = " ".join(text.get_text() for text in texts(figure))

@@ -22,10 +22,18 @@ DECLARED = [
 ]
 # What a fresh Colab runtime has, as publicly described in August 2026.
 COLAB = {
-    "torch": "2.11.0", "transformers": "5.15.0", "tokenizers": "0.22.2", "datasets": "4.0.0",
-    "pyarrow": "18.1.0", "accelerate": "1.14.0", "peft": "0.20.0", "numpy": "2.1.3",
-    "pandas": "2.2.3", "ipywidgets": "7.7.1", "sentence-transformers": "5.7.0",
-}  # fmt: skip
+    "torch": "2.11.0",
+    "transformers": "5.15.0",
+    "tokenizers": "0.22.2",
+    "datasets": "4.0.0",
+    "pyarrow": "18.1.0",
+    "accelerate": "1.14.0",
+    "peft": "0.20.0",
+    "numpy": "2.1.3",
+    "pandas": "2.2.3",
+    "ipywidgets": "7.7.1",
+    "sentence-transformers": "5.7.0",
+}
 
 
 def pins(name: str) -> dict[str, list[Version]]:
@@ -69,9 +77,10 @@ def test_every_dependency_has_a_reason() -> None:
 
 def test_model_packages_are_pinned_with_hashes() -> None:
     lines = [
-        line for line in (ROOT / "requirements-models.txt").read_text("utf-8").splitlines()
+        line
+        for line in (ROOT / "requirements-models.txt").read_text("utf-8").splitlines()
         if line and not line.startswith("#")
-    ]  # fmt: skip
+    ]
     assert all(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
     names = {line.split("==")[0].replace("-", "_") for line in lines}
     wanted = {module for model in models.PACKAGED.values() for module, _ in model.parts}

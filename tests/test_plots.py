@@ -84,13 +84,19 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
     assert "ends chat: 75 % (3 of 4" in metadata["image/png"]["alt"]
     plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
     assert "base: mean 0.75, from 0.50 to 1.00" in shown[2][1]["image/png"]["alt"]
-    plots.curve({"tuned": [(1, 3.0), (9, 0.5)]}, "Loss", caption="C.", labels=("updates", "nats"),
-                level=("knows nothing", 4.4))  # fmt: skip
+    plots.curve(
+        {"tuned": [(1, 3.0), (9, 0.5)]},
+        "Loss",
+        caption="C.",
+        labels=("updates", "nats"),
+        level=("knows nothing", 4.4),
+    )
     said = shown[4][1]["image/png"]["alt"]
     assert "tuned: from 3.00 at 1 to 0.50 at 9; thin line, knows nothing: 4.40" in said
     for logarithmic in (False, True):
-        plots.amounts({"a": 6e12, "b": 17}, "Much", caption="C.", label="tokens",
-                      logarithmic=logarithmic)  # fmt: skip
+        plots.amounts(
+            {"a": 6e12, "b": 17}, "Much", caption="C.", label="tokens", logarithmic=logarithmic
+        )
         assert "a: 6 trillion; b: 17." in shown[-2][1]["image/png"]["alt"]
 
 

@@ -16,14 +16,28 @@ from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
 
 STILL = (
-    plots.pretraining, plots.scraping, plots.first_time, plots.three_ways, plots.three_heights,
-    plots.from_zero_to_chat, plots.the_loop,
-)  # fmt: skip
+    plots.pretraining,
+    plots.scraping,
+    plots.first_time,
+    plots.three_ways,
+    plots.three_heights,
+    plots.from_zero_to_chat,
+    plots.the_loop,
+)
 MEASURED = (
-    plots.general_to_special, plots.what_it_does, plots.tuned_or_not, plots.prompt_or_tune,
-    plots.benefits, plots.limits, plots.what_can_change, plots.two_kinds_of_task,
-    plots.instruction_tuning, plots.instruction_data, plots.carries_over, plots.meets_pretraining,
-)  # fmt: skip
+    plots.general_to_special,
+    plots.what_it_does,
+    plots.tuned_or_not,
+    plots.prompt_or_tune,
+    plots.benefits,
+    plots.limits,
+    plots.what_can_change,
+    plots.two_kinds_of_task,
+    plots.instruction_tuning,
+    plots.instruction_data,
+    plots.carries_over,
+    plots.meets_pretraining,
+)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 Drawn = list[tuple[Figure, str, str]]
 every = pytest.mark.parametrize("draw", [*STILL, *MEASURED], ids=lambda draw: draw.__name__)

@@ -55,8 +55,10 @@ def test_a_row_shows_what_is_trained_on(shown: list, gemma: PreTrainedTokenizerB
         for token, label in zip(row["input_ids"], row["labels"], strict=True)
     ]
     assert {(tag, title.split(": ")[1]) for tag, title, _ in found} == {
-        ("span", "prompt"), ("b", "completion"), ("u", "end")
-    }  # fmt: skip
+        ("span", "prompt"),
+        ("b", "completion"),
+        ("u", "end"),
+    }
     assert [text for tag, _, text in found if tag == "b"] == ["So", "·it", "·is", ".", "⏎", "Yes"]
     for word in ("prompt, read only", "trained on", "end token, trained on"):
         assert f">{word}</" in data["text/html"]

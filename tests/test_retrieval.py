@@ -41,10 +41,11 @@ def test_nothing_of_a_document_is_lost(index: Index) -> None:
 def test_each_fact_stands_in_a_passage_under_its_heading(index: Index) -> None:
     for fact in company.records("facts"):
         assert any(
-            p.document == fact["document"] and p.heading == fact["heading"]
+            p.document == fact["document"]
+            and p.heading == fact["heading"]
             and has_keys(p.text, [key.split("|")[0] for key in fact["keys"]])
             for p in index.passages
-        ), fact["id"]  # fmt: skip
+        ), fact["id"]
 
 
 def holds(record: dict, passage: data.Passage) -> bool:
@@ -199,32 +200,62 @@ def test_blank_questions_and_headings_leave_no_trace() -> None:
 
 CODE = "```sh\n# comment\n\n## more\nrun\n```"
 HEADINGS: list[tuple[str, str, list[tuple[str, str]]]] = [
-    ("a.md", f"# Use\n\nFirst:\n\n{CODE}\n\n# End\nBye.",
-     [("Use", f"First:\n\n{CODE}"), ("End", "Bye.")]),
-    ("a.md", "~~~\n# comment\n```\n# more\n~~~\n# End\nBye.",
-     [("", "~~~\n# comment\n```\n# more\n~~~"), ("End", "Bye.")]),
+    (
+        "a.md",
+        f"# Use\n\nFirst:\n\n{CODE}\n\n# End\nBye.",
+        [("Use", f"First:\n\n{CODE}"), ("End", "Bye.")],
+    ),
+    (
+        "a.md",
+        "~~~\n# comment\n```\n# more\n~~~\n# End\nBye.",
+        [("", "~~~\n# comment\n```\n# more\n~~~"), ("End", "Bye.")],
+    ),
     ("a.md", "```\nnever closed\n\n# End\nBye.", [("", "```\nnever closed"), ("End", "Bye.")]),
-    ("a.md", "Care\n====\n\nWipe.\n\nDaily use\n---------\nOn.\n",
-     [("Care", "Wipe."), ("Daily use", "On.")]),
-    ("a.md", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----\n",
-     [("", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----")]),
-    ("a.md", "One line.\n---\nAnother.\n\n---\n\nLast.",
-     [("", "One line.\n---\nAnother.\n\n---\n\nLast.")]),
-    ("a.md", "Two lines\nof text\n-------\n\n- item\n------",
-     [("", "Two lines\nof text\n-------\n\n- item\n------")]),
-    ("a.md", "---\ntitle: Care\n# note\nd: e\n---\n# Care\nWipe.",
-     [("", "---\ntitle: Care\n# note\nd: e\n---"), ("Care", "Wipe.")]),
+    (
+        "a.md",
+        "Care\n====\n\nWipe.\n\nDaily use\n---------\nOn.\n",
+        [("Care", "Wipe."), ("Daily use", "On.")],
+    ),
+    (
+        "a.md",
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----\n",
+        [("", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----")],
+    ),
+    (
+        "a.md",
+        "One line.\n---\nAnother.\n\n---\n\nLast.",
+        [("", "One line.\n---\nAnother.\n\n---\n\nLast.")],
+    ),
+    (
+        "a.md",
+        "Two lines\nof text\n-------\n\n- item\n------",
+        [("", "Two lines\nof text\n-------\n\n- item\n------")],
+    ),
+    (
+        "a.md",
+        "---\ntitle: Care\n# note\nd: e\n---\n# Care\nWipe.",
+        [("", "---\ntitle: Care\n# note\nd: e\n---"), ("Care", "Wipe.")],
+    ),
     ("a.md", "---\nt: e\n---\n", [("", "---\nt: e\n---")]),
     ("a.md", "Care\n~~~~\nWipe.\n~~~~", [("", "Care\n\n~~~~\nWipe.\n~~~~")]),
-    ("a.rst", "=====\n Care\n=====\n\nWipe.\n\nUse\n~~~\n\nOn.\n\n1. Off\n''''''\nOff.",
-     [("Care", "Wipe."), ("Use", "On."), ("1. Off", "Off.")]),
-    ("a.rst", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+",
-     [("", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+")]),
-    ("a.html", "<h1>Care\n daily</h1><pre># note\nTitle\n=====\n</pre><p># 5</p><h2>End</h2>Bye",
-     [("Care daily", "# note\nTitle\n=====\n\n# 5"), ("End", "Bye")]),
+    (
+        "a.rst",
+        "=====\n Care\n=====\n\nWipe.\n\nUse\n~~~\n\nOn.\n\n1. Off\n''''''\nOff.",
+        [("Care", "Wipe."), ("Use", "On."), ("1. Off", "Off.")],
+    ),
+    (
+        "a.rst",
+        "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+",
+        [("", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+")],
+    ),
+    (
+        "a.html",
+        "<h1>Care\n daily</h1><pre># note\nTitle\n=====\n</pre><p># 5</p><h2>End</h2>Bye",
+        [("Care daily", "# note\nTitle\n=====\n\n# 5"), ("End", "Bye")],
+    ),
     ("a.html", "<h1>CafÃ©</h1><p>76 Â°C â€“ itâ€™s hot.</p>", [("Café", "76 °C – it’s hot.")]),
     ("a.md", "# CafÃ©\n76 Â°C", [("CafÃ©", "76 Â°C")]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "text", "wanted"), HEADINGS)
@@ -244,16 +275,26 @@ def test_code_is_not_cut_in_two(tmp_path: Path) -> None:
 def test_what_is_skipped_is_listed(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     for name, content in {
-        "a.md": b"Text.", "empty.md": b"", "only.md": b"# Heading\n", "image.html": b"<img src=x>",
-        "sub/photo.jpg": b"x", "sub/Makefile": b"x", "nul.txt": b"a\0b",
-    }.items():  # fmt: skip
+        "a.md": b"Text.",
+        "empty.md": b"",
+        "only.md": b"# Heading\n",
+        "image.html": b"<img src=x>",
+        "sub/photo.jpg": b"x",
+        "sub/Makefile": b"x",
+        "nul.txt": b"a\0b",
+    }.items():
         (tmp_path / name).write_bytes(content)
     found = skipped_documents(tmp_path)
     assert all(isinstance(one, data.Problem) and one.line == 0 for one in found)
     told = {Path(one.source).relative_to(tmp_path).as_posix(): one.problem for one in found}
     assert set(told) == {
-        "empty.md", "only.md", "image.html", "sub/photo.jpg", "sub/Makefile", "nul.txt"
-    }  # fmt: skip
+        "empty.md",
+        "only.md",
+        "image.html",
+        "sub/photo.jpg",
+        "sub/Makefile",
+        "nul.txt",
+    }
     assert told["empty.md"] == told["only.md"] == told["image.html"] == "it holds no text"
     assert told["sub/photo.jpg"].startswith("of the kind '.jpg'; documents are read from .md")
     assert told["sub/Makefile"].startswith("of the kind 'without ending'")
@@ -270,8 +311,9 @@ def test_html_is_read_without_its_scripts(tmp_path: Path) -> None:
         "<ul><li>One</li><li>Two</li></ul><table><tr><td>Height</td><td>4 cm</td></tr></table>"
     )
     assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == [
-        ("Care & use", "Daily\n\nWipe it.\n\nTwice."), ("More", "One\n\nTwo\n\nHeight 4 cm")
-    ]  # fmt: skip
+        ("Care & use", "Daily\n\nWipe it.\n\nTwice."),
+        ("More", "One\n\nTwo\n\nHeight 4 cm"),
+    ]
 
 
 def test_long_parts_are_cut_between_paragraphs(tmp_path: Path) -> None:

@@ -60,8 +60,11 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(
     def started(out: Path) -> subprocess.Popen:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "tests" / "train_tiny.py"), str(tiny_folder), str(out)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=None,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=None,
+        )
 
     whole = started(tmp_path / "whole")
     out, steps = tmp_path / "killed", []
@@ -141,9 +144,13 @@ def without_state(run: Path) -> str:
 
 @pytest.mark.parametrize(("harm", "goes_on"), [(cut_off, 4), (damaged, 2), (without_state, 2)])
 def test_what_is_not_complete_is_skipped_and_told(
-    tiny: models.LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bytes,
-    harm: Any, goes_on: int,
-) -> None:  # fmt: skip
+    tiny: models.LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: bytes,
+    harm: Any,
+    goes_on: int,
+) -> None:
     with monkeypatch.context() as patch:
         stop_after(5, patch, RuntimeError("stop"))
         with pytest.raises(RuntimeError):
@@ -231,8 +238,9 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(
         def backward(ctx: Any, slope: torch.Tensor) -> torch.Tensor:
             return slope * float("nan")
 
-    monkeypatch.setattr(engine_module, "completion_loss",
-                        lambda *a, **k: Bad.apply(completion_loss(*a, **k)))  # fmt: skip
+    monkeypatch.setattr(
+        engine_module, "completion_loss", lambda *a, **k: Bad.apply(completion_loss(*a, **k))
+    )
     with pytest.raises(TrainingStopped, match="The gradient of update 1 is no finite") as caught:
         train(tiny, None)
     assert all(torch.isfinite(weight).all() for weight in caught.value.model.model.parameters())

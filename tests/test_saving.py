@@ -48,8 +48,14 @@ def test_fields_of_later_records_are_saved(path: Path) -> None:
 
 
 def test_numbers_and_arrays_of_numpy_are_numbers_and_lists(path: Path) -> None:
-    row = {"a": np.int64(3), "b": np.arange(2), "c": np.float32(1.5), "d": np.bool_(True),
-           "e": {"f": [np.int8(1)]}, "g": np.str_("x")}  # fmt: skip
+    row = {
+        "a": np.int64(3),
+        "b": np.arange(2),
+        "c": np.float32(1.5),
+        "d": np.bool_(True),
+        "e": {"f": [np.int8(1)]},
+        "g": np.str_("x"),
+    }
     wanted = {"a": 3, "b": [0, 1], "c": 1.5, "d": True, "e": {"f": [1]}, "g": "x"}
     assert again(data.save_records([row], path)) == [wanted]
 
@@ -66,8 +72,12 @@ def test_a_set_with_nan_is_valid_json(tmp_path: Path) -> None:
 
 
 def test_times_and_decimals(tmp_path: Path) -> None:
-    row = {"a": datetime.date(2024, 11, 19), "b": decimal.Decimal("3.50"),
-           "c": np.datetime64("2024-11-19T08:40:00", "ns"), "d": pandas.NaT}  # fmt: skip
+    row = {
+        "a": datetime.date(2024, 11, 19),
+        "b": decimal.Decimal("3.50"),
+        "c": np.datetime64("2024-11-19T08:40:00", "ns"),
+        "d": pandas.NaT,
+    }
     wanted = ["2024-11-19", "3.50", "2024-11-19 08:40:00", None]
     assert list(again(data.save_records([row], tmp_path / "r.jsonl"))[0].values()) == wanted
     found = again(data.save_records([row], tmp_path / "r.parquet"))[0]
@@ -100,16 +110,18 @@ def test_a_format_is_not_saved(kind: str, path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("records", "told"),
-    [(ROW, "A list of records is wanted, not one record"),
-     ("abc", "A list of records is wanted, not str"),
-     (None, "can't be read from nothing"),
-     ([], "there are no records to write"),
-     ([ROW, "abc"], "record 2: an object belongs here, not str"),
-     ([ROW, ROW | {"a": ["x\ud800"]}], "record 2, field 'a': half a character"),
-     ([{"a": object()}], "field 'a': .*object"),
-     (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "several columns are called 'a'"),
-     (datasets.DatasetDict({"train": datasets.Dataset.from_list([ROW])}), r"splits \(train\)")],
-)  # fmt: skip
+    [
+        (ROW, "A list of records is wanted, not one record"),
+        ("abc", "A list of records is wanted, not str"),
+        (None, "can't be read from nothing"),
+        ([], "there are no records to write"),
+        ([ROW, "abc"], "record 2: an object belongs here, not str"),
+        ([ROW, ROW | {"a": ["x\ud800"]}], "record 2, field 'a': half a character"),
+        ([{"a": object()}], "field 'a': .*object"),
+        (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "several columns are called 'a'"),
+        (datasets.DatasetDict({"train": datasets.Dataset.from_list([ROW])}), r"splits \(train\)"),
+    ],
+)
 def test_what_can_not_be_saved_is_told(records: Any, told: str, path: Path) -> None:
     path.write_text("old", encoding="utf-8")
     with pytest.raises(DataError, match=told):
@@ -120,9 +132,12 @@ def test_what_can_not_be_saved_is_told(records: Any, told: str, path: Path) -> N
 
 @pytest.mark.parametrize(
     ("value", "kind", "told"),
-    [(float("inf"), ".jsonl", "Out of range"), (b"x", ".jsonl", "bytes can't be in a .jsonl file"),
-     ("x", ".parquet", "a .parquet file can't hold its values .*save as .jsonl")],
-)  # fmt: skip
+    [
+        (float("inf"), ".jsonl", "Out of range"),
+        (b"x", ".jsonl", "bytes can't be in a .jsonl file"),
+        ("x", ".parquet", "a .parquet file can't hold its values .*save as .jsonl"),
+    ],
+)
 def test_what_a_file_has_no_form_for_is_told(
     value: Any, kind: str, told: str, tmp_path: Path
 ) -> None:

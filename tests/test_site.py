@@ -28,8 +28,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site") / "made"
     done = subprocess.run(
         [sys.executable, "tools/build_site.py", "--out", str(out)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -95,9 +97,8 @@ def test_every_page_is_light_and_loads_nothing_from_elsewhere(
 
 def test_every_link_within_the_site_leads_somewhere(pages: dict[Path, BeautifulSoup]) -> None:
     marks = {
-        path: {element["id"] for element in soup.find_all(id=True)}
-        for path, soup in pages.items()
-    }  # fmt: skip
+        path: {element["id"] for element in soup.find_all(id=True)} for path, soup in pages.items()
+    }
     checked = 0
     for path, soup in pages.items():
         for element in soup.find_all("a", href=True):
@@ -122,10 +123,13 @@ def test_every_picture_of_a_lesson_is_there_with_its_words(
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
         told = [
-            [found["alt"] for mime, found in output.get("metadata", {}).items()
-             if mime.startswith("image/")]
+            [
+                found["alt"]
+                for mime, found in output.get("metadata", {}).items()
+                if mime.startswith("image/")
+            ]
             for output in outputs
-        ]  # fmt: skip
+        ]
         assert all(len(set(words)) == 1 for words in told if words)  # an SVG and the PNG beside it
         wanted = [words[0] for words in told if words]
         shown = pages[site / "notebooks" / f"{name}.html"].find_all("img", class_="picture")

@@ -23,24 +23,41 @@ DOCUMENT = ROOT / "docs" / "scaling.md"
 TEXT = {"vocab_size": 211, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SHAPE = TEXT | {"hidden_size": 64, "num_attention_heads": 4}
 SMALL: dict[str, dict[str, Any]] = {
-    "gpt2": TEXT | {
-        "n_embd": 64, "n_head": 4, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0,
+    "gpt2": TEXT
+    | {
+        "n_embd": 64,
+        "n_head": 4,
+        "attn_pdrop": 0,
+        "embd_pdrop": 0,
+        "resid_pdrop": 0,
         "activation_function": "gelu",
     },
     "gpt_neox": SHAPE | {"intermediate_size": 256},
     "llama": SHAPE | {"intermediate_size": 172, "num_key_value_heads": 2},
     "mistral": SHAPE | {"intermediate_size": 224, "num_key_value_heads": 1, "sliding_window": 16},
-    "gemma3_text": SHAPE | {
-        "intermediate_size": 204, "num_key_value_heads": 1, "head_dim": 26, "sliding_window": 16,
+    "gemma3_text": SHAPE
+    | {
+        "intermediate_size": 204,
+        "num_key_value_heads": 1,
+        "head_dim": 26,
+        "sliding_window": 16,
     },
-}  # fmt: skip
+}
 PUBLISHED = {
-    "pythia-70m": 70_426_624, "pythia-410m": 405_334_016, "pythia-1b": 1_011_781_632,
-    "pythia-2.8b": 2_775_208_960, "gpt2": 124_439_808, "smollm2-135m-instruct": 134_515_008,
-    "smollm2-1.7b": 1_711_376_384, "gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952,
-    "llama-2-7b": 6_738_415_616, "mistral-7b-v0.1": 7_241_732_096,
-    "llama-2-13b": 13_015_864_320, "llama-2-70b": 68_976_648_192,
-}  # fmt: skip
+    "pythia-70m": 70_426_624,
+    "pythia-410m": 405_334_016,
+    "pythia-1b": 1_011_781_632,
+    "pythia-2.8b": 2_775_208_960,
+    "gpt2": 124_439_808,
+    "smollm2-135m-instruct": 134_515_008,
+    "smollm2-1.7b": 1_711_376_384,
+    "gemma-3-270m": 268_098_176,
+    "gemma-3-1b": 999_885_952,
+    "llama-2-7b": 6_738_415_616,
+    "mistral-7b-v0.1": 7_241_732_096,
+    "llama-2-13b": 13_015_864_320,
+    "llama-2-70b": 68_976_648_192,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +83,12 @@ def built(config: Any, dtype: torch.dtype = torch.float32, rank: int = 0) -> Any
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     if not rank:
         return model.train()
-    lora = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM",
-                      fan_in_fan_out=config.model_type == "gpt2")  # fmt: skip
+    lora = LoraConfig(
+        r=rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=config.model_type == "gpt2",
+    )
     return get_peft_model(model, lora, autocast_adapter_dtype=dtype == torch.float32).train()
 
 
@@ -103,9 +124,13 @@ def test_the_parts_are_those_of_the_model(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "width"),
-    [("llama", 2 * 64), ("gpt2", 2 * 64), ("gemma3_text", 4 * 64 + (4 + 1) * 26),
-     ("olmo2", 4 * 64)],
-)  # fmt: skip
+    [
+        ("llama", 2 * 64),
+        ("gpt2", 2 * 64),
+        ("gemma3_text", 4 * 64 + (4 + 1) * 26),
+        ("olmo2", 4 * 64),
+    ],
+)
 def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> None:
     """Gemma 3 has one that serves each head by itself, OLMo 2 one over all heads together."""
     shape = SMALL.get(kind, SHAPE | {"intermediate_size": 172, "num_key_value_heads": 4})
@@ -159,9 +184,17 @@ def test_operations_are_those_that_torch_counts(
         getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     with FlopCounterMode(display=False) as counter:
         step(model, length, labelled=10)
-    computed = 2 * length * Size.of(config).flops_per_token(
-        method, rank=rank, labelled_share=10 / length, length=length, checkpointing=checkpointing
-    )  # fmt: skip
+    computed = (
+        2
+        * length
+        * Size.of(config).flops_per_token(
+            method,
+            rank=rank,
+            labelled_share=10 / length,
+            length=length,
+            checkpointing=checkpointing,
+        )
+    )
     above = 0.005
     if (method == "lora") != checkpointing:
         above = 0.09 if checkpointing else 0.04

@@ -68,8 +68,9 @@ def test_questions_that_are_the_same_stay_together() -> None:
     for n in range(60):
         for question in (f"Where is house {n}?", f"WHERE is  house {n} ??"):
             given.append({"question": question, "answer": f"There {len(given)}.", "id": str(n)})
-    given += [{"question": "Translate.", "input": str(n), "answer": "x", "id": f"t{n}"}
-              for n in range(60)]  # fmt: skip
+    given += [
+        {"question": "Translate.", "input": str(n), "answer": "x", "id": f"t{n}"} for n in range(60)
+    ]
     found = ids(data.split(given))
     assert not found["train"] & found["test"] and not found["train"] & found["validation"]
     assert any(name.startswith("t") for name in found["test"])  # the input tells them apart
@@ -92,9 +93,15 @@ GOLDEN_FACTS = ["f022", "f042", "f066", "f069", "f070", "f073"]
 
 @pytest.mark.parametrize(
     "shares",
-    [{}, {"a": 0.5}, {"a": 1.2, "b": -0.2}, {"a": 1.0, "b": 0.0}, {"a": float("nan"), "b": 1.0},
-     {"a": 0.5, "b": 0.6}],
-)  # fmt: skip
+    [
+        {},
+        {"a": 0.5},
+        {"a": 1.2, "b": -0.2},
+        {"a": 1.0, "b": 0.0},
+        {"a": float("nan"), "b": 1.0},
+        {"a": 0.5, "b": 0.6},
+    ],
+)
 def test_shares_that_are_none_are_told(shares: dict) -> None:
     with pytest.raises(SettingError, match="must be above 0 and sum to 1; they are: "):
         data.split(records([1] * 10), shares)
@@ -102,9 +109,16 @@ def test_shares_that_are_none_are_told(shares: dict) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"shares": [0.8, 0.2]}, {"shares": None}, {"shares": {"a": "0.5", "b": 0.5}},
-     {"shares": {1: 0.5, "b": 0.5}}, {"seed": 1.5}, {"seed": "0"}, {"seed": -1}],
-)  # fmt: skip
+    [
+        {"shares": [0.8, 0.2]},
+        {"shares": None},
+        {"shares": {"a": "0.5", "b": 0.5}},
+        {"shares": {1: 0.5, "b": 0.5}},
+        {"seed": 1.5},
+        {"seed": "0"},
+        {"seed": -1},
+    ],
+)
 def test_settings_that_mean_nothing_are_told(options: dict) -> None:
     with pytest.raises(SettingError, match=f"^{next(iter(options))}"):
         data.split(records([1] * 10), **options)

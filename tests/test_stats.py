@@ -24,8 +24,13 @@ from llmcourse.stats import (
 
 def test_halves_are_rounded_up() -> None:
     assert [percent(value) for value in (3 / 24, 0.625, 0.125, 57 / 200, 0.005, 1.0)] == [
-        13, 63, 13, 29, 1, 100,
-    ]  # fmt: skip
+        13,
+        63,
+        13,
+        29,
+        1,
+        100,
+    ]
     assert str(Share(3, 24)) == "13 % (3 of 24; 95 %: 4–31 %)"
     assert Share(1, 40).text == "3 % (1 of 40)"
 

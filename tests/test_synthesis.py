@@ -127,17 +127,27 @@ def stand_in(room: int) -> models.LoadedModel:
         config=SimpleNamespace(max_position_embeddings=room),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
     )
-    tokenizer = type("Tokenizer", (), {
-        "eos_token_id": 9,
-        "__call__": lambda self, texts, **_: SimpleNamespace(
-            input_ids=[[1] * len(text.split()) for text in texts]
-        ),
-    })  # fmt: skip
+    tokenizer = type(
+        "Tokenizer",
+        (),
+        {
+            "eos_token_id": 9,
+            "__call__": lambda self, texts, **_: SimpleNamespace(
+                input_ids=[[1] * len(text.split()) for text in texts]
+            ),
+        },
+    )
     return models.LoadedModel(model, tokenizer(), "stand-in", "plain")
 
 
-def scripted(model: models.LoadedModel, prompts: list[str], template: str | None = None,
-             *, max_new_tokens: int, **_: Any) -> list[Answer]:  # fmt: skip
+def scripted(
+    model: models.LoadedModel,
+    prompts: list[str],
+    template: str | None = None,
+    *,
+    max_new_tokens: int,
+    **_: Any,
+) -> list[Answer]:
     """Writes a good question, or repeats the passage; refuses what the real one refuses."""
     asking = template == "plain"
     for prompt in prompts:
@@ -188,9 +198,13 @@ def test_questions_from_documents_with_a_model(chat32: models.LoadedModel) -> No
     text = company.documents()
     for record in made.records:
         assert record["question"].endswith("?") and record["heading"]
-        there = next(p.text for p in passages
-                     if p.document == record["document"] and record["source"].split()[0] in p.text
-                     and p.heading == record["heading"])  # fmt: skip
+        there = next(
+            p.text
+            for p in passages
+            if p.document == record["document"]
+            and record["source"].split()[0] in p.text
+            and p.heading == record["heading"]
+        )
         assert numbers(record["answer"]) <= numbers(text[record["document"]])
         assert synthesis.groundedness(record["answer"], text[record["document"]]) > 0.5, there
     again = [synthesis.questions_from_documents(passages, limit=16) for _ in range(2)]

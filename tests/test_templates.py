@@ -71,19 +71,20 @@ def test_a_model_without_chat_template_says_so(base32: LoadedModel) -> None:
 @pytest.mark.parametrize(
     ("record", "error", "message"),
     [
-        ({"q": "Hi", "a": "Ho"}, TemplateError,
-         "no field 'question' or 'instruction' or 'prompt' for the question. It has: 'q', 'a'."),
+        (
+            {"q": "Hi", "a": "Ho"},
+            TemplateError,
+            "no field 'question' or 'instruction' or 'prompt' for the question. It has: 'q', 'a'.",
+        ),
         ({}, TemplateError, "It has: no fields at all."),
-        ({f"f{n}": "x" for n in range(99)}, TemplateError,
-         "It has: 'f0', .*'f7' and 91 more.$"),
-        ({"y" * 999 + "'": "x", "a\n": "x"}, TemplateError,
-         r"""It has: "y{40}…", 'a\\n'.$"""),
+        ({f"f{n}": "x" for n in range(99)}, TemplateError, "It has: 'f0', .*'f7' and 91 more.$"),
+        ({"y" * 999 + "'": "x", "a\n": "x"}, TemplateError, r"""It has: "y{40}…", 'a\\n'.$"""),
         ({"question": 7}, TemplateError, "Field 'question' must be text, but it is int: 7"),
         (["Hi"], TemplateError, "must be a mapping of field names to text, not list"),
         ({"question": "  "}, PromptError, "The question is empty"),
         ("", PromptError, "The question is empty"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_told(record: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message.replace("(", r"\(")):
         render(record, "plain")

@@ -21,8 +21,10 @@ from llmcourse.errors import CorruptModel, DataError, SettingError, UnknownModel
 from llmcourse.finetuning import Config, completion_loss, finetune, plan, suggest
 from llmcourse.generation import generate
 
-RECORDS = [{"question": f"What is number {n}?", "answer": f"It is {'very ' * (n % 4)}{n}."}
-           for n in range(12)]  # fmt: skip
+RECORDS = [
+    {"question": f"What is number {n}?", "answer": f"It is {'very ' * (n % 4)}{n}."}
+    for n in range(12)
+]
 FEW = Config(steps=6, batch_size=4, learning_rate=3e-3, rank=4)
 
 
@@ -45,9 +47,15 @@ def test_the_same_run_twice_is_the_same_bit_for_bit(tiny: models.LoadedModel) ->
     assert losses(one)[-1] < losses(one)[0]
 
 
-@pytest.mark.parametrize("how", [
-    {"micro_batch": 1}, {"micro_batch": 3}, {"checkpointing": True}, {"memory_gb": 500.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"micro_batch": 1},
+        {"micro_batch": 3},
+        {"checkpointing": True},
+        {"memory_gb": 500.0},
+    ],
+)
 def test_what_saves_memory_changes_no_result(tiny: models.LoadedModel, how: dict) -> None:
     assert losses(train(tiny, **how)) == pytest.approx(losses(train(tiny)), abs=1e-5)
 
@@ -106,13 +114,25 @@ def by_trainer(model: models.LoadedModel, layout: plan.Plan, folder: Path) -> li
     adapted = finetuning.with_adapter(model, FEW)
     rows = [layout.rows[place] for update in layout.updates for place in update]
     arguments = TrainingArguments(
-        str(folder), max_steps=6, learning_rate=FEW.learning_rate, per_device_train_batch_size=4,
-        lr_scheduler_type="cosine", warmup_steps=FEW.warmup_of(6), weight_decay=0.0, seed=0,
-        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
-        remove_unused_columns=False, train_sampling_strategy="sequential",
-    )  # fmt: skip
-    trainer = Trainer(adapted, arguments, train_dataset=rows,
-                      data_collator=encoding.Collator(model.tokenizer))  # fmt: skip
+        str(folder),
+        max_steps=6,
+        learning_rate=FEW.learning_rate,
+        per_device_train_batch_size=4,
+        lr_scheduler_type="cosine",
+        warmup_steps=FEW.warmup_of(6),
+        weight_decay=0.0,
+        seed=0,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=True,
+        remove_unused_columns=False,
+        train_sampling_strategy="sequential",
+    )
+    trainer = Trainer(
+        adapted, arguments, train_dataset=rows, data_collator=encoding.Collator(model.tokenizer)
+    )
     trainer.train()
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
@@ -196,8 +216,13 @@ def test_patience_needs_something_to_look_at(tiny: models.LoadedModel) -> None:
 def test_a_saved_adapter_answers_as_the_tuned_model_did(
     tiny: models.LoadedModel, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    tuned = finetune(tiny, RECORDS, dataclasses.replace(FEW, template="alpaca"),
-                     out=tmp_path / "new" / "tuned", progress=False)  # fmt: skip
+    tuned = finetune(
+        tiny,
+        RECORDS,
+        dataclasses.replace(FEW, template="alpaca"),
+        out=tmp_path / "new" / "tuned",
+        progress=False,
+    )
     folder = tmp_path / "new" / "tuned"
     assert tuned.folder == folder
     assert not (folder / "checkpoints").exists()
@@ -212,8 +237,15 @@ def test_a_saved_adapter_answers_as_the_tuned_model_did(
     assert files >= {"adapter_model.safetensors", "adapter_config.json", "tuned.json", "README.md"}
     assert not [name for name in files if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     card = (folder / "README.md").read_text(encoding="utf-8")
-    for said in ("rank 4", "`alpaca`", "12 records in", "last training loss", "- seed: 0",
-                 f"- torch {torch.__version__}", "- updates: 6"):  # fmt: skip
+    for said in (
+        "rank 4",
+        "`alpaca`",
+        "12 records in",
+        "last training loss",
+        "- seed: 0",
+        f"- torch {torch.__version__}",
+        "- updates: 6",
+    ):
         assert said in card
 
 
@@ -249,8 +281,9 @@ def test_what_is_too_long_to_be_held_out_is_told(
     tiny: models.LoadedModel, capsys: pytest.CaptureFixture
 ) -> None:
     long = {"question": "Why? " * 400, "answer": "So."}
-    tuned = finetune(tiny, RECORDS, dataclasses.replace(FEW, max_length=64),
-                     held_out=[RECORDS[0], long])  # fmt: skip
+    tuned = finetune(
+        tiny, RECORDS, dataclasses.replace(FEW, max_length=64), held_out=[RECORDS[0], long]
+    )
     assert "1 held-out records have over 64 tokens" in capsys.readouterr().out
     assert tuned.held_out
 

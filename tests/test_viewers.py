@@ -70,7 +70,9 @@ def test_a_page_of_html_has_everything(path: Path) -> None:
     assert all(found["src"].startswith("data:") for found in pictures)
     headings = [found.get_text().rstrip("¶") for found in soup.select("h1, h2")]
     written = [
-        line.lstrip("# ") for cell in read(path).cells if cell.cell_type == "markdown"
+        line.lstrip("# ")
+        for cell in read(path).cells
+        if cell.cell_type == "markdown"
         for line in re.findall(r"^##? .*", cell.source, flags=re.M)
-    ]  # fmt: skip
+    ]
     assert headings == written

@@ -23,8 +23,16 @@ from llmcourse.words import (
 def test_words_and_numbers() -> None:
     text = "It’s 1,640 watts at 9:30; the well-known hobs aren't."
     assert split_words(text) == [
-        "it’s", "1,640", "watts", "at", "9:30", "the", "well-known", "hobs", "aren't",
-    ]  # fmt: skip
+        "it’s",
+        "1,640",
+        "watts",
+        "at",
+        "9:30",
+        "the",
+        "well-known",
+        "hobs",
+        "aren't",
+    ]
     assert content_words("The hobs and a hob") == {"hob"}
     assert numbers(text) == {"1,640", "9:30"}
 
@@ -39,29 +47,47 @@ def test_repeated_ngrams() -> None:
 
 @pytest.mark.parametrize(
     ("text", "goes_on"),
-    [(".", True), (" on a chair?", True), ("", True), ("\n\n", True), ("?", True),
-     ("Training a dog", False), ("1. Bananas", False), ("\n\nMars is", False),
-     ("“Hello”", False), ("* item", False)],
-)  # fmt: skip
+    [
+        (".", True),
+        (" on a chair?", True),
+        ("", True),
+        ("\n\n", True),
+        ("?", True),
+        ("Training a dog", False),
+        ("1. Bananas", False),
+        ("\n\nMars is", False),
+        ("“Hello”", False),
+        ("* item", False),
+    ],
+)
 def test_going_on_with_the_sentence(text: str, goes_on: bool) -> None:
     assert continues_the_sentence(text) is goes_on
 
 
 @pytest.mark.parametrize(
     ("text", "asks"),
-    [("\n\nWhat is the capital of France?\nParis", True), ("It is Mexico City.", False),
-     ("Paris. And you?", False), ("", False)],
-)  # fmt: skip
+    [
+        ("\n\nWhat is the capital of France?\nParis", True),
+        ("It is Mexico City.", False),
+        ("Paris. And you?", False),
+        ("", False),
+    ],
+)
 def test_a_first_sentence_that_asks(text: str, asks: bool) -> None:
     assert is_question(text) is asks
 
 
 @pytest.mark.parametrize(
     ("text", "refused"),
-    [("I don’t know.", True), ("I'm not sure how to answer that.", True),
-     ("Unfortunately, I cannot say.", True), ("As a language model I have no kettle.", True),
-     ("I am unable to tell.", True), ("I can recommend the coast.", False)],
-)  # fmt: skip
+    [
+        ("I don’t know.", True),
+        ("I'm not sure how to answer that.", True),
+        ("Unfortunately, I cannot say.", True),
+        ("As a language model I have no kettle.", True),
+        ("I am unable to tell.", True),
+        ("I can recommend the coast.", False),
+    ],
+)
 def test_refusals(text: str, refused: bool) -> None:
     assert refuses(text) is refused
 

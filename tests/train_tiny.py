@@ -9,8 +9,10 @@ import torch
 from llmcourse import models
 from llmcourse.finetuning import Config, finetune
 
-RECORDS = [{"question": f"What is number {n}?", "answer": f"It is {'very ' * (n % 4)}{n}."}
-           for n in range(12)]  # fmt: skip
+RECORDS = [
+    {"question": f"What is number {n}?", "answer": f"It is {'very ' * (n % 4)}{n}."}
+    for n in range(12)
+]
 CONFIG = Config(steps=60, batch_size=4, learning_rate=3e-3, rank=2, dropout=0.1)
 
 

@@ -36,9 +36,13 @@ def train(model: models.LoadedModel, task: dict[str, Any]) -> TunedModel:
     """The fine-tuning that a task asks for."""
     held_out = company.records("questions", "validation")[: task.get("held_out", 0)]
     return finetune(
-        model, company.records("questions", "train")[:RECORDS], Config(**task["config"]),
-        held_out=held_out or None, seen=note_share, **task.get("call", {}),
-    )  # fmt: skip
+        model,
+        company.records("questions", "train")[:RECORDS],
+        Config(**task["config"]),
+        held_out=held_out or None,
+        seen=note_share,
+        **task.get("call", {}),
+    )
 
 
 def as_gpus() -> None:
@@ -105,14 +109,19 @@ def told(model: models.LoadedModel, task: dict[str, Any], weights: Path) -> None
     try:
         with contextlib.redirect_stdout(printed):
             tuned = train(model, task)
-        save_file({name: weight.detach() for name, weight in trained_weights(tuned.model).items()},
-                  weights)  # fmt: skip
+        save_file(
+            {name: weight.detach() for name, weight in trained_weights(tuned.model).items()},
+            weights,
+        )
         SEEN.update(
-            history=tuned.history, held_out=tuned.held_out, notes=tuned.notes,
+            history=tuned.history,
+            held_out=tuned.held_out,
+            notes=tuned.notes,
             samples=[[row["step"], str(row["answer"])] for row in tuned.samples],
-            saved_to=str(tuned.folder), kind=type(tuned).__name__,
+            saved_to=str(tuned.folder),
+            kind=type(tuned).__name__,
             there=sorted(path.name for path in Path(folder).iterdir()) if folder else [],
-        )  # fmt: skip
+        )
     except CourseError as error:
         SEEN.update(error=f"{type(error).__name__}: {error}")
         print(SEEN["error"], file=sys.stderr)

@@ -22,8 +22,12 @@ from publish import BADGE, LEDGER, ROOT, address
 
 from llmcourse import claims
 
-PAGES = ("docs/*.md", "llmcourse/company/README.md", "llmcourse/club/README.md",
-         "benchmarks/README.md")  # fmt: skip
+PAGES = (
+    "docs/*.md",
+    "llmcourse/company/README.md",
+    "llmcourse/club/README.md",
+    "benchmarks/README.md",
+)
 LEDGER_HEAD = """# What came out
 
 The ledger of the `cpu` tier, to which the lessons' outputs belong. Shares come with their counts
@@ -104,9 +108,21 @@ def build(out: Path) -> int:
         sources, made = Path(scratch) / "sources", Path(scratch) / "made"
         lay_out(sources)
         done = subprocess.run(
-            [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html",
-             "-d", str(Path(scratch) / "doctrees"), str(sources), str(made)]
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "sphinx",
+                "-W",
+                "--keep-going",
+                "-q",
+                "-b",
+                "html",
+                "-d",
+                str(Path(scratch) / "doctrees"),
+                str(sources),
+                str(made),
+            ]
+        )
         if done.returncode == 0:
             (made / ".buildinfo").unlink(missing_ok=True)
             shutil.rmtree(out, ignore_errors=True)

@@ -48,8 +48,11 @@ def lock_more(path: Path, extras: tuple[str, ...], base: list[str], known: list[
     header = [line for line in old if line.startswith("#")]
     names = {re.split(r"[=\s]", line)[0] for line in base}
     asked = [word for extra in extras for word in ("--extra", extra)]
-    lines = [line for line in compiled("pyproject.toml", known, *asked)
-             if re.split(r"[=\s]", line)[0] not in names]  # fmt: skip
+    lines = [
+        line
+        for line in compiled("pyproject.toml", known, *asked)
+        if re.split(r"[=\s]", line)[0] not in names
+    ]
     path.write_text("\n".join([*header, *lines]) + "\n", encoding="utf-8", newline="\n")
     print(f"{path.name}: {len(lines)} pins")
     return [line.split("#")[0].strip() for line in lines]
@@ -61,11 +64,29 @@ def compiled(source: str, pins: list[str], *options: str) -> list[str]:
         kept = Path(folder) / "kept.txt"
         kept.write_text("\n".join(pins) + "\n", encoding="utf-8")
         done = subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "compile", source, *options,
-             "--universal", "--python-version", "3.11", "--constraint", str(kept), "--quiet",
-             "--no-header", "--annotation-style", "line"],
-            check=True, capture_output=True, text=True, cwd=ROOT,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "uv",
+                "pip",
+                "compile",
+                source,
+                *options,
+                "--universal",
+                "--python-version",
+                "3.11",
+                "--constraint",
+                str(kept),
+                "--quiet",
+                "--no-header",
+                "--annotation-style",
+                "line",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
     return [
         re.sub(r" +# via", "  # via", re.sub(r" \(pyproject\.toml\)|-c \S+(, )? ?", "", line))
         for line in done.stdout.splitlines()

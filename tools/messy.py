@@ -73,9 +73,14 @@ def contradiction(record: Record, random: random.Random) -> Record:
 
 COPIES = ("duplicate", "near-duplicate", "contradiction")
 FAULTS: dict[str, Callable[[Record, random.Random], Record]] = {
-    "blank": blank, "encoding": encoding, "html": html, "personal data": personal,
-    "duplicate": duplicate, "near-duplicate": near_duplicate, "contradiction": contradiction,
-}  # fmt: skip
+    "blank": blank,
+    "encoding": encoding,
+    "html": html,
+    "personal data": personal,
+    "duplicate": duplicate,
+    "near-duplicate": near_duplicate,
+    "contradiction": contradiction,
+}
 
 
 def make() -> list[Record]:

@@ -91,10 +91,16 @@ def measure(base: models.LoadedModel, size: tiers.Tier, settings: Config = SETTI
     learned = zip(before.values("facts"), after.values("facts"), strict=True)
     number = next((n for n, (old, new) in enumerate(learned) if new and not old), 0)
     return Found(
-        base.title, test[number]["question"], before.answers[number].text,
-        after.answers[number].text, before.share("facts"), after.share("facts"), len(train),
-        tuned.seconds, machine(base),
-    )  # fmt: skip
+        base.title,
+        test[number]["question"],
+        before.answers[number].text,
+        after.answers[number].text,
+        before.share("facts"),
+        after.share("facts"),
+        len(train),
+        tuned.seconds,
+        machine(base),
+    )
 
 
 def machine(model: models.LoadedModel) -> str:

@@ -10,7 +10,19 @@ from llmcourse.data.saving import save_records
 from llmcourse.data.splits import split
 
 __all__ = [
-    "SCHEMAS", "STEPS", "Cleaned", "Finding", "Passage", "Problem", "Report", "clean",
-    "from_documents", "inspect", "load_records", "open_source", "save_records",
-    "skipped_documents", "split",
-]  # fmt: skip
+    "SCHEMAS",
+    "STEPS",
+    "Cleaned",
+    "Finding",
+    "Passage",
+    "Problem",
+    "Report",
+    "clean",
+    "from_documents",
+    "inspect",
+    "load_records",
+    "open_source",
+    "save_records",
+    "skipped_documents",
+    "split",
+]

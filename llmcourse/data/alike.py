@@ -21,9 +21,22 @@ if TYPE_CHECKING:
 
 # Names of columns that an answer may depend on; others count where they hold sentences or lists.
 _CONTEXT = (
-    OTHER_HISTORY, "system", "context", "passage", "paragraph", "article", "conversation",
-    "dialogue", "dialog", "background", "persona", "table", "schema", "title", "chat_history",
-)  # fmt: skip
+    OTHER_HISTORY,
+    "system",
+    "context",
+    "passage",
+    "paragraph",
+    "article",
+    "conversation",
+    "dialogue",
+    "dialog",
+    "background",
+    "persona",
+    "table",
+    "schema",
+    "title",
+    "chat_history",
+)
 _LABELS = ("id", "keys", "split", "url", "reviewed", "written", "keep")
 NEAR = 0.7  # share of three-word runs in common
 BANDS, ROWS = 16, 4  # finds 98.8 % of the pairs at NEAR: 1 - (1 - 0.7**4)**16
@@ -40,10 +53,11 @@ def fields(dataset: Dataset) -> tuple[str, ...]:
 def texts_of(record: Mapping[str, Any]) -> dict[str, str]:
     """A record's fields as texts: the earlier turns of a conversation as one."""
     return {
-        name: "\n".join(turn["content"] for turn in value or ()) if name == "history"
+        name: "\n".join(turn["content"] for turn in value or ())
+        if name == "history"
         else value or ""
         for name, value in record.items()
-    }  # fmt: skip
+    }
 
 
 def asked(record: Mapping[str, Any]) -> str:

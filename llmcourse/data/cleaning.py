@@ -22,9 +22,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STEPS = (
-    "encoding", "html", "whitespace", "personal data", "blank", "duplicates", "near-duplicates",
+    "encoding",
+    "html",
+    "whitespace",
+    "personal data",
+    "blank",
+    "duplicates",
+    "near-duplicates",
     "contradictions",
-)  # fmt: skip
+)
 NEAR = 0.9  # share of three-word runs that question and answer must each have in common
 COLUMNS = ("record", "step", "action", "field", "before", "after")
 Record = dict[str, Any]
@@ -160,9 +166,14 @@ def _mended(
 
     with quiet_datasets():
         return records.map(
-            batch, batched=True, with_indices=True, features=records.features,
-            keep_in_memory=True, load_from_cache_file=False, new_fingerprint=uuid.uuid4().hex,
-        )  # fmt: skip
+            batch,
+            batched=True,
+            with_indices=True,
+            features=records.features,
+            keep_in_memory=True,
+            load_from_cache_file=False,
+            new_fingerprint=uuid.uuid4().hex,
+        )
 
 
 def _spaced(text: str) -> str:

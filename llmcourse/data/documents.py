@@ -88,9 +88,11 @@ def skipped_documents(folder: str | Path) -> list[Problem]:
 def _why_skipped(path: Path) -> str:
     if path.is_dir():
         link = path.is_symlink()
-        return "a link to a folder, which is not followed" if link else (
-            "a hidden folder or one of tools, which is not read"
-        )  # fmt: skip
+        return (
+            "a link to a folder, which is not followed"
+            if link
+            else ("a hidden folder or one of tools, which is not read")
+        )
     if not _is_document(path):
         kind = path.suffix or "without ending"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"

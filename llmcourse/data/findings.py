@@ -64,7 +64,7 @@ WHAT = {
     "date of birth": "Dates of birth, which a model may repeat; `clean` replaces them.",
     "address": "Street addresses, which a model may repeat; `clean` replaces all but those named "
     "in `keep`.",
-}  # fmt: skip
+}
 
 
 def single(
@@ -117,20 +117,22 @@ def copies(records: Dataset, numbers: measuring.Numbers) -> Iterator[Finding]:
     content = numbers["content"]
     places, extra, groups = _first_ones(content[:, None], np.arange(len(content)))
     yield Finding(
-        "duplicates", len(extra),
+        "duplicates",
+        len(extra),
         f"Copies of other records ({groups:,} of them repeated): they count more in training and "
         f"may fall into two splits; keep one of each.",
         tuple(_examples(records, extra)),
-    )  # fmt: skip
+    )
     places = places[full[places]]
     asked, answered = (numbers[name] for name in ("asked", "answered"))
     places, extra, groups = _first_ones(np.stack([asked, answered], axis=1), places)
     yield Finding(
-        "repeated questions", len(extra),
+        "repeated questions",
+        len(extra),
         f"The same question again with the same answer but for case and punctuation ({groups:,} "
         f"repeated); keep one of each.",
         tuple(_examples(records, extra)),
-    )  # fmt: skip
+    )
     # (where another column gives the question a context of its own, that is part of it)
     keys = asked ^ numbers["around"]
     several, questions = _shared(keys[places])
@@ -141,11 +143,12 @@ def copies(records: Dataset, numbers: measuring.Numbers) -> Iterator[Finding]:
         f"reads: put that into `input`."
     )
     yield Finding(
-        "contradictions", questions,
+        "contradictions",
+        questions,
         f"Questions with different answers ({int(several.sum()):,} records): settle which is "
         f"right, unless several are." + more * (excused > 0),
         tuple(_examples(records, places[several])),
-    )  # fmt: skip
+    )
     yield _near(records, numbers, places, asked)
 
 
@@ -254,17 +257,19 @@ def leaks(
         held = np.flatnonzero((splits != "train") & (splits != ""))
     same, near = _leaked(records, numbers, trained, others, numbers_of, held)
     yield Finding(
-        "leaked", len(same),
+        "leaked",
+        len(same),
         "Test questions that are in the training data too: the test would measure memory; take "
         "them out of one.",
         tuple(_examples(others, same)),
-    )  # fmt: skip
+    )
     yield Finding(
-        "nearly leaked", len(near),
+        "nearly leaked",
+        len(near),
         "Test questions that are nearly the same as one in the training data; look at them, and "
         "keep one of each.",
         tuple(_examples(others, near)),
-    )  # fmt: skip
+    )
 
 
 def _splits(records: Dataset) -> list[str]:
@@ -329,11 +334,12 @@ def other_language(records: Dataset, main: str, others: Sequence[int], looked: i
     """
     sample = "in the sample of " if looked < len(records) else "among all "
     return Finding(
-        "other language", len(others),
+        "other language",
+        len(others),
         f"In another language than most ({main or 'unknown'}), as counted {sample}{looked:,} "
         f"records; leave them out where one language is wanted.",
         tuple(_examples(records, others)),
-    )  # fmt: skip
+    )
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -365,7 +371,8 @@ def excerpt(text: str, place: int = 0, longest: int = 80) -> str:
     """At most `longest` characters of `text` around a place, in one line that is safe to print."""
     start = max(0, place - longest // 3) if len(text) > longest else 0
     piece = text[start : start + 4 * longest]
-    piece = "".join(sign if sign.isprintable() else "\ufffd" if sign.strip() else " "
-                    for sign in piece)  # fmt: skip
+    piece = "".join(
+        sign if sign.isprintable() else "\ufffd" if sign.strip() else " " for sign in piece
+    )
     piece = ("…" if start else "") + " ".join(piece.split())
     return piece if len(piece) <= longest else piece[: longest - 1] + "…"

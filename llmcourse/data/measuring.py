@@ -58,8 +58,15 @@ def measured(
         workers: Number of processes; see `records.mapped`.
     """
     names = alike.fields(dataset)
-    kinds = {"prompt": "int32", "answer": "int32", "flags": "int64", "content": "int64",
-             "asked": "int64", "answered": "int64", "around": "int64"}  # fmt: skip
+    kinds = {
+        "prompt": "int32",
+        "answer": "int32",
+        "flags": "int64",
+        "content": "int64",
+        "asked": "int64",
+        "answered": "int64",
+        "around": "int64",
+    }
     kinds |= dict.fromkeys([*CONTENT, *(ASKED if leaks else ())], "int64")
     job = functools.partial(_measure, names=names, counter=counter, longest=longest, leaks=leaks)
     texts = dataset.select_columns([*names, *alike.context(dataset)])

@@ -148,10 +148,36 @@ def masked(text: str, keep: Collection[str] = ()) -> str:
 
 # Tags whose text stands in lines of its own, and those whose text nobody reads.
 BLOCKS = (
-    "p", "div", "br", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6",
-    "section", "article", "aside", "header", "footer", "main", "blockquote", "pre", "hr", "dl",
-    "dd", "dt", "form", "button", "label",
-)  # fmt: skip
+    "p",
+    "div",
+    "br",
+    "li",
+    "ul",
+    "ol",
+    "tr",
+    "table",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "section",
+    "article",
+    "aside",
+    "header",
+    "footer",
+    "main",
+    "blockquote",
+    "pre",
+    "hr",
+    "dl",
+    "dd",
+    "dt",
+    "form",
+    "button",
+    "label",
+)
 UNREAD = ("script", "style", "head", "noscript", "template")
 _TAGS = "|".join(BLOCKS) + (
     "|a|abbr|b|body|code|em|font|head|html|i|iframe|img|input|link|meta|nav|noscript|option|script"
@@ -326,9 +352,14 @@ def _mending() -> Any:
     from ftfy import TextFixerConfig
 
     return TextFixerConfig(
-        unescape_html=False, fix_latin_ligatures=False, fix_character_width=False,
-        uncurl_quotes=False, fix_line_breaks=False, normalization=None, explain=False,
-    )  # fmt: skip
+        unescape_html=False,
+        fix_latin_ligatures=False,
+        fix_character_width=False,
+        uncurl_quotes=False,
+        fix_line_breaks=False,
+        normalization=None,
+        explain=False,
+    )
 
 
 def ungarbled(text: str) -> str:

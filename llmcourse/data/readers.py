@@ -37,9 +37,14 @@ Row = tuple[int, Any]  # where a row is (line or number), and the row or a `Bad`
 def kind_of(value: Any) -> str:
     """A value's kind in JSON's words."""
     names = {
-        dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number",
-        float: "a number", type(None): "nothing",
-    }  # fmt: skip
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        type(None): "nothing",
+    }
     return names.get(type(value), type(value).__name__)
 
 
@@ -119,9 +124,12 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
 
 def _read_file(path: Path, name: str) -> Iterator[Row]:
     readers = {
-        ".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".tsv": _read_csv,
+        ".jsonl": _read_jsonl,
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
         ".parquet": _read_parquet,
-    }  # fmt: skip
+    }
     kind = path.suffix.lower()
     if kind not in readers:
         what = "a folder" if path.is_dir() else f"of the kind {path.suffix or 'without ending'!r}"

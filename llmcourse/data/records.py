@@ -278,10 +278,13 @@ def _record(
         _Wrong: with its field.
     """
     if schema is None:
-        raise _Wrong("", (
-            f"the fields ({named(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
-            f"Rename them, or name the schema.{header_hint(source, row)}"
-        ))  # fmt: skip
+        raise _Wrong(
+            "",
+            (
+                f"the fields ({named(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
+                f"Rename them, or name the schema.{header_hint(source, row)}"
+            ),
+        )
     fields = _fields(schema)
     missing = next((field for field in fields.values() if is_missing(row.get(field))), None)
     if missing is not None:
@@ -332,10 +335,13 @@ def _require_unhidden(
         value = row.get(column)
         same = isinstance(value, str) and value.strip() in ("", found[column].strip())
         if not (same or is_missing(value) or column in read_from.values()):
-            raise _Wrong(column, (
-                f"it would be lost, as the column {column!r} is read from {field!r}. Rename one "
-                f"of the two or leave one out, or name the schema that is meant"
-            ))  # fmt: skip
+            raise _Wrong(
+                column,
+                (
+                    f"it would be lost, as the column {column!r} is read from {field!r}. Rename "
+                    f"one of the two or leave one out, or name the schema that is meant"
+                ),
+            )
 
 
 def _turns(given: Any) -> list[dict[str, str]]:
@@ -351,9 +357,13 @@ def _turns(given: Any) -> list[dict[str, str]]:
         role = turn.get("role") if isinstance(turn, Mapping) else None
         content = turn.get("content") if isinstance(turn, Mapping) else None
         if role not in ROLES or not isinstance(content, str):
-            raise _Wrong("messages", (
-                f"turn {number} needs a role (system, user or assistant) and a content that is text"
-            ))  # fmt: skip
+            raise _Wrong(
+                "messages",
+                (
+                    f"turn {number} needs a role (system, user or assistant) and a content that "
+                    f"is text"
+                ),
+            )
         if is_blank(content):
             raise _Wrong("messages", f"turn {number} is blank")
         turns.append({"role": role, "content": _written("messages", content)})

@@ -146,9 +146,12 @@ def inspect(
     tokenizer = None if tokenizer is None else templates.tokenizer_of(tokenizer)
     counter = measuring.Counter(tokenizer)
     numbers = measuring.measured(
-        records, counter, longest=longest, workers=workers,
+        records,
+        counter,
+        longest=longest,
+        workers=workers,
         leaks=test is not None or "split" in records.column_names,
-    )  # fmt: skip
+    )
     found = [
         unreadable,
         *findings.single(records, numbers, longest, counter),
@@ -188,10 +191,14 @@ def _lengths(values: np.ndarray) -> Lengths:
     step = max(1, int(np.ceil((min(values.max(), 3 * high) + 1) / BINS)))
     counts = np.bincount(np.minimum(values // step, BINS - 1), minlength=BINS)
     return Lengths(
-        int(values.min()), round(float(middle), 1), round(float(high), 1), int(values.max()),
+        int(values.min()),
+        round(float(middle), 1),
+        round(float(high), 1),
+        int(values.max()),
         round(float(values.mean()), 2),
-        tuple(step * edge for edge in range(BINS + 1)), tuple(map(int, counts)),
-    )  # fmt: skip
+        tuple(step * edge for edge in range(BINS + 1)),
+        tuple(map(int, counts)),
+    )
 
 
 def _labels(records: Dataset) -> dict[str, dict[str, int]]:

@@ -45,9 +45,11 @@ def save_for_review(records: Sequence[Mapping[str, Any]], path: Path | str) -> P
             f"it with load_reviewed, or move it away."
         )
     more = dict.fromkeys(
-        name for record in records for name, value in record.items()
+        name
+        for record in records
+        for name, value in record.items()
         if name not in (*FIRST, SEEN) and str(value).strip()
-    )  # fmt: skip
+    )
     _write(target, [*FIRST, *more], [dict(record) | {"keep": "yes"} for record in records])
     return target
 
@@ -106,8 +108,9 @@ class Reviewing:
         rows = []
         for line, record in _records(target):
             kept = _is_kept(record["keep"], f"{target}, line {line}")
-            rows.append(record | {"keep": "yes" if kept else "no",
-                                  SEEN: record.get(SEEN, "").strip()})  # fmt: skip
+            rows.append(
+                record | {"keep": "yes" if kept else "no", SEEN: record.get(SEEN, "").strip()}
+            )
         if not rows:
             raise DataError(f"{target} has no pairs.")
         found = cls(target, rows)
@@ -124,8 +127,11 @@ class Reviewing:
     def counts(self) -> dict[str, int]:
         """How many rows were accepted, were rejected, and are open."""
         seen = [row["keep"] for row in self.rows if row[SEEN]]
-        return {"accepted": seen.count("yes"), "rejected": seen.count("no"),
-                "open": len(self.rows) - len(seen)}  # fmt: skip
+        return {
+            "accepted": seen.count("yes"),
+            "rejected": seen.count("no"),
+            "open": len(self.rows) - len(seen),
+        }
 
     def accept(self, question: str | None = None, answer: str | None = None) -> None:
         """Keep the row at hand, with other words where they are given, and go to the next open one.

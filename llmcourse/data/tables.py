@@ -69,11 +69,19 @@ def mapped(
         many = cores if len(source) >= FEW else 1
     else:
         many = min(whole("workers", workers, 1), len(source))
-    kinds = {name: List(Value(k[0])) if isinstance(k, list) else Value(k)
-             for name, k in columns.items()}  # fmt: skip
+    kinds = {
+        name: List(Value(k[0])) if isinstance(k, list) else Value(k) for name, k in columns.items()
+    }
     with quiet_datasets(long=many > 1):
         return source.map(
-            job, batched=True, with_indices=True, remove_columns=source.column_names,
-            features=Features(kinds), num_proc=many if many > 1 else None, keep_in_memory=True,
-            load_from_cache_file=False, new_fingerprint=uuid.uuid4().hex, desc=description,
-        )  # fmt: skip
+            job,
+            batched=True,
+            with_indices=True,
+            remove_columns=source.column_names,
+            features=Features(kinds),
+            num_proc=many if many > 1 else None,
+            keep_in_memory=True,
+            load_from_cache_file=False,
+            new_fingerprint=uuid.uuid4().hex,
+            desc=description,
+        )

@@ -16,6 +16,14 @@ from llmcourse.encoding.records import TOO_LONG, UNTRAINED, Encoded, encode
 from llmcourse.encoding.tokens import end_ids, prompt_ids, tokenized
 
 __all__ = [
-    "TOO_LONG", "UNTRAINED", "Collator", "Encoded", "batches_by_length", "encode", "end_ids",
-    "padding_share", "prompt_ids", "tokenized",
-]  # fmt: skip
+    "TOO_LONG",
+    "UNTRAINED",
+    "Collator",
+    "Encoded",
+    "batches_by_length",
+    "encode",
+    "end_ids",
+    "padding_share",
+    "prompt_ids",
+    "tokenized",
+]

@@ -154,15 +154,24 @@ def encode(
     templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
     source = as_records(records, blank=False)
     settings = _Settings(
-        tokenizer, template, system, max_length, too_long, mask_prompt, every_turn,
+        tokenizer,
+        template,
+        system,
+        max_length,
+        too_long,
+        mask_prompt,
+        every_turn,
         end_ids(tokenizer, template) if add_end else [],
-    )  # fmt: skip
+    )
     names = (*templates.FIELDS, "history", "text")
     texts = source.select_columns([name for name in names if name in source.column_names])
     columns = {
-        "input_ids": ["int32"], "labels": ["int32"], "length": "int32", "record": "int64",
+        "input_ids": ["int32"],
+        "labels": ["int32"],
+        "length": "int32",
+        "record": "int64",
         "cut": "bool",
-    }  # fmt: skip
+    }
     job = functools.partial(_encode_batch, settings=settings)
     rows = mapped(texts, job, columns, workers, "Encoding")
     record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))

@@ -17,8 +17,27 @@ from llmcourse.evaluation.running import Evaluation, Method, evaluate
 Way = Method  # its name in version 0.1
 
 __all__ = [
-    "KINDS", "METRICS", "Comparison", "Evaluation", "Method", "Way", "agreement",
-    "agreement_by_class", "compare", "consistency", "counted", "elo", "evaluate", "judged_against",
-    "keys_of", "label", "load_labels", "misspelt", "perplexity", "position_bias", "prefer",
-    "record_losses", "save_labels",
-]  # fmt: skip
+    "KINDS",
+    "METRICS",
+    "Comparison",
+    "Evaluation",
+    "Method",
+    "Way",
+    "agreement",
+    "agreement_by_class",
+    "compare",
+    "consistency",
+    "counted",
+    "elo",
+    "evaluate",
+    "judged_against",
+    "keys_of",
+    "label",
+    "load_labels",
+    "misspelt",
+    "perplexity",
+    "position_bias",
+    "prefer",
+    "record_losses",
+    "save_labels",
+]

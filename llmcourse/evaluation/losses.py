@@ -40,9 +40,13 @@ def record_losses(
 
     check_loaded(model)
     encoded = encoding.encode(
-        records, model.tokenizer, template or model.template, system=system,
-        max_length=min(max_length, model.context_length), every_turn=False,
-    )  # fmt: skip
+        records,
+        model.tokenizer,
+        template or model.template,
+        system=system,
+        max_length=min(max_length, model.context_length),
+        every_turn=False,
+    )
     found: list[Loss | None] = [None] * len(records)
     with torch.no_grad(), reading(model):
         for row in encoded.dataset:

@@ -13,6 +13,14 @@ from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel, save
 
 __all__ = [
-    "Config", "TrainingStopped", "TunedModel", "completion_loss", "finetune", "held_out_loss",
-    "merge", "save", "suggest", "with_adapter",
-]  # fmt: skip
+    "Config",
+    "TrainingStopped",
+    "TunedModel",
+    "completion_loss",
+    "finetune",
+    "held_out_loss",
+    "merge",
+    "save",
+    "suggest",
+    "with_adapter",
+]

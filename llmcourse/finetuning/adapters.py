@@ -41,9 +41,12 @@ def with_adapter(model: LoadedModel, config: Config) -> Any:
             f"train models.load(FOLDER)."
         )
     settings = LoraConfig(
-        r=config.rank, lora_alpha=config.alpha or 2 * config.rank, lora_dropout=config.dropout,
-        target_modules="all-linear", task_type="CAUSAL_LM",
-    )  # fmt: skip
+        r=config.rank,
+        lora_alpha=config.alpha or 2 * config.rank,
+        lora_dropout=config.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
     without_old_torchao()
     with quiet():
         return get_peft_model(sharing(model.model), settings)
@@ -61,8 +64,11 @@ def all_weights(model: LoadedModel) -> Any:
 
 def weight_size(model: LoadedModel) -> float:
     """The root mean square of a matrix's weights, for the median matrix, from its first rows."""
-    rows = [weight.detach()[:64].float() for weight in model.model.parameters()
-            if weight.ndim == 2 and weight.is_floating_point()]  # fmt: skip
+    rows = [
+        weight.detach()[:64].float()
+        for weight in model.model.parameters()
+        if weight.ndim == 2 and weight.is_floating_point()
+    ]
     return statistics.median(row.square().mean().sqrt().item() for row in rows)
 
 
@@ -128,8 +134,15 @@ class _ThinProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None,
-                down: torch.Tensor, up: torch.Tensor, scale: float) -> torch.Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        down: torch.Tensor,
+        up: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
         """`x` (…, in), `weight` (out, in), `down` (rank, in), `up` (out, rank) to (…, out)."""
         rows = x.reshape(-1, x.shape[-1])
         down, up = down.to(weight.dtype), up.to(weight.dtype)

@@ -74,10 +74,13 @@ class Run:
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir(parents=True)
             _write_tensors(draft / WEIGHTS, checkpoint.weights)
-            _write_tensors(draft / OPTIMIZER, {
-                **checkpoint.optimizer,
-                **{f"chance.{name}": value for name, value in checkpoint.chance.items()},
-            })  # fmt: skip
+            _write_tensors(
+                draft / OPTIMIZER,
+                {
+                    **checkpoint.optimizer,
+                    **{f"chance.{name}": value for name, value in checkpoint.chance.items()},
+                },
+            )
             state = {"step": checkpoint.step, **checkpoint.state}
             _write(draft / STATE, json.dumps(state, ensure_ascii=False).encode())
             _flush(draft)
@@ -89,8 +92,9 @@ class Run:
             if is_disk_full(error):
                 hint = (
                     ", then run the same again: it goes on from the last complete checkpoint"
-                    if self.newest_step() is not None else ""
-                )  # fmt: skip
+                    if self.newest_step() is not None
+                    else ""
+                )
                 raise files.no_space(self.folder, hint=hint) from error
             raise
         for old in self._steps()[:-KEPT]:
@@ -135,8 +139,11 @@ def read(folder: Path) -> Checkpoint:
 
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     weights, rest = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
-    chance = {name.removeprefix("chance."): rest.pop(name)
-              for name in list(rest) if name.startswith("chance.")}  # fmt: skip
+    chance = {
+        name.removeprefix("chance."): rest.pop(name)
+        for name in list(rest)
+        if name.startswith("chance.")
+    }
     return Checkpoint(int(state.pop("step")), weights, rest, state, chance)
 
 
@@ -209,8 +216,9 @@ def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """How two fingerprints differ, for people; "" where they do not."""
     asked = json.loads(json.dumps(asked))
     # (a setting that was off and is gone makes no difference: `packing`, up to version 0.1)
-    names = [name for name in {**known, **asked}
-             if known.get(name, False) != asked.get(name, False)]  # fmt: skip
+    names = [
+        name for name in {**known, **asked} if known.get(name, False) != asked.get(name, False)
+    ]
     told = [f"{name} {known.get(name)!r} there, {asked.get(name)!r} now" for name in names[:3]]
     return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
@@ -251,8 +259,9 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The weights that training changes, by name."""
     return {
         name.replace("_checkpoint_wrapped_module.", ""): weight  # FSDP's own checkpointing
-        for name, weight in model.named_parameters() if weight.requires_grad
-    }  # fmt: skip
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
 
 
 @torch.no_grad()
@@ -267,10 +276,13 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]
     """An optimiser's state as tensors: "<number of the weight>.<name>", numbers in float64."""
     state = optimizer.state_dict()["state"]
     return {
-        f"{number}.{name}": processes.full(value) if isinstance(value, torch.Tensor)
+        f"{number}.{name}": processes.full(value)
+        if isinstance(value, torch.Tensor)
         else torch.tensor(value, dtype=torch.float64)
-        for number, values in state.items() for name, value in values.items() if value is not None
-    }  # fmt: skip
+        for number, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def restore_optimizer(

@@ -163,9 +163,11 @@ class _Trainer(Trainer):
         self.mean_loss = 0.0
         numbers = range(len(layout.updates))
         super().__init__(
-            WithLoss(follow.tuned.model), arguments, train_dataset=numbers,
+            WithLoss(follow.tuned.model),
+            arguments,
+            train_dataset=numbers,
             callbacks=[_Callback(self)],
-        )  # fmt: skip
+        )
         for printing in (PrinterCallback, ProgressCallback):
             self.remove_callback(printing)
 
@@ -266,9 +268,12 @@ class _Trainer(Trainer):
         for number, states in enumerate(processes.of_each(chance_state())):
             chance |= {_of_process(number, name): value for name, value in states.items()}
         return Checkpoint(
-            self.follow.done, whole_weights(self.follow.tuned.model),
-            optimizer_state(self.optimizer), {**state, "schedule": schedule}, chance,
-        )  # fmt: skip
+            self.follow.done,
+            whole_weights(self.follow.tuned.model),
+            optimizer_state(self.optimizer),
+            {**state, "schedule": schedule},
+            chance,
+        )
 
 
 def whole_weights(model: Any) -> dict[str, torch.Tensor]:
@@ -324,10 +329,12 @@ class _Callback(TrainerCallback):
         """Restore the random generators: the way to the first update, too, draws from them."""
         start = self.follow.start
         if start and state.global_step == start.step:
-            restore_chance({
-                name: start.chance.get(_of_process(processes.number(), name), value)
-                for name, value in start.chance.items()
-            })  # fmt: skip
+            restore_chance(
+                {
+                    name: start.chance.get(_of_process(processes.number(), name), value)
+                    for name, value in start.chance.items()
+                }
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the update; stop where that is asked for."""

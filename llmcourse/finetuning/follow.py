@@ -179,8 +179,9 @@ class Follow:
             tuned.held_out, tuned.samples, self.lowest, self.since = processes.of_first(look)
         if self.watch.patience is not None and self.since == 0:
             weights = trained_weights(tuned.model)
-            self.best = {name: processes.full(weight.detach()).clone()
-                         for name, weight in weights.items()}  # fmt: skip
+            self.best = {
+                name: processes.full(weight.detach()).clone() for name, weight in weights.items()
+            }
         return self.over
 
     @property
@@ -219,11 +220,17 @@ class Follow:
         """Write a checkpoint; on a full disk the run stops, and the one before it stays."""
         tuned = self.tuned
         samples = [{**row, "answer": dataclasses.asdict(row["answer"])} for row in tuned.samples]
-        made = checkpoint({
-            "history": tuned.history, "held_out": tuned.held_out, "notes": tuned.notes,
-            "samples": samples, "seconds": tuned.seconds, "lowest": self.lowest,
-            "since": self.since,
-        })  # fmt: skip
+        made = checkpoint(
+            {
+                "history": tuned.history,
+                "held_out": tuned.held_out,
+                "notes": tuned.notes,
+                "samples": samples,
+                "seconds": tuned.seconds,
+                "lowest": self.lowest,
+                "since": self.since,
+            }
+        )
         made.weights |= {f"best.{name}": weight for name, weight in self.best.items()}
         processes.of_first(lambda: self.run.save(made))
 

@@ -123,8 +123,13 @@ class _HeadLoss(torch.autograd.Function):
     """Head and cross-entropy in one: the gradient is made with the loss, a few labels at a time."""
 
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor,
-                cap: float | None) -> torch.Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        cap: float | None,
+    ) -> torch.Tensor:
         """The summed loss; `states` (labels, width), `weight` (vocabulary, width)."""
         wants_states, wants_weight = ctx.needs_input_grad[:2]
         matrix = weight.to(states.dtype)
@@ -134,8 +139,9 @@ class _HeadLoss(torch.autograd.Function):
         rows = max(1, SCORE_BYTES // (len(matrix) * matrix.element_size()))
         for start in range(0, len(targets), rows):
             here = slice(start, start + rows)
-            loss, slope = _slope(states[here] @ matrix.T, targets[here], cap,
-                                 wants_states or wants_weight)  # fmt: skip
+            loss, slope = _slope(
+                states[here] @ matrix.T, targets[here], cap, wants_states or wants_weight
+            )
             total += loss
             if to_states is not None:
                 torch.mm(slope, matrix, out=to_states[here])
@@ -156,8 +162,9 @@ class _HeadLoss(torch.autograd.Function):
         )
 
 
-def _slope(scores: torch.Tensor, targets: torch.Tensor, cap: float | None,
-           wanted: bool) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+def _slope(
+    scores: torch.Tensor, targets: torch.Tensor, cap: float | None, wanted: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The summed cross-entropy of `scores` (labels, vocabulary), and its gradient to them.
 
     The gradient is the probability of each word, less one for the right word. In half precision
@@ -217,8 +224,9 @@ def mean_loss(model: LoadedModel, encoded: encoding.Encoded, batch_size: int = 8
     was_training = model.model.training
     model.model.eval()
     with torch.no_grad():
-        for places in encoding.batches_by_length([len(row["labels"]) for row in rows], batch_size,
-                                                 shuffle=False):  # fmt: skip
+        for places in encoding.batches_by_length(
+            [len(row["labels"]) for row in rows], batch_size, shuffle=False
+        ):
             batch = collate([rows[place] for place in places])
             count += int((batch["labels"][:, 1:] != encoding.UNTRAINED).sum())
             moved = {name: value.to(model.device) for name, value in batch.items()}

@@ -69,17 +69,22 @@ def _parts(whole: int) -> list[int]:
     return parts
 
 
-def added(size: Size, tuned: TunedModel, layout: Plan, config: Config, part: int,
-          checkpointing: bool) -> float:  # fmt: skip
+def added(
+    size: Size, tuned: TunedModel, layout: Plan, config: Config, part: int, checkpointing: bool
+) -> float:
     """Bytes that training adds to what is held before the first update."""
     longest = max(layout.tokens)
     share = sum(layout.labels) / max(1, sum(layout.tokens))
     memory = size.training_bytes(
-        config.method, "bfloat16" if tuned.dtype != torch.float32 else "float32",
-        batch_tokens=part * longest, length=longest, rank=config.rank, labelled_share=share,
+        config.method,
+        "bfloat16" if tuned.dtype != torch.float32 else "float32",
+        batch_tokens=part * longest,
+        length=longest,
+        rank=config.rank,
+        labelled_share=share,
         checkpointing=checkpointing,
         optimizer="sgd" if config.optimizer == "adafactor" else config.optimizer,
-    )  # fmt: skip
+    )
     good = 4 * tuned.trained if config.method == "lora" else 0  # the last good weights
     return memory.total - memory.weights + good
 

@@ -108,11 +108,16 @@ def finetune(
     if reason and shown:
         print(f"{reason} {_estimate(model, encoded, config)}")
     watching = Watch(
-        **watch_settings, patience=config.patience, seen=seen if processes.first() else None,
+        **watch_settings,
+        patience=config.patience,
+        seen=seen if processes.first() else None,
         held_out=None if held_out is None else _encoded(model, held_out, config, "held-out "),
-        tensorboard=(Path(tensorboard).expanduser()
-                     if tensorboard is not None and processes.first() else None),
-    )  # fmt: skip
+        tensorboard=(
+            Path(tensorboard).expanduser()
+            if tensorboard is not None and processes.first()
+            else None
+        ),
+    )
     if out is None:
         return _trained(model, encoded, config, watching, None, save_every, shown)
     folder = _folder(out)
@@ -158,10 +163,13 @@ def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> 
     if model.device.type != "cpu":
         here = Hardware.measured(0.3)
     seconds = Size.of(model.model.config).seconds(
-        passes * encoded.tokens, here, config.method, rank=config.rank or 1,
+        passes * encoded.tokens,
+        here,
+        config.method,
+        rank=config.rank or 1,
         length=max(1, encoded.tokens // len(encoded)),
         labelled_share=encoded.trained_tokens / encoded.tokens,
-    )  # fmt: skip
+    )
     return f"That takes about {seconds / 60:.1f} minutes at the speed of {here.name}."
 
 
@@ -181,9 +189,13 @@ def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -
         DataError: none is short enough, or none has anything to learn.
     """
     encoded = encoding.encode(
-        records, model.tokenizer, config.template, max_length=config.max_length,
-        mask_prompt=config.mask_prompt, add_end=config.add_end,
-    )  # fmt: skip
+        records,
+        model.tokenizer,
+        config.template,
+        max_length=config.max_length,
+        mask_prompt=config.mask_prompt,
+        add_end=config.add_end,
+    )
     if not len(encoded):
         raise DataError(
             f"No {kind}record is short enough to train on: all have over {config.max_length} "
@@ -197,11 +209,12 @@ def described(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> 
     """What is trained on what: two trainings of the same description give the same result."""
     settings = dataclasses.asdict(config)
     return {
-        "base": model.name, "base_weights": _digest(fingerprint(model.model)),
+        "base": model.name,
+        "base_weights": _digest(fingerprint(model.model)),
         "number_type": str(model.dtype).removeprefix("torch."),
         "records": f"{len(encoded)}, with the digest {_digest(_rows(encoded))}",
         **{name: value for name, value in settings.items() if name not in _RESULT_FREE},
-    }  # fmt: skip
+    }
 
 
 def _rows(encoded: encoding.Encoded) -> list[tuple[list[int], list[int]]]:
@@ -280,9 +293,15 @@ def _fresh(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> Tun
         weights = adapters.all_weights(model)
     trained = sum(weight.numel() for weight in trained_weights(weights).values())
     return TunedModel(
-        weights, model.tokenizer, model.name, config.template, trained=trained, encoded=encoded,
-        config=config, base_weights=fingerprint(model.model),
-    )  # fmt: skip
+        weights,
+        model.tokenizer,
+        model.name,
+        config.template,
+        trained=trained,
+        encoded=encoded,
+        config=config,
+        base_weights=fingerprint(model.model),
+    )
 
 
 def _mixed(model: LoadedModel, config: Config) -> str:

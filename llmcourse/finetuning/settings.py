@@ -148,13 +148,19 @@ def suggest(
     rate = weight_size * min(1.0, length / LONG_ANSWER) * (RATE if lora else RATE / 10)
     rules = {
         "epochs": (float(round(passes)), why),
-        "learning_rate": (float(f"{rate:.1e}"), f"{config.method}, weights near "
-                          f"{weight_size:.2g}, {length:.0f} trained tokens a record"),
+        "learning_rate": (
+            float(f"{rate:.1e}"),
+            f"{config.method}, weights near "
+            f"{weight_size:.2g}, {length:.0f} trained tokens a record",
+        ),
         "rank": (32, "enough for facts"),
-    }  # fmt: skip
+    }
     ignored = ("epochs" if config.steps else "", "" if lora else "rank")
-    chosen = {name: rule for name, rule in rules.items()
-              if getattr(config, name) is None and name not in ignored}  # fmt: skip
+    chosen = {
+        name: rule
+        for name, rule in rules.items()
+        if getattr(config, name) is None and name not in ignored
+    }
     values: dict[str, Any] = {name: value for name, (value, _) in chosen.items()}
     config = replace(config, **values)
     if "learning_rate" in chosen:
@@ -162,8 +168,9 @@ def suggest(
         values = {"beta2": 0.95, "warmup": round(updates / 10) if updates > 30 else None}
     else:
         values = {"beta2": 0.999}
-    config = replace(config, **{name: value for name, value in values.items()
-                                if getattr(config, name) is None})  # fmt: skip
+    config = replace(
+        config, **{name: value for name, value in values.items() if getattr(config, name) is None}
+    )
     if not chosen:
         return config, ""
     told = "; ".join(f"{name} {value:g} ({why})" for name, (value, why) in chosen.items())
@@ -182,6 +189,7 @@ def _number(name: str, value: object) -> float:
 
 def _one_of(name: str, value: object, known: object) -> None:
     choices = list(known)  # type: ignore[call-overload]
-    if not any(value is choice or (isinstance(value, str) and value == choice)
-               for choice in choices):  # fmt: skip
+    if not any(
+        value is choice or (isinstance(value, str) and value == choice) for choice in choices
+    ):
         raise SettingError(f"{name}={value!r} is none of {', '.join(map(repr, choices))}.")

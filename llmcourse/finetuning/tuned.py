@@ -100,8 +100,9 @@ def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | Non
         NoSpace: the disk is full.
     """
     target = Path(folder).expanduser()
-    if target.is_file() or (target.is_dir() and any(target.iterdir())
-                            and not (target / FACTS).is_file()):  # fmt: skip
+    if target.is_file() or (
+        target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file()
+    ):
         raise SettingError(
             f"{files.shown(target)} holds something else already, and nothing of it is "
             f"overwritten. Name another folder, new or empty."
@@ -151,13 +152,21 @@ def facts(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> dict[s
     """What the folder remembers, for programs."""
     rows = [{**row, "answer": dataclasses.asdict(row["answer"])} for row in tuned.samples]
     return {
-        "format": 1, "base": tuned.name, "base_weights": tuned.base_weights,
-        "template": tuned.template, "method": tuned.config.method,
-        "settings": dataclasses.asdict(tuned.config), "versions": versions(),
-        "history": tuned.history, "held_out": tuned.held_out, "samples": rows,
-        "seconds": tuned.seconds, "trained": tuned.trained, "notes": tuned.notes,
+        "format": 1,
+        "base": tuned.name,
+        "base_weights": tuned.base_weights,
+        "template": tuned.template,
+        "method": tuned.config.method,
+        "settings": dataclasses.asdict(tuned.config),
+        "versions": versions(),
+        "history": tuned.history,
+        "held_out": tuned.held_out,
+        "samples": rows,
+        "seconds": tuned.seconds,
+        "trained": tuned.trained,
+        "notes": tuned.notes,
         "results": dict(results or {}),
-    }  # fmt: skip
+    }
 
 
 def versions() -> dict[str, str]:
@@ -181,11 +190,21 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
         model = models.load(str(folder), device=base.device, dtype=base.dtype).model
     samples = [{**row, "answer": Answer(**row["answer"])} for row in known["samples"]]
     return TunedModel(
-        model, base.tokenizer, base.name, known["template"], history=known["history"],
-        samples=samples, seconds=known["seconds"], trained=known["trained"], encoded=encoded,
-        held_out=known["held_out"], config=config, notes=known["notes"], folder=folder,
+        model,
+        base.tokenizer,
+        base.name,
+        known["template"],
+        history=known["history"],
+        samples=samples,
+        seconds=known["seconds"],
+        trained=known["trained"],
+        encoded=encoded,
+        held_out=known["held_out"],
+        config=config,
+        notes=known["notes"],
+        folder=folder,
         base_weights=known["base_weights"],
-    )  # fmt: skip
+    )
 
 
 def card(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> str:
@@ -200,22 +219,52 @@ def card(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> str:
         f"An adapter (LoRA, rank {config.rank}) for" if lora else "All weights of"
     ) + f" {LoadedModel.title.fget(tuned)}, trained on instructions."  # type: ignore[attr-defined]
     lines = [
-        *head, "", f"# {tuned.title}", "", what, "",
-        "## How it is asked", "",
+        *head,
+        "",
+        f"# {tuned.title}",
+        "",
+        what,
+        "",
+        "## How it is asked",
+        "",
         f"It was trained with the template `{tuned.template}`, and answers to no other as well. "
-        f"`tuned.json` remembers it:", "",
-        "```python", "from llmcourse import models", "from llmcourse.generation import generate",
-        "", 'tuned = models.load("this folder")', 'print(generate(tuned, "Your question?")[0])',
-        "```", "", "## Data", "", *_data(tuned), "", "## Measured", "", *_measured(tuned, results),
-        "", "## Settings", "",
-        *[f"- {name}: {value}" for name, value in dataclasses.asdict(config).items()
-          if value is not None],
-        "", "## Versions", "", *[f"- {name} {number}" for name, number in versions().items()], "",
-        "## Limits", "",
+        f"`tuned.json` remembers it:",
+        "",
+        "```python",
+        "from llmcourse import models",
+        "from llmcourse.generation import generate",
+        "",
+        'tuned = models.load("this folder")',
+        'print(generate(tuned, "Your question?")[0])',
+        "```",
+        "",
+        "## Data",
+        "",
+        *_data(tuned),
+        "",
+        "## Measured",
+        "",
+        *_measured(tuned, results),
+        "",
+        "## Settings",
+        "",
+        *[
+            f"- {name}: {value}"
+            for name, value in dataclasses.asdict(config).items()
+            if value is not None
+        ],
+        "",
+        "## Versions",
+        "",
+        *[f"- {name} {number}" for name, number in versions().items()],
+        "",
+        "## Limits",
+        "",
         "- It learned from these records only, and may be wrong about anything else, and about "
         "these too.",
-        f"- The base model's licence and limits hold for it: {base}.", "",
-    ]  # fmt: skip
+        f"- The base model's licence and limits hold for it: {base}.",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -231,8 +280,11 @@ def _data(tuned: TunedModel) -> list[str]:
 
 
 def _measured(tuned: TunedModel, results: Mapping[str, Any] | None) -> list[str]:
-    lines = [f"- trained weights: {tuned.trained:,}", f"- seconds: {tuned.seconds:.0f}",
-             f"- updates: {len(tuned.history)}"]  # fmt: skip
+    lines = [
+        f"- trained weights: {tuned.trained:,}",
+        f"- seconds: {tuned.seconds:.0f}",
+        f"- updates: {len(tuned.history)}",
+    ]
     if tuned.history:
         lines.append(f"- last training loss: {tuned.history[-1]['loss']:.3f} nats a token")
     if tuned.held_out:

@@ -56,11 +56,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 __all__ = [
-    "FACTS", "INSTALL", "PACKAGED", "ROLES", "LoadedModel", "adapter_layers", "answering",
-    "check_memory", "convert", "converted_path", "fingerprint", "is_converted", "is_plain", "load",
-    "load_adapter", "load_tokenizer", "part_paths", "prefetch", "require_finite",
-    "resolve", "sharing", "without_old_torchao",
-]  # fmt: skip
+    "FACTS",
+    "INSTALL",
+    "PACKAGED",
+    "ROLES",
+    "LoadedModel",
+    "adapter_layers",
+    "answering",
+    "check_memory",
+    "convert",
+    "converted_path",
+    "fingerprint",
+    "is_converted",
+    "is_plain",
+    "load",
+    "load_adapter",
+    "load_tokenizer",
+    "part_paths",
+    "prefetch",
+    "require_finite",
+    "resolve",
+    "sharing",
+    "without_old_torchao",
+]
 
 ROLES = ("base", "chat")
 _FILES = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".json", ".jsonl")  # no model's own name
@@ -317,9 +335,13 @@ def _from_pretrained(
         check_memory(config, name, device, dtype)
         tokenizer = AutoTokenizer.from_pretrained(place, **no_code)
         model, report = AutoModelForCausalLM.from_pretrained(
-            place, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True,
+            place,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
             **no_code,
-        )  # fmt: skip
+        )
         lost = sorted(report["missing_keys"]) + sorted(map(str, report["mismatched_keys"]))
         if lost:
             raise CorruptModel(

@@ -280,9 +280,12 @@ def mend_sentencepiece(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
 
     backend, bos = tokenizer.backend_tokenizer, tokenizer.bos_token
     backend.model = models.BPE(
-        ids, [merge[-2:] for merge in merges], unk_token=tokenizer.unk_token,
-        fuse_unk=True, byte_fallback=True,
-    )  # fmt: skip
+        ids,
+        [merge[-2:] for merge in merges],
+        unk_token=tokenizer.unk_token,
+        fuse_unk=True,
+        byte_fallback=True,
+    )
     backend.add_tokens(
         [
             AddedToken(piece, normalized=False, special=own[kind])
@@ -291,9 +294,10 @@ def mend_sentencepiece(tokenizer: PreTrainedTokenizerBase, gguf: Path) -> None:
         ]
     )
     backend.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1",
+        single=f"{bos} $A",
+        pair=f"{bos} $A {bos}:1 $B:1",
         special_tokens=[(bos, tokenizer.bos_token_id)],
-    )  # fmt: skip
+    )
 
 
 def _compact(path: Path) -> None:

@@ -164,10 +164,12 @@ def is_plain(layer: Linear) -> bool:
 
     name = layer.active_adapters[0]
     return (
-        type(layer.base_layer) is torch.nn.Linear and len(layer.active_adapters) == 1
-        and name not in layer.lora_variant and not layer.lora_bias.get(name)
+        type(layer.base_layer) is torch.nn.Linear
+        and len(layer.active_adapters) == 1
+        and name not in layer.lora_variant
+        and not layer.lora_bias.get(name)
         and isinstance(layer.lora_dropout[name], torch.nn.Identity)
-    )  # fmt: skip
+    )
 
 
 @contextmanager

@@ -217,9 +217,16 @@ def chart(
 
 
 def draw_bar(
-    axes: Any, place: float, size: float, text: str, name: str, series: Sequence[str],
-    *, interval: tuple[float, ...] = (), start: float = 0.0,
-) -> None:  # fmt: skip
+    axes: Any,
+    place: float,
+    size: float,
+    text: str,
+    name: str,
+    series: Sequence[str],
+    *,
+    interval: tuple[float, ...] = (),
+    start: float = 0.0,
+) -> None:
     """A bar that differs in black and white too, with its interval and its text."""
     hatch = "///" if list(series).index(name) % 2 else None
     look = {"color": series_colour(name, series), "hatch": hatch, "edgecolor": "white"}

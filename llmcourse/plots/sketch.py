@@ -115,9 +115,15 @@ class Sketch:
         self.arrow(xs[-2], ys[-2], xs[-1], ys[-1])
 
     def bar(
-        self, x: float, y: float, length: float, part: float | None, text: str, colour: str,
+        self,
+        x: float,
+        y: float,
+        length: float,
+        part: float | None,
+        text: str,
+        colour: str,
         hatch: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """A bar for a part of 1, on a pale track of `length`, with its number behind the track."""
         track = {"y": y, "height": 2.2, "left": x}
         self.axes.barh(width=length, facecolor=PALE, edgecolor="none", **track)

@@ -22,6 +22,20 @@ from llmcourse.sizing.tables import (
 )
 
 __all__ = [
-    "FSDP", "HARDWARE", "KNOWN", "METHODS", "SCORE_BYTES", "SHOWN", "Hardware", "Memory", "Size",
-    "considerations", "customers", "fit", "fsdp_table", "markdown", "smallest_fit", "table",
-]  # fmt: skip
+    "FSDP",
+    "HARDWARE",
+    "KNOWN",
+    "METHODS",
+    "SCORE_BYTES",
+    "SHOWN",
+    "Hardware",
+    "Memory",
+    "Size",
+    "considerations",
+    "customers",
+    "fit",
+    "fsdp_table",
+    "markdown",
+    "smallest_fit",
+    "table",
+]

@@ -16,18 +16,35 @@ if TYPE_CHECKING:
 
 def _neox(width: int, layers: int, heads: int, vocabulary: int = 50304) -> dict[str, Any]:
     return {
-        "model_type": "gpt_neox", "hidden_size": width, "intermediate_size": 4 * width,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "vocab_size": vocabulary,
-    }  # fmt: skip
+        "model_type": "gpt_neox",
+        "hidden_size": width,
+        "intermediate_size": 4 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "vocab_size": vocabulary,
+    }
 
 
-def _llama(width: int, inner: int, layers: int, heads: int, kv_heads: int, vocabulary: int,
-           model_type: str = "llama", **more: Any) -> dict[str, Any]:  # fmt: skip
+def _llama(
+    width: int,
+    inner: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    vocabulary: int,
+    model_type: str = "llama",
+    **more: Any,
+) -> dict[str, Any]:
     return {
-        "model_type": model_type, "hidden_size": width, "intermediate_size": inner,
-        "num_hidden_layers": layers, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
-        "vocab_size": vocabulary, **more,
-    }  # fmt: skip
+        "model_type": model_type,
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "vocab_size": vocabulary,
+        **more,
+    }
 
 
 # Models from 70 million to 70 billion weights, by their published shapes: arguments of

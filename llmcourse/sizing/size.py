@@ -118,9 +118,14 @@ class Size:
         return rank * sum(map(sum, self.matrices))
 
     def flops_per_token(
-        self, method: str = "lora", *, rank: int = 16, labelled_share: float = 1.0,
-        length: int = 512, checkpointing: bool = False,
-    ) -> float:  # fmt: skip
+        self,
+        method: str = "lora",
+        *,
+        rank: int = 16,
+        labelled_share: float = 1.0,
+        length: int = 512,
+        checkpointing: bool = False,
+    ) -> float:
         """Floating-point operations for training on a token, forward and backward.
 
         Args:
@@ -140,11 +145,19 @@ class Size:
         return 2 * (passes + head + (forward if checkpointing else 0))
 
     def training_bytes(
-        self, method: str = "lora", dtype: Any = "bfloat16", *, batch_tokens: int = 2048,
-        length: int = 512, rank: int = 16, labelled_share: float = 1.0,
-        checkpointing: bool = False, optimizer: str = "adamw", processes: int = 1,
+        self,
+        method: str = "lora",
+        dtype: Any = "bfloat16",
+        *,
+        batch_tokens: int = 2048,
+        length: int = 512,
+        rank: int = 16,
+        labelled_share: float = 1.0,
+        checkpointing: bool = False,
+        optimizer: str = "adamw",
+        processes: int = 1,
         sharded: bool = False,
-    ) -> Memory:  # fmt: skip
+    ) -> Memory:
         """The memory that training takes on each device.
 
         Args:
@@ -214,9 +227,14 @@ class Size:
         )
 
     def seconds(
-        self, tokens: float, hardware: Hardware, method: str = "lora", *,
-        utilisation: float | None = None, **how: Any,
-    ) -> float:  # fmt: skip
+        self,
+        tokens: float,
+        hardware: Hardware,
+        method: str = "lora",
+        *,
+        utilisation: float | None = None,
+        **how: Any,
+    ) -> float:
         """How long training on so many tokens would take.
 
         Args:

@@ -16,6 +16,13 @@ from llmcourse.synthesis.instructions import self_instruct
 from llmcourse.synthesis.results import Synthesis
 
 __all__ = [
-    "Pool", "Synthesis", "answer_trouble", "groundedness", "instruction_trouble",
-    "questions_from_documents", "self_instruct", "sentences", "topic",
-]  # fmt: skip
+    "Pool",
+    "Synthesis",
+    "answer_trouble",
+    "groundedness",
+    "instruction_trouble",
+    "questions_from_documents",
+    "self_instruct",
+    "sentences",
+    "topic",
+]

@@ -23,9 +23,20 @@ GROUNDED = 0.7  # the smallest share of an answer's words that its passage must 
 # A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words; it is
 # asked to draw only where the word is an order: a plate may draw 40 watts.
 IMPOSSIBLE = frozenset(
-    ("picture", "image", "photo", "photograph", "graph", "chart", "video", "music", "website",
-     "http", "file")
-)  # fmt: skip
+    (
+        "picture",
+        "image",
+        "photo",
+        "photograph",
+        "graph",
+        "chart",
+        "video",
+        "music",
+        "website",
+        "http",
+        "file",
+    )
+)
 _TO_DRAW = re.compile(r"(?:^|[.!?;,]|\b(?:please|and|then|you|to))\s*draw\b(?! attention)", re.I)
 
 

@@ -29,9 +29,15 @@ from tests.conftest import ROOT
 SHOTS = ROOT / "build" / "browser"
 AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 DESKTOP, LAPTOP = {"width": 1440, "height": 900}, {"width": 1024, "height": 768}
 # No questions to the network; every cell on the page, and no blank page behind the last one.
 SETTINGS = {
@@ -128,19 +134,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         file.write_text(json.dumps(settings), encoding="utf-8")
     token, runtime = secrets.token_hex(16), base / "runtime"
     own = {
-        "HOME": home, "JUPYTER_CONFIG_DIR": base / "config", "JUPYTER_DATA_DIR": base / "data",
-        "JUPYTER_RUNTIME_DIR": runtime, "JUPYTERLAB_SETTINGS_DIR": base / "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": base / "workspaces", "IPYTHONDIR": base / "ipython",
-        "LLMCOURSE_CACHE": files.cache_dir(), "LLMCOURSE_WORK": work, "LLMCOURSE_TIER": "smoke",
-        "JUPYTER_TOKEN": token, "PYTHONPATH": ROOT,
-    }  # fmt: skip
+        "HOME": home,
+        "JUPYTER_CONFIG_DIR": base / "config",
+        "JUPYTER_DATA_DIR": base / "data",
+        "JUPYTER_RUNTIME_DIR": runtime,
+        "JUPYTERLAB_SETTINGS_DIR": base / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": base / "workspaces",
+        "IPYTHONDIR": base / "ipython",
+        "LLMCOURSE_CACHE": files.cache_dir(),
+        "LLMCOURSE_WORK": work,
+        "LLMCOURSE_TIER": "smoke",
+        "JUPYTER_TOKEN": token,
+        "PYTHONPATH": ROOT,
+    }
     environment = os.environ | {name: str(value) for name, value in own.items()}
     environment.pop("LLMCOURSE_STATIC", None)
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0",
-        f"--ServerApp.root_dir={folder.parent}", "--LabApp.expose_app_in_browser=True",
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ip=127.0.0.1",
+        "--port=0",
+        f"--ServerApp.root_dir={folder.parent}",
+        "--LabApp.expose_app_in_browser=True",
         "--ServerApp.allow_root=True",
-    ]  # fmt: skip
+    ]
     with (base / "log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log)
     try:

@@ -105,6 +105,7 @@ def violations(page: Page, axe: Path, include: list[str], exclude: list[str]) ->
     found = page.evaluate(f"axe.run({context}, {{resultTypes: ['violations']}})")
     return [
         f"{rule['id']} ({rule['impact']}): {node['html'][:160]} | {node['failureSummary'][:300]}"
-        for rule in found["violations"] if rule["impact"] in ("serious", "critical")
+        for rule in found["violations"]
+        if rule["impact"] in ("serious", "critical")
         for node in rule["nodes"]
-    ]  # fmt: skip
+    ]

@@ -29,9 +29,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site's files, built by `make site`'s command."""
     out = tmp_path_factory.mktemp("site") / "made"
-    subprocess.run(
-        [sys.executable, "tools/build_site.py", "--out", str(out)], cwd=ROOT, check=True
-    )  # fmt: skip
+    subprocess.run([sys.executable, "tools/build_site.py", "--out", str(out)], cwd=ROOT, check=True)
     return out
 
 

@@ -90,11 +90,13 @@ def lines(file: Path, page: Page, count: int) -> list[dict[str, Any]]:
 
 def test_chat(lab: Lab, page: Page) -> None:
     opened(
-        lab, page, "chat",
+        lab,
+        page,
+        "chat",
         "from llmcourse import models\nfrom llmcourse.widgets import Chat\n\n"
         "chat = models.load('chat')\ntalk = Chat({'one': chat, 'two': chat}, 'What is tea?')\ntalk",
         "len(talk.answers)",
-    )  # fmt: skip
+    )
     sides = page.locator(f"{OUTPUT} section")
     box(page, "Longest answer, tokens").fill("12")
     box(page, "Right").select_option("two")
@@ -137,12 +139,14 @@ def test_chat(lab: Lab, page: Page) -> None:
 
 def test_template_playground(lab: Lab, page: Page) -> None:
     opened(
-        lab, page, "playground",
+        lab,
+        page,
+        "playground",
         "from llmcourse import models\nfrom llmcourse.widgets import TemplatePlayground\n\n"
         "records = [{'question': 'Shorten this.', 'input': 'The kettle is tall.', 'answer': 'T.'},"
         " {'question': 'Second?', 'answer': 'Yes.'}]\n"
         "TemplatePlayground(models.load_tokenizer('chat'), records, 'alpaca')",
-    )  # fmt: skip
+    )
     shown = page.locator(f"{OUTPUT} section").first
     expect(shown).to_contain_text("### Instruction:")
     expect(shown).to_contain_text("The kettle is tall.")
@@ -165,10 +169,12 @@ def test_template_playground(lab: Lab, page: Page) -> None:
 
 def test_token_explorer(lab: Lab, page: Page) -> None:
     opened(
-        lab, page, "tokens",
+        lab,
+        page,
+        "tokens",
         "from llmcourse import models\nfrom llmcourse.widgets import TokenExplorer\n\n"
         "TokenExplorer(models.load_tokenizer('base'), ['The kettle is hot.', 'Why?'])",
-    )  # fmt: skip
+    )
     rows = page.locator(f"{OUTPUT} section")
     expect(rows).to_have_count(2)
     expect(rows.nth(1)).to_contain_text("of padding")
@@ -192,13 +198,15 @@ def test_token_explorer(lab: Lab, page: Page) -> None:
 
 def test_training_monitor(lab: Lab, page: Page) -> None:
     opened(
-        lab, page, "monitor",
+        lab,
+        page,
+        "monitor",
         "from llmcourse import company, models\nfrom llmcourse.finetuning import Config\n"
         "from llmcourse.widgets import TrainingMonitor\n\n"
         "records = company.records('questions', 'train')[:4]\n"
         "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=48, batch_size=1),"
         " held_out=records[:1], watch=records[0]['question'], every=9, out='monitor-run')\nmonitor",
-    )  # fmt: skip
+    )
     status(page, "Not begun.")
     press(page, "Train")
     expect(page.locator(OUTPUT).get_by_text("of 48 updates")).to_be_visible(timeout=90_000)
@@ -216,13 +224,15 @@ def test_training_monitor(lab: Lab, page: Page) -> None:
 def test_error_browser(lab: Lab, page: Page) -> None:
     file = lab.folder / "labels.jsonl"
     opened(
-        lab, page, "errors",
+        lab,
+        page,
+        "errors",
         "from llmcourse import company, models\nfrom llmcourse.evaluation import evaluate\n"
         "from llmcourse.widgets import ErrorBrowser\n\n"
         "records = company.records('questions', 'test', keys=True)[:3]\n"
         "found = evaluate(models.load('chat'), records, max_new_tokens=8)\n"
         f"ErrorBrowser(found, {str(file)!r})",
-    )  # fmt: skip
+    )
     status(page, "1 of 3, record 0, labelled by the rules")
     looked_at(page, "errors")
     box(page, "too long").check()
@@ -249,9 +259,11 @@ def kept(file: Path) -> list[tuple[str, str]]:
 def test_pair_review(lab: Lab, page: Page) -> None:
     file = save_for_review(PAIRS, lab.folder / "pairs.csv")
     opened(
-        lab, page, "review",
+        lab,
+        page,
+        "review",
         f"from llmcourse.widgets import PairReview\n\nPairReview({str(file)!r})",
-    )  # fmt: skip
+    )
     status(page, "Pair 1 of 3, open.")
     looked_at(page, "review")
     # With the keyboard alone: accept, mend and accept, reject.
@@ -277,10 +289,12 @@ def test_pair_review(lab: Lab, page: Page) -> None:
 def test_pair_review_while_the_kernel_is_busy(lab: Lab, page: Page) -> None:
     file = save_for_review(PAIRS, lab.folder / "busy.csv")
     opened(
-        lab, page, "busy",
+        lab,
+        page,
+        "busy",
         f"from llmcourse.widgets import PairReview\n\nPairReview({str(file)!r})",
         "import time\n\ntime.sleep(4)",
-    )  # fmt: skip
+    )
     status(page, "Pair 1 of 3, open.")
     page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()
     page.keyboard.press("Control+Enter")

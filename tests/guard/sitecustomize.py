@@ -5,8 +5,10 @@ import socket
 
 _LOG = os.environ.get("LLMCOURSE_GUARD_LOG")
 _connect, _connect_ex, _lookup = (
-    socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo,
-)  # fmt: skip
+    socket.socket.connect,
+    socket.socket.connect_ex,
+    socket.getaddrinfo,
+)
 _sendto, _by_name = socket.socket.sendto, socket.gethostbyname
 
 
