@@ -434,13 +434,13 @@ def environment(**variables: str) -> Iterator[None]:
 
 @contextmanager
 def _peak_memory(client: Any) -> Iterator[list[int]]:
-    """Watch the kernel's resident memory, twice a second; the list's one item is the most."""
+    """Watch the kernel's resident memory, ten times a second; the list's one item is the most."""
     import psutil
 
     peak, ended = [0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.5):
+        while not ended.wait(0.1):
             try:
                 process = psutil.Process(client.km.provisioner.pid)
                 peak[0] = max(peak[0], process.memory_info().rss)

@@ -82,7 +82,7 @@ def test_the_base_stays_and_the_tuned_one_learns(base32: models.LoadedModel) -> 
     answer = generate(tuned, record["question"], max_new_tokens=12, progress=False)[0]
     assert "brindlefax" in answer.text and answer.finished
     assert str(tuned.samples[-1]["answer"]) == answer.text
-    assert 0 < tuned.trained < 0.02 * base32.parameters
+    assert 0 < tuned.trained < 0.03 * base32.parameters
     assert torch.equal(weight, next(base32.model.parameters()))
     after = generate(base32, record["question"], "qa", max_new_tokens=12, progress=False)
     assert [a.text for a in after] == [a.text for a in before]
