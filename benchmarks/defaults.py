@@ -5,8 +5,9 @@
 Trains with `Config()` and nothing else on small invented sets of three kinds, and prints a table:
 the settings chosen, the seconds that training took, the accuracy before and after on questions in
 words that were not trained on, and the perplexity of general text before and after. The sets that
-end in `-a` chose the rule in `finetuning.suggest`; those that end in `-b` have other products,
-wordings and values, and test it.
+end in `-a` chose the rule in `finetuning.suggest`. `facts-b` was looked at once before the rule's
+last change, so it is no clean test; `facts-c` was made after it and is one. `style-b` trains on the
+questions of `style-a` in another form, `labels-b` on the messages of `labels-a` and asks others.
 
 - facts: price, battery hours, warranty, colour and weight of ten invented products, four questions
   each. Three are trained (150 records), the fourth is asked. Right: the value is in the answer.
@@ -144,6 +145,58 @@ FACTS = {
             ),
         ),
         "cream, grey, pink, gold, turquoise, navy, beige, maroon, olive, copper",
+    ),
+    "facts-c": (
+        "Oskar stapler, Yarrow toaster, Jundle bicycle, Petrix scanner, Almond cooker, "
+        "Rusk printer, Gloam lantern, Hextor saw, Wimble pump, Sandrel phone",
+        (
+            (
+                "For the {} we ask {} francs.",
+                (
+                    "What would I pay for the {}?",
+                    "What is the {}'s price in francs?",
+                    "Is the {} expensive, how many francs is it?",
+                    "How many francs must I spend on a {}?",
+                ),
+            ),
+            (
+                "The {} runs {} hours before it needs charging.",
+                (
+                    "For how long does the {} run?",
+                    "When is the {}'s battery empty?",
+                    "How many hours can the {} go without charging?",
+                    "What running time does the {} reach?",
+                ),
+            ),
+            (
+                "The warranty on the {} ends after {} months.",
+                (
+                    "When does the warranty on the {} end?",
+                    "How many months of cover do I get with the {}?",
+                    "For what time is the {} under warranty?",
+                    "The {} is covered for how many months?",
+                ),
+            ),
+            (
+                "The {} is painted {}.",
+                (
+                    "How is the {} painted?",
+                    "What colour has the {}?",
+                    "Name the colour of the {}.",
+                    "In which colour do you sell the {}?",
+                ),
+            ),
+            (
+                "On the scales the {} shows {} grams.",
+                (
+                    "What do the scales show for the {}?",
+                    "How many grams has the {}?",
+                    "Is the {} heavy, how many grams is it?",
+                    "How much weight do I carry with the {}?",
+                ),
+            ),
+        ),
+        "lilac, ochre, teal, crimson, ivory, amber, khaki, violet, bronze, indigo",
     ),
 }
 
