@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcourse import company, encoding, finetuning, models
+from llmcourse import company, encoding, loss, models
 from llmcourse.errors import DataError, SettingError
 from llmcourse.finetuning import Config, completion_loss, finetune, held_out_loss
 from llmcourse.generation import generate
@@ -27,7 +27,7 @@ def test_the_loss_is_transformers_own(
     with torch.no_grad():
         plain = base32.model(**batch).loss
         for chunk in (2**25, 128 * 2**20):
-            monkeypatch.setattr(finetuning.loss, "SCORE_BYTES", chunk)
+            monkeypatch.setattr(loss, "SCORE_BYTES", chunk)
             ours = completion_loss(base32.model, **batch) / labelled
             assert ours.item() == pytest.approx(plain.item(), abs=1e-5)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from llmcourse import encoding
 from llmcourse.errors import DataError
-from llmcourse.finetuning import completion_loss
 from llmcourse.generation import check_loaded, reading
+from llmcourse.loss import completion_loss
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score
 

@@ -7,10 +7,10 @@ result is a folder that `models.load` reads (`tuned`).
 """
 
 from llmcourse.finetuning.adapters import merge, with_adapter
-from llmcourse.finetuning.loss import completion_loss, held_out_loss
 from llmcourse.finetuning.runner import finetune
 from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel, save
+from llmcourse.loss import completion_loss, held_out_loss
 
 __all__ = [
     "Config",

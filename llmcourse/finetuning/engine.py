@@ -41,9 +41,9 @@ from llmcourse.finetuning.checkpoints import (
     trained_weights,
 )
 from llmcourse.finetuning.follow import Follow
-from llmcourse.finetuning.loss import choose_way, completion_loss
 from llmcourse.finetuning.plan import Plan
 from llmcourse.finetuning.settings import OPTIMIZERS, Config
+from llmcourse.loss import completion_loss, has_separate_head
 from llmcourse.progress import quiet
 
 SHORT = 256  # tokens of a row up to which plain attention is the faster one on a CPU
@@ -79,7 +79,7 @@ def run(follow: Follow, layout: Plan, config: Config, fitted: memory.Fitted, mix
     """
     model, total = follow.tuned.model, len(layout.updates)
     # now: the first process may know it from a look, and under FSDP all would have to take part
-    choose_way(model, torch.tensor([layout.rows[0]["input_ids"]], device=model.device))
+    has_separate_head(model, torch.tensor([layout.rows[0]["input_ids"]], device=model.device))
     with tempfile.TemporaryDirectory() as unused, _prepared(model, layout, fitted.checkpointing):
         arguments = TrainingArguments(
             unused,

@@ -18,9 +18,9 @@ from llmcourse import encoding, files
 from llmcourse.errors import NotFinite, SettingError, whole
 from llmcourse.finetuning import processes
 from llmcourse.finetuning.checkpoints import Checkpoint, Run, put_weights, trained_weights
-from llmcourse.finetuning.loss import mean_loss
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
 from llmcourse.generation import Answer, generate
+from llmcourse.loss import mean_loss
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from llmcourse.errors import DataError, SettingError, first_line, whole
 from llmcourse.finetuning import adapters, checkpoints, memory, plan, processes
 from llmcourse.finetuning.checkpoints import Run, put_weights, trained_weights
 from llmcourse.finetuning.follow import Follow, Watch, lost_processes, one_interrupt, watched
-from llmcourse.finetuning.loss import check_labels
 from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TunedModel, is_saved, load, write
 from llmcourse.generation import check_loaded
@@ -201,7 +200,11 @@ def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -
             f"No {kind}record is short enough to train on: all have over {config.max_length} "
             f"tokens. Raise max_length."
         )
-    check_labels(encoded)
+    if not encoded.trained_tokens:
+        raise DataError(
+            "No token of these records has a label, so there is nothing to train on. Are the "
+            "answers empty, or is max_length too small for them?"
+        )
     return encoded
 
 

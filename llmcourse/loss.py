@@ -1,11 +1,11 @@
 """The loss on completions, computed where there is a label and nowhere else.
 
-With a vocabulary of a quarter of a million words, the language-model head is most of a small
-model's work, and the scores it makes (a number for each word of the vocabulary, at every token)
-most of the memory. Here only the tokens with a label get scores, a few at a time, and the gradient
-is made along with them, so that no scores are kept or made twice. The idea is that of the fused
-linear cross-entropy in Hsu et al., Liger Kernel (2024, https://arxiv.org/abs/2410.10989), here in
-plain torch.
+With a vocabulary of a quarter of a million entries, the language-model head is most of a small
+model's work, and its logits (one for each entry of the vocabulary, at every token) are most of the
+memory. Here only the tokens with a label get logits, a few at a time, and the gradient is made
+along with them, so that no logits are kept or computed twice. The idea is that of the fused linear
+cross-entropy in Hsu et al., Liger Kernel (2024, https://arxiv.org/abs/2410.10989), here in plain
+torch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import torch
 from llmcourse import encoding
 from llmcourse.errors import DataError
 from llmcourse.models import LoadedModel, require_finite
+from llmcourse.sizing import SCORE_BYTES  # logits held in memory at once
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SCORE_BYTES = 128 * 2**20  # scores held in memory at once
-CHECKED_TOKENS = 16  # how many tokens of a batch the fast way is tried on, see `fast_way_holds`
-# For each model whether its head may be computed apart. Keys go with their models.
-_known: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+CHECKED_TOKENS = 16  # of a batch, on which the separate head is compared with the model's logits
+# For each model whether its head may be computed apart. An entry goes with its model.
+_separate: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 
 
 def completion_loss(
@@ -46,14 +46,14 @@ def completion_loss(
         A scalar in float32; 0 where there is no label.
 
     Raises:
-        NotFinite: the model's logits are NaN or infinite; looked at on its first batch.
+        NotFinite: the model's logits are NaN or infinite; checked on its first batch.
     """
-    fast = choose_way(model, input_ids)
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    targets = labels[:, 1:]
+    separate = has_separate_head(model, input_ids)
+    plain = _without_adapter(model)
+    targets = labels[:, 1:]  # the logits at a token are about the next one
     kept = targets != encoding.UNTRAINED
     inputs = {"input_ids": input_ids, "use_cache": False, **more}
-    if not fast:
+    if not separate:
         logits = plain(**inputs).logits[:, :-1][kept]
         return torch.nn.functional.cross_entropy(logits.float(), targets[kept], reduction="sum")
     states = plain.base_model(**inputs).last_hidden_state[:, :-1][kept]
@@ -61,31 +61,32 @@ def completion_loss(
     if type(head) is not torch.nn.Linear or head.bias is not None:
         logits = _capped(head(states).float(), cap)
         return torch.nn.functional.cross_entropy(logits, targets[kept], reduction="sum")
+    # A function of our own gets no autocast from torch: cast by hand, then turn it off.
     if torch.is_autocast_enabled(states.device.type):
         states = states.to(torch.get_autocast_dtype(states.device.type))
     with torch.autocast(states.device.type, enabled=False):
         return _HeadLoss.apply(states, head.weight, targets[kept], cap)
 
 
-def choose_way(model: Any, input_ids: torch.Tensor) -> bool:
+def has_separate_head(model: Any, input_ids: torch.Tensor) -> bool:
     """Whether `completion_loss` computes the head apart; found out once for each model.
 
     Raises:
         NotFinite: the model's logits are NaN or infinite.
     """
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if plain not in _known:
-        _known[plain] = fast_way_holds(plain, input_ids)
-    return _known[plain]
+    plain = _without_adapter(model)
+    if plain not in _separate:
+        _separate[plain] = separate_head_agrees(plain, input_ids)
+    return _separate[plain]
 
 
 @torch.no_grad()
-def fast_way_holds(model: Any, input_ids: torch.Tensor) -> bool:
+def separate_head_agrees(model: Any, input_ids: torch.Tensor) -> bool:
     """Whether the head on the last hidden states gives the model's own logits.
 
     Architectures scale, cap or mix their logits in ways of their own (Falcon-H1 multiplies them,
     RecurrentGemma caps them under another name). A list of such names is never complete, and what
-    it misses trains on a wrong loss without a word. So the model itself is asked, on a few tokens.
+    it misses trains on a wrong loss without an error. So the two are compared on a few tokens.
 
     Args:
         model: A transformers model without an adapter's wrapper.
@@ -111,7 +112,13 @@ def fast_way_holds(model: Any, input_ids: torch.Tensor) -> bool:
         model.train(was_training)
 
 
+def _without_adapter(model: Any) -> Any:
+    """The transformers model inside peft's wrapper; its layers keep the adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _cap(model: Any) -> float | None:
+    """What Gemma 2 bends its logits to stay within; None for most models."""
     return getattr(model.config, "final_logit_softcapping", None)
 
 
@@ -131,70 +138,70 @@ class _HeadLoss(torch.autograd.Function):
         cap: float | None,
     ) -> torch.Tensor:
         """The summed loss; `states` (labels, width), `weight` (vocabulary, width)."""
-        wants_states, wants_weight = ctx.needs_input_grad[:2]
+        needs_states, needs_weight = ctx.needs_input_grad[:2]
         matrix = weight.to(states.dtype)
-        to_states = torch.empty_like(states) if wants_states else None
-        to_weight = torch.zeros_like(weight) if wants_weight else None
+        to_states = torch.empty_like(states) if needs_states else None
+        to_weight = torch.zeros_like(weight) if needs_weight else None
         total = states.new_zeros((), dtype=torch.float32)
         rows = max(1, SCORE_BYTES // (len(matrix) * matrix.element_size()))
         for start in range(0, len(targets), rows):
             here = slice(start, start + rows)
-            loss, slope = _slope(
-                states[here] @ matrix.T, targets[here], cap, wants_states or wants_weight
+            loss, grad = _loss_and_grad(
+                states[here] @ matrix.T, targets[here], cap, needs_states or needs_weight
             )
             total += loss
             if to_states is not None:
-                torch.mm(slope, matrix, out=to_states[here])
+                torch.mm(grad, matrix, out=to_states[here])
             if to_weight is not None:
-                to_weight += slope.T @ states[here]
+                to_weight += grad.T @ states[here]
         ctx.save_for_backward(to_states, to_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients that `forward` made, times what comes from above."""
         to_states, to_weight = ctx.saved_tensors
         return (
-            None if to_states is None else to_states * slope.to(to_states.dtype),
-            None if to_weight is None else to_weight * slope.to(to_weight.dtype),
+            None if to_states is None else to_states * grad.to(to_states.dtype),
+            None if to_weight is None else to_weight * grad.to(to_weight.dtype),
             None,
             None,
         )
 
 
-def _slope(
-    scores: torch.Tensor, targets: torch.Tensor, cap: float | None, wanted: bool
+def _loss_and_grad(
+    logits: torch.Tensor, targets: torch.Tensor, cap: float | None, needs_grad: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The summed cross-entropy of `scores` (labels, vocabulary), and its gradient to them.
+    """The summed cross-entropy of `logits` (labels, vocabulary), and its gradient to them.
 
-    The gradient is the probability of each word, less one for the right word. In half precision
+    The gradient is the probability of each entry, less one for the right one. In half precision
     that difference would be lost where the model is nearly sure, so it is taken as the sum of all
-    other words' probabilities instead, which are small and sum up precisely. float16 has no numbers
-    for the chances of unlikely words, so there all of it is computed in float32.
+    other probabilities instead, which are small and sum up precisely. float16 has no numbers for
+    the probabilities of unlikely tokens, so there all of it is computed in float32.
     """
-    kind = scores.dtype
-    if kind == torch.float16:
-        scores = scores.float()
-    bent = torch.tanh(scores / cap) if cap else None
-    chances = torch.softmax(scores if bent is None else bent * cap, dim=-1)
-    places = torch.arange(len(targets), device=targets.device), targets
-    right = chances[places].float()
-    chances[places] = 0.0
-    others = chances.sum(-1).float()
+    dtype = logits.dtype
+    if dtype == torch.float16:
+        logits = logits.float()
+    capped = torch.tanh(logits / cap) if cap else None
+    probs = torch.softmax(logits if capped is None else capped * cap, dim=-1)
+    indices = torch.arange(len(targets), device=targets.device), targets
+    right = probs[indices].float()
+    probs[indices] = 0.0
+    others = probs.sum(-1).float()
     tiny = torch.finfo(torch.float32).tiny
-    # (a NaN takes the second way and stays one)
+    # (a NaN takes the second branch and stays one)
     loss = torch.where(right > 0.5, -torch.log1p(-others), -torch.log(right.clamp_min(tiny)))
-    if wanted:
-        chances[places] = -others.to(chances.dtype)
-        if bent is not None:
-            chances *= 1 - bent * bent
-    return loss.sum(), chances.to(kind)
+    if needs_grad:
+        probs[indices] = -others.to(probs.dtype)
+        if capped is not None:
+            probs *= 1 - capped * capped  # the derivative of tanh
+    return loss.sum(), probs.to(dtype)
 
 
 def held_out_loss(
     model: LoadedModel, records: Dataset | Sequence[Any], template: str | None = None
 ) -> float:
-    """How surprised the model is by good answers to records that it was not trained on.
+    """The loss on the answers of records that the model was not trained on.
 
     Args:
         model: Tuned or not.
@@ -202,49 +209,32 @@ def held_out_loss(
         template: The model's own if not given.
 
     Returns:
-        The mean cross-entropy of the answers' tokens, end tokens among them, in nats a token.
+        The mean cross-entropy of the answers' tokens, end tokens among them, in nats per token.
 
     Raises:
         DataError: see `encoding.encode`; or no record is short enough.
     """
-    encoded = encoding.encode(records, model.tokenizer, template or model.template)
-    if not len(encoded):
-        raise DataError("No record is short enough to be measured.")
-    return mean_loss(model, encoded)
+    return mean_loss(model, encoding.encode(records, model.tokenizer, template or model.template))
 
 
 def mean_loss(model: LoadedModel, encoded: encoding.Encoded, batch_size: int = 8) -> float:
-    """The mean cross-entropy over all labels of `encoded`, in nats a token.
+    """The mean cross-entropy over all labels of `encoded`, in nats per token.
 
     Raises:
-        DataError: nothing in it has a label.
+        DataError: no record is short enough, or none has a label.
     """
+    if not encoded.trained_tokens:
+        raise DataError("No record has a label, or is short enough to be measured.")
     rows, collate = list(encoded.dataset), encoding.Collator(model.tokenizer)
-    total = count = 0.0
+    total = 0.0
     was_training = model.model.training
     model.model.eval()
     with torch.no_grad():
-        for places in encoding.batches_by_length(
-            [len(row["labels"]) for row in rows], batch_size, shuffle=False
+        for batch in encoding.batches_by_length(
+            encoded.dataset["length"], batch_size, shuffle=False
         ):
-            batch = collate([rows[place] for place in places])
-            count += int((batch["labels"][:, 1:] != encoding.UNTRAINED).sum())
-            moved = {name: value.to(model.device) for name, value in batch.items()}
-            total += completion_loss(model.model, **moved).item()
+            inputs = collate([rows[index] for index in batch])
+            inputs = {name: value.to(model.device) for name, value in inputs.items()}
+            total += completion_loss(model.model, **inputs).item()
     model.model.train(was_training)
-    if not count:
-        raise DataError("No token of these records has a label: nothing to be measured.")
-    return total / count
-
-
-def check_labels(encoded: encoding.Encoded) -> None:
-    """Refuse records without a single token to train on.
-
-    Raises:
-        DataError: there are none.
-    """
-    if not encoded.trained_tokens:
-        raise DataError(
-            "No token of these records has a label, so there is nothing to train on. Are the "
-            "answers empty, or is max_length too small for them?"
-        )
+    return total / encoded.trained_tokens
