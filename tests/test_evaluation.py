@@ -5,60 +5,45 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy
 import pandas
 import pytest
 import torch
 
 from llmcourse import company, evaluation, models, plots
 from llmcourse.errors import DataError, SettingError
-from llmcourse.evaluation import (
-    Method,
-    compare,
-    consistency,
-    evaluate,
-    keys_of,
-    label,
-    perplexity,
-)
+from llmcourse.evaluation import Method, compare, consistency, evaluate, keys_of, label, perplexity
 from llmcourse.finetuning import held_out_loss
 from llmcourse.generation import Answer, generate
 from llmcourse.words import has_keys
 
 QUESTIONS = company.records("questions", "validation", keys=True)[:5]
+SHORT = {"max_new_tokens": 4, "progress": False}
 
 
 def answer(text: str, finished: bool = True) -> Answer:
     return Answer("", "", text, finished, 5, 7, 0.1)
 
 
-# --- metrics -------------------------------------------------------------------------------------
+# --- one method ----------------------------------------------------------------------------------
 
 
-def test_keys_of_records() -> None:
+def test_keys_as_lists_and_as_files_have_them() -> None:
     assert keys_of({"keys": "12 litres|twelve litres; blue"}) == ["12 litres|twelve litres", "blue"]
-    assert keys_of({"keys": '["3", "a|b"]'}) == ["3", "a|b"], "as load_records writes a list"
+    assert keys_of({"keys": '["3", "a|b"]'}) == keys_of({"keys": ["3", "a|b"]}) == ["3", "a|b"]
     assert keys_of({"keys": "[half"}) == ["[half"]
-    assert keys_of({"keys": numpy.array(["5", "blue"])}) == ["5", "blue"], "as in a parquet file"
-    for none in ({"question": "?"}, {"keys": ""}, {"keys": math.nan}, {"fact": "f001"}):
-        assert keys_of(none) == []
-    for wrong in ({"keys": [1]}, {"keys": 5}, {"keys": [" "]}):
-        with pytest.raises(DataError):
-            keys_of(wrong)
-
-
-# --- evaluate ------------------------------------------------------------------------------------
+    assert keys_of({"keys": ""}) == keys_of({"keys": None}) == keys_of({}) == []
+    with pytest.raises(DataError):
+        keys_of({"keys": [1]})
 
 
 def test_every_metric_of_every_record(tiny: models.LoadedModel) -> None:
-    found = evaluate(tiny, QUESTIONS, list(evaluation.METRICS), max_new_tokens=6, progress=False)
-    given = generate(tiny, QUESTIONS, max_new_tokens=6, progress=False)
+    found = evaluate(tiny, QUESTIONS, list(evaluation.METRICS), **SHORT)
+    given = generate(tiny, QUESTIONS, **SHORT)
     assert [a.text for a in found.answers] == [a.text for a in given]
     table = found.table
     assert table["reference"].tolist() == [q["answer"] for q in QUESTIONS]
-    assert table["facts"].tolist() == [
-        has_keys(a.text, keys_of(q)) for a, q in zip(given, QUESTIONS, strict=True)
-    ]
+    right = [has_keys(a.text, keys_of(q)) for a, q in zip(given, QUESTIONS, strict=True)]
+    assert table["facts"].tolist() == right
     assert table["tokens"].tolist() == [a.new_tokens for a in given]
     assert set(found.scores) == set(evaluation.METRICS)
     loss = held_out_loss(tiny, QUESTIONS)
@@ -70,34 +55,30 @@ def test_every_metric_of_every_record(tiny: models.LoadedModel) -> None:
         found.share("tokens")
 
 
-def test_what_applies_is_measured_where_nothing_is_named(tiny: models.LoadedModel) -> None:
-    short = {"max_new_tokens": 2, "progress": False}
-    asked = evaluate(tiny, [{"question": "Hi?"}], **short)
-    assert list(asked.scores) == ["finished", "repeated_ngrams", "tokens"]
-    known = evaluate(tiny, [{"instruction": "Hi?", "response": "Ho."}], **short)
-    assert "exact" in known.scores and "facts" not in known.scores
-    rows = [{"question": "Hi?", "answer": "Ho."}, {"question": "Who?", "input": "a", "keys": "b"}]
-    frame = evaluate(tiny, pandas.DataFrame(rows), "tokens", **short)
-    assert frame.failed.empty, "empty cells are no values"
-    frame = evaluate(tiny, pandas.DataFrame(rows[:1]), **short)
-    assert frame.table["answer"].tolist() == known.table["answer"].tolist()
+def test_records_come_through_the_door(tiny: models.LoadedModel, tmp_path: Any) -> None:
+    rows = [{"instruction": "Hi?", "response": "Ho."}, {"instruction": "Who?", "response": "Me."}]
+    named = evaluate(tiny, rows, **SHORT)
+    assert named.table["question"].tolist() == ["Hi?", "Who?"]
+    assert "exact" in named.scores and "facts" not in named.scores
+    frame = pandas.DataFrame(rows)
+    frame.to_csv(tmp_path / "test.csv", index=False)
+    for same in (frame, tmp_path / "test.csv"):
+        again = evaluate(tiny, same, **SHORT)
+        assert again.table["answer"].tolist() == named.table["answer"].tolist()
+    turns = [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Two."}]
+    later = evaluate(tiny, [{"messages": [*turns, *turns]}], **SHORT)
+    assert later.answers[0].sent.count("One?") == 2, "the turns before are asked too"
 
 
 def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> None:
     rows = [*QUESTIONS[:2], {**QUESTIONS[2], "question": "word " * 400}, QUESTIONS[3]]
 
     def prompt(record: Any) -> str:
-        if record is rows[3]:
+        if record["id"] == rows[3]["id"]:
             raise ValueError("no passage found")
         return record["question"]
 
-    found = evaluate(
-        Method(tiny, prompt=prompt),
-        rows,
-        ["facts", "tokens", "loss"],
-        max_new_tokens=4,
-        progress=False,
-    )
+    found = evaluate(Method(tiny, prompt=prompt), rows, ["facts", "tokens", "loss"], **SHORT)
     assert found.failed.index.tolist() == [2, 3]
     assert "Shorten the prompt" in found.failed["error"][2]
     assert found.failed["error"][3] == "ValueError: no passage found"
@@ -105,50 +86,28 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
     assert found.scores["tokens"].total == found.scores["loss"].total == 2
     assert found.answers[2] is None and found.labels[2] == []
     assert "2 failed" in found._repr_html_()
+    with pytest.raises(DataError, match="No record could be answered. The first: TypeError"):
+        evaluate(Method(tiny, prompt="Answer: {question}"), QUESTIONS, **SHORT)
 
 
-@pytest.mark.parametrize(
-    ("rows", "wanted", "message"),
-    [
-        ([], None, "no records"),
-        (["a question"], None, "Record 0 .* a mapping"),
-        ([{"question": "Hi?"}], "exact", "needs the field 'answer', and record 0"),
-        ([{"question": "Hi?", "answer": "x"}], ["facts"], "needs the field 'keys'"),
-        ([{"question": "Hi?", "answer": 5}], None, "Record 0 .*must be text"),
-        ([{"question": " "}], None, "No record could be answered"),
-        (
-            [{"question": "a", "keys": ["b"]}, {"question": "a", "keys": [1]}],
-            None,
-            "Record 1 .*must be a list of texts",
-        ),
-    ],
-)
-def test_wrong_records(tiny: models.LoadedModel, rows: Any, wanted: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        evaluate(tiny, rows, wanted, progress=False)
-
-
-def test_wrong_settings(tiny: models.LoadedModel) -> None:
+def test_what_cannot_be_measured_says_why(tiny: models.LoadedModel) -> None:
+    with pytest.raises(DataError, match="'facts' needs the field 'keys'"):
+        evaluate(tiny, [{"question": "Hi?", "answer": "x"}], ["facts"])
     with pytest.raises(SettingError, match="no metric 'bleu'.* exact, normalised"):
         evaluate(tiny, QUESTIONS, "bleu")
-    with pytest.raises(SettingError, match="at least one"):
-        evaluate(tiny, QUESTIONS, [])
     with pytest.raises(SettingError, match="load the model first"):
         evaluate("chat", QUESTIONS)
-    with pytest.raises(DataError, match="No record could be answered. The first: TypeError"):
-        evaluate(Method(tiny, prompt="Answer: {question}"), QUESTIONS)
     assert evaluation.Way is Method, "its name in version 0.1"
 
 
 def test_a_method_is_how_a_model_is_asked(tiny: models.LoadedModel) -> None:
-    method = Method(tiny, "qa", prompt=lambda record: f"In one word: {record['question']}")
-    found = evaluate(method, QUESTIONS[:1], ["tokens", "loss"], max_new_tokens=2, progress=False)
-    sent = found.answers[0].sent
-    assert sent == f"### Question:\nIn one word: {QUESTIONS[0]['question']}\n\n### Answer:\n"
-    asked = [
-        {"question": f"In one word: {QUESTIONS[0]['question']}", "answer": QUESTIONS[0]["answer"]}
-    ]
-    assert found.scores["loss"].mean == pytest.approx(held_out_loss(tiny, asked, "qa"), abs=1e-5)
+    changed = f"In one word: {QUESTIONS[0]['question']}"
+    wanted = held_out_loss(tiny, [{"question": changed, "answer": QUESTIONS[0]["answer"]}], "qa")
+    for prompt in (lambda record: changed, lambda record: {**record, "question": changed}):
+        method = Method(tiny, "qa", prompt=prompt)
+        found = evaluate(method, QUESTIONS[:1], ["tokens", "loss"], **SHORT)
+        assert found.answers[0].sent == f"### Question:\n{changed}\n\n### Answer:\n"
+        assert found.scores["loss"].mean == pytest.approx(wanted, abs=1e-5)
 
 
 def test_perplexity_is_that_of_the_plain_loss(tiny: models.LoadedModel) -> None:
@@ -163,13 +122,12 @@ def test_perplexity_is_that_of_the_plain_loss(tiny: models.LoadedModel) -> None:
         perplexity(tiny, ["short", "word " * 400])
 
 
-# --- compare -------------------------------------------------------------------------------------
+# --- several methods -----------------------------------------------------------------------------
 
 
-def test_compare_asks_all_the_same(tiny: models.LoadedModel, capsys: Any) -> None:
-    short = {"max_new_tokens": 3, "progress": False}
-    ready = evaluate(tiny, QUESTIONS, name="plain", **short)
-    both = compare({"plain": ready, "qa": Method(tiny, "qa")}, iter(QUESTIONS), **short)
+def test_compare_asks_all_the_same(tiny: models.LoadedModel) -> None:
+    ready = evaluate(tiny, QUESTIONS, name="plain", **SHORT)
+    both = compare({"plain": ready, "qa": Method(tiny, "qa")}, iter(QUESTIONS), **SHORT)
     assert both["plain"] is ready
     assert both.table().index.tolist() == ["plain", "qa"]
     test = both.test("plain", "qa", "f1")
@@ -179,20 +137,14 @@ def test_compare_asks_all_the_same(tiny: models.LoadedModel, capsys: Any) -> Non
     assert rows["difference"].is_monotonic_increasing
     plots.comparison(both)
     plots.comparison(both, "f1")
-    with pytest.raises(SettingError, match="no 'chat' here"):
+    with pytest.raises(SettingError, match="no method 'chat'"):
         both["chat"]
-    other = evaluate(tiny, QUESTIONS[:2], **short)
-    with pytest.raises(DataError, match="different questions"):
-        compare({"a": ready, "b": other})
-    same = [{**record, "answer": "Something else."} for record in QUESTIONS]
-    with pytest.raises(DataError, match="different questions"):
-        compare({"a": ready, "b": evaluate(tiny, same, **short)})
-    with pytest.raises(SettingError, match="'b': model='chat'"):
+    other = evaluate(tiny, [{**q, "answer": "Something else."} for q in QUESTIONS], **SHORT)
+    for one in (other, evaluate(tiny, QUESTIONS[:2], **SHORT)):
+        with pytest.raises(DataError, match="different questions"):
+            compare({"a": ready, "b": one})
+    with pytest.raises(SettingError, match="load the model first"):
         compare({"a": tiny, "b": "chat"}, QUESTIONS)
-    with pytest.raises(DataError, match="records are needed"):
-        compare({"a": tiny})
-    with pytest.raises(SettingError, match="needs a dict"):
-        compare([tiny], QUESTIONS)
 
 
 def test_consistency() -> None:
@@ -201,10 +153,9 @@ def test_consistency() -> None:
     assert consistency(["40 watts", "50 watts", ""], [1, 1, 1])[1] == pytest.approx(0.5 / 3)
     assert consistency(["", ""], [1, 1]) == {1: 1.0}, "both say nothing"
     assert consistency(["a", "a", None, None, None], [1, 1, 1, 2, 2]) == {1: 1.0}, "failed ones"
-    with pytest.raises(DataError, match="as many groups"):
-        consistency(["a"], [])
-    with pytest.raises(DataError, match="No group"):
-        consistency(["a"], [1])
+    for answers in (["a"], ["a", "a"]):
+        with pytest.raises(DataError, match="needs a group"):
+            consistency(answers, [1])
 
 
 # --- kinds of mistakes ---------------------------------------------------------------------------
@@ -219,19 +170,13 @@ RECORD = {
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [
-        ("It holds 1.35 litres.", []),
-        ("1.35", []),
         ("The kettle by Tornet holds 1.35 litres.", []),
         ("...", ["empty"]),
         ("I'm sorry, but I can't help with that.", ["refused"]),
         ("Paris is a lovely city.", ["off-topic"]),
         ("The kettle holds 1.7 litres.", ["wrong fact"]),
         ("The kettle hollds 1.35 litres of watter.", ["misspelling"]),
-        ("Kettle 1.35 kettle 1.35 kettle 1.35 kettle 1.35", ["repetitive"]),
-        (
-            "The kettle holds 1.35 litres and " + "some more of water " * 4,
-            ["repetitive", "too long"],
-        ),
+        ("The kettle holds 1.35 litres and " + "some more of it " * 4, ["repetitive", "too long"]),
     ],
 )
 def test_kinds_of_mistakes(text: str, kinds: list[str]) -> None:
@@ -245,41 +190,29 @@ def test_a_rule_needs_what_the_record_has() -> None:
     assert label(answer("No."), {"question": "Is it blue?", "answer": "No."}) == []
 
 
-def test_good_answers_have_no_mistakes() -> None:
-    """The rules do not cry wolf: of the company's own answers next to none is called wrong."""
+def test_good_answers_have_no_mistakes_and_spoilt_words_are_found() -> None:
+    """Of the company's own answers next to none is called wrong; with a letter changed most are."""
     records = company.records("questions", "train", keys=True) + company.records("expansion")
     known = " ".join(company.documents().values())
-    found = [label(answer(record["answer"]), record, known) for record in records]
-    flagged = [(kinds, r["answer"]) for kinds, r in zip(found, records, strict=True) if kinds]
+    flagged = [r["answer"] for r in records if label(answer(r["answer"]), r, known)]
     assert len(flagged) <= 0.01 * len(records), flagged[:5]
-
-
-def test_spoilt_words_are_found() -> None:
-    """One letter of a long word is changed in every answer; most of them are seen."""
-    spoilt, seen = 0, 0
-    known = " ".join(company.documents().values())
-    for record in company.records("questions", "train", keys=True)[::9]:
+    spoilt = seen = 0
+    for record in records[:800:9]:
         words = record["answer"].split()
-        place = next(
-            (n for n, w in enumerate(words) if n and w.isalpha() and w.islower() and len(w) > 6),
-            None,
-        )
-        if place is None:
-            continue
-        words[place] = words[place][:3] + "q" + words[place][4:]
-        spoilt += 1
-        seen += "misspelling" in label(answer(" ".join(words)), record, known)
+        long = [n for n, w in enumerate(words) if n and w.isalpha() and w.islower() and len(w) > 6]
+        if long:
+            words[long[0]] = words[long[0]][:3] + "q" + words[long[0]][4:]
+            spoilt += 1
+            seen += "misspelling" in label(answer(" ".join(words)), record, known)
     assert spoilt >= 40 and seen >= 0.8 * spoilt, (seen, spoilt)
 
 
 def test_labels_worst_and_counted(tiny: models.LoadedModel) -> None:
-    found = evaluate(tiny, QUESTIONS, max_new_tokens=4, progress=False)
+    found = evaluate(tiny, QUESTIONS, **SHORT)
     assert all("unfinished" in kinds for kinds in found.labels)
     assert evaluation.counted(found.labels)["unfinished"] == 5
     worst = found.worst("unfinished")
     assert len(worst) == 5 and worst["f1"].is_monotonic_increasing
     assert len(found.worst()) == 5 and len(found.worst("refused")) == 0
-    with pytest.raises(SettingError, match="no 'dull'"):
+    with pytest.raises(SettingError, match="no kind 'dull'"):
         found.worst("dull")
-    with pytest.raises(SettingError, match="was not measured"):
-        found.worst(by="loss")

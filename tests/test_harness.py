@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import math
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from llmcourse import company, finetuning, models, templates
-from llmcourse.errors import HubError, PromptError, SettingError, TemplateError
+from llmcourse.errors import HubError, SettingError, TemplateError
 from llmcourse.evaluation import harness
 from llmcourse.generation import generate
 from tests.conftest import ROOT
@@ -66,7 +68,7 @@ def test_the_harness_has_pins_of_its_own() -> None:
 
 
 @needs_harness
-@pytest.mark.parametrize(("template", "joint"), [("chat", ""), ("qa", ""), ("plain", " ")])
+@pytest.mark.parametrize(("template", "joint"), [("chat", ""), ("plain", " ")])
 def test_choices_are_judged_by_the_likelihoods_that_one_computes_by_hand(
     tiny: models.LoadedModel, template: str, joint: str
 ) -> None:
@@ -96,25 +98,21 @@ def test_choices_are_judged_by_the_likelihoods_that_one_computes_by_hand(
 
 
 @needs_harness
-@pytest.mark.parametrize("template", ["chat", "qa", "plain"])
+@pytest.mark.parametrize("template", ["chat", "plain"])
 def test_facts_are_the_answers_that_generate_gives(tiny: models.LoadedModel, template: str) -> None:
     records = LOCAL["facts"][:5]
     asked = [record["question"] for record in records]
     answers = generate(tiny, asked, template, max_new_tokens=6, progress=False)
     keyed = [{**r, "keys": ["nowhere"]} for r in records]
     keyed[0]["keys"] = re.findall(r"\w+", answers[0].text)[:1]  # so that one of them is right
-    results = harness.run(
-        tiny,
-        "facts",
-        {"facts": keyed},
-        template=template,
-        batch_size=2,
-        max_new_tokens=6,
-        progress=False,
-    )
+    how = {"template": template, "batch_size": 2, "max_new_tokens": 6, "progress": False}
+    results = harness.run(tiny, "facts", {"facts": keyed}, **how)
     samples = results.samples["facts"]
     assert [sample["resps"][0][0] for sample in samples] == [answer.text for answer in answers]
-    assert results.table["value"].tolist() == [0.2]
+    assert results.table["value"].tolist() == [0.2] and not results.notes
+    long = [{**records[0], "question": "word " * 400, "keys": ["nowhere"]}]
+    cut = harness.run(tiny, "facts", {"facts": long}, **how)
+    assert "1 times the harness cut a prompt" in cut.notes[0] and "note: " in str(cut)
 
 
 @needs_harness
@@ -126,12 +124,11 @@ def test_an_adapters_folder_is_measured_with_its_adapter_and_template(
     finetuning.finetune(tiny, records, config, out=tmp_path, progress=False)
     tuned = models.load(str(tmp_path), dtype=torch.float32)
     said = harness.run(tuned, "choices", LOCAL, limit=1, progress=False).samples["choices"][0]
-    assert said["doc"]["prompt"].startswith("### Question:\n")
-    hand, untuned = (
-        [log_likelihood(model, said["doc"]["prompt"], option) for option in said["doc"]["choices"]]
-        for model in (tuned, tiny)
-    )
+    prompt, options = said["doc"]["prompt"], said["doc"]["choices"]
+    assert prompt.startswith("### Question:\n")
+    hand = [log_likelihood(tuned, prompt, option) for option in options]
     assert [value for value, _ in said["filtered_resps"]] == pytest.approx(hand, abs=1e-3)
+    untuned = [log_likelihood(tiny, prompt, option) for option in options]
     assert hand != pytest.approx(untuned, abs=1e-2)
 
 
@@ -168,27 +165,22 @@ def test_the_command_runs_quietly_without_a_network(tiny_folder: Path, tmp_path:
 
 
 @needs_harness
-def test_wrong_use_is_refused(tiny: models.LoadedModel, tmp_path: Path) -> None:
+def test_wrong_use_is_refused(tiny: models.LoadedModel) -> None:
     with pytest.raises(SettingError, match="no task 'ferrowick_poems'. On this machine: choices"):
         harness.run(tiny, "ferrowick_poems", LOCAL)
     with pytest.raises(SettingError, match="limit=0"):
         harness.run(tiny, "choices", LOCAL, limit=0)
-    with pytest.raises(SettingError, match=r"ends in \.json"):
-        harness.run(tiny, "choices", LOCAL, out=tmp_path / "out.csv")
-    with pytest.raises(PromptError, match=r"Question f001-5: The prompt has \d+ tokens"):
-        harness.run(tiny, "facts", LOCAL, max_new_tokens=250)
-    tiny.tokenizer = type(
-        "Closing",
-        (),
-        {"__call__": lambda self, text: type("Ids", (), {"input_ids": [5, 2]}), "eos_token_id": 2},
-    )()
+    model = models.LoadedModel(tiny.model, copy.deepcopy(tiny.tokenizer), "tiny", "qa")
+    model.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", model.tokenizer.eos_token_id)]
+    )
     with pytest.raises(SettingError, match="closes every text"):
-        harness.run(tiny, "choices", LOCAL, template="qa")
+        harness.run(model, "choices", LOCAL)
 
 
 @needs_harness
-def test_lm_eval_still_says_in_these_words_that_it_cut_a_prompt(tiny: models.LoadedModel) -> None:
-    """`harness_log` matches lm-eval's messages: when they change, this test does not pass."""
+def test_lm_eval_still_has_what_is_used_of_its_inside(tiny: models.LoadedModel) -> None:
+    """Its messages on cut prompts, which `harness_log` matches, and how a task is prepared."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
@@ -198,6 +190,10 @@ def test_lm_eval_still_says_in_these_words_that_it_cut_a_prompt(tiny: models.Loa
         model.tok_batch_encode(["one two three four five"], left_truncate_len=2)
         model.loglikelihood([long], disable_tqdm=True)
     assert len(notes) == 2 and all("left" in note.lower() for note in notes)
+    task = harness._task("choices", CHOICES[:1], tiny, "qa", 4)
+    task.set_config(key="num_fewshot", value=None)
+    harness._prepare(task)
+    assert task.get_config("num_fewshot") == 0
 
 
 @needs_harness

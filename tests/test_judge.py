@@ -1,4 +1,4 @@
-"""A judge hears both orders; a liking for a place is no verdict; Elo knows how sure it is."""
+"""A judge reads both orders; a position bias is no verdict; Elo knows how sure it is."""
 
 from __future__ import annotations
 
@@ -14,14 +14,7 @@ import torch
 from llmcourse import stats, templates
 from llmcourse.errors import DataError, NotFinite, PromptError, SettingError
 from llmcourse.evaluation import judge as judging
-from llmcourse.evaluation.judge import (
-    Rating,
-    Verdict,
-    elo,
-    judged_against,
-    position_bias,
-    prefer,
-)
+from llmcourse.evaluation.judge import Rating, Verdict, elo, judged_against, position_bias, prefer
 from llmcourse.models import LoadedModel
 
 QUESTIONS = ["What is a lake?", "Who founded the company, and when did that happen?", "Why?"]
@@ -33,23 +26,13 @@ def verdict(at_a: float, at_b: float) -> Verdict:
     return Verdict((at_a, at_b), (0.5, 0.5))
 
 
-def test_swapping_the_answers_swaps_the_verdict(tiny: LoadedModel) -> None:
-    found = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
-    swapped = prefer(tiny, QUESTIONS, SECOND, FIRST, progress=False)
-    other = {"first": "second", "second": "first", "tie": "tie"}
-    for one, two in zip(found, swapped, strict=True):
-        assert two.margins == pytest.approx((-one.margins[1], -one.margins[0]), abs=1e-5)
-        assert two.mass == pytest.approx(one.mass[::-1], rel=1e-4)
-        assert two.winner == other[one.winner] and two.place == one.place
-
-
 def test_the_margins_are_what_one_plain_pass_over_each_prompt_gives(tiny: LoadedModel) -> None:
-    (found,) = prefer(tiny, ["What is a lake?"], ["Water."], ["A cheese."], criterion="It is true.")
+    names = "{question} {a}"  # names of the prompt's parts in an answer stay text
+    (found,) = prefer(tiny, ["What is a lake?"], ["Water."], [names], criterion="It is true.")
     letters = [
         [tiny.tokenizer(text).input_ids for text in (letter, f" {letter}")] for letter in "AB"
     ]
-    assert all(len(ids) == 1 for forms in letters for ids in forms)
-    for place, (a, b) in enumerate((("Water.", "A cheese."), ("A cheese.", "Water."))):
+    for place, (a, b) in enumerate((("Water.", names), (names, "Water."))):
         asked = judging.PROMPT.format(criterion="It is true.", question="What is a lake?", a=a, b=b)
         text = templates.render(asked, tiny.template, tokenizer=tiny.tokenizer).prompt
         ids = tiny.tokenizer(text, return_tensors="pt", add_special_tokens=False).input_ids
@@ -62,33 +45,26 @@ def test_the_margins_are_what_one_plain_pass_over_each_prompt_gives(tiny: Loaded
         assert found.mass[place] == pytest.approx(p_a + p_b, rel=1e-4)
 
 
-def test_the_batch_changes_nothing_and_only_the_last_logits_are_computed(tiny: LoadedModel) -> None:
-    alone = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=1, progress=False)
-    seen: list[tuple[int, int, bool]] = []
-
-    def look(_: Any, states: tuple[torch.Tensor], logits: torch.Tensor) -> None:
-        seen.append((*logits.shape[:2], states[0].is_contiguous()))
-
-    tiny.model.get_output_embeddings().register_forward_hook(look)
-    together = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=4, progress=False)
-    assert seen == [(4, 1, True), (2, 1, True)]
-    for one, two in zip(alone, together, strict=True):
-        assert two.margins == pytest.approx(one.margins, abs=1e-5)
-
-
-def test_a_judge_with_an_adapter_reads_as_its_base_until_it_is_trained(tiny: LoadedModel) -> None:
+def test_neither_the_batch_nor_an_untrained_adapter_changes_a_verdict(tiny: LoadedModel) -> None:
     from peft import LoraConfig, get_peft_model
 
-    plain = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
-    adapted = get_peft_model(tiny.model, LoraConfig(r=2, target_modules=["q_proj"]))
-    widths: list[int] = []
-    adapted.get_output_embeddings().register_forward_hook(
-        lambda _, __, logits: widths.append(logits.shape[1])
+    alone = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=1, progress=False)
+    swapped = prefer(tiny, QUESTIONS, SECOND, FIRST, progress=False)
+    seen: list[tuple[int, int]] = []
+    tiny.model.get_output_embeddings().register_forward_hook(
+        lambda _, __, logits: seen.append(tuple(logits.shape[:2])) or None
     )
-    tuned = dataclasses.replace(tiny, model=adapted)
-    for one, two in zip(plain, prefer(tuned, QUESTIONS, FIRST, SECOND), strict=True):
+    together = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=4, progress=False)
+    assert seen == [(4, 1), (2, 1)], "only the last logits are computed"
+    tiny.model = get_peft_model(tiny.model, LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
+    other = {"first": "second", "second": "first", "tie": "tie"}
+    for one, two, three, four in zip(alone, together, adapted, swapped, strict=True):
         assert two.margins == pytest.approx(one.margins, abs=1e-5)
-    assert set(widths) == {1}
+        assert three.margins == pytest.approx(one.margins, abs=1e-5)
+        assert four.margins == pytest.approx((-one.margins[1], -one.margins[0]), abs=1e-5)
+        assert four.mass == pytest.approx(one.mass[::-1], rel=1e-4)
+        assert four.winner == other[one.winner] and four.position == one.position
 
 
 def test_a_judge_that_always_says_a_is_a_tie_and_biased(tiny: LoadedModel) -> None:
@@ -101,7 +77,7 @@ def test_a_judge_that_always_says_a_is_a_tie_and_biased(tiny: LoadedModel) -> No
 
     tiny.model.get_output_embeddings().register_forward_hook(like_a)
     found = prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
-    assert [(v.winner, v.place) for v in found] == [("tie", "A")] * 3
+    assert [(v.winner, v.position) for v in found] == [("tie", "A")] * 3
     assert all(min(v.mass) > 0.99 for v in found)
     assert position_bias(found) == stats.Share(3, 3)
 
@@ -127,62 +103,39 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return so
 
 
-def test_a_judge_that_reads_is_consistent(tiny: LoadedModel, reads: Callable) -> None:
-    reads("right")
+def test_a_judge_that_reads_is_consistent_in_any_memory(tiny: LoadedModel, reads: Callable) -> None:
+    reads("right", most=1)  # a batch that does not fit is halved
     one = ["The right one.", "No.", "Neither.", "right"]
     other = ["No.", "That is the right one, is it not?", "None.", "right"]
     questions = [f"Question {number}?" for number in range(4)]
     found = prefer(tiny, questions, one, other, batch_size=3, progress=False)
     assert [v.winner for v in found] == ["first", "second", "tie", "tie"]
-    assert [v.place for v in found] == [""] * 4
     assert position_bias(found) == stats.Share(0, 4)
 
 
-def test_memory_that_runs_out_halves_the_batch(tiny: LoadedModel, reads: Callable) -> None:
-    reads("Ada", most=1)
-    found = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=6, progress=False)
-    assert found[1].winner == "first"
-    reads("Ada", most=0)
-    with pytest.raises(PromptError, match="memory is too small for one prompt"):
-        prefer(tiny, QUESTIONS, FIRST, SECOND, progress=False)
-
-
-def test_names_of_parts_in_an_answer_stay_text() -> None:
-    sent = judging._prompt("{a}", "{b}", "{question}", "{criterion} {other} \\1")
-    assert "better? {a}\n" in sent and "Question: {b}\n" in sent
-    assert "Answer A: {question}\n" in sent and "Answer B: {criterion} {other} \\1\n" in sent
-
-
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("change", "error"),
     [
-        ({"second": ["one"]}, DataError, "3 questions, 3 first and 1 second answers"),
-        (
-            {"first": ["x", None, "z"]},
-            DataError,
-            r"Pair 1 \(counted from 0\): an answer is missing",
-        ),
-        ({"questions": ["Why?", " ", "Who?"]}, PromptError, r"Pair 1 \(counted from 0\): The q"),
-        (
-            {"second": ["a", "b", "word " * 300]},
-            PromptError,
-            r"Pair 2 .*tokens, but .* at most 255",
-        ),
-        ({"judge": "chat"}, SettingError, "load the model first"),
+        ({"second": ["one"]}, DataError),
+        ({"first": ["x", None, "z"]}, DataError),
+        ({"questions": ["Why?", " ", "Who?"]}, PromptError),
+        ({"second": ["a", "b", "word " * 300]}, PromptError),
+        ({"judge": "chat"}, SettingError),
     ],
 )
-def test_what_cannot_be_judged_is_told_before_any_work(
-    change: dict[str, Any], error: type, message: str, tiny: LoadedModel, reads: Callable
+def test_what_cannot_be_judged_is_refused_before_any_work(
+    change: dict[str, Any], error: type, tiny: LoadedModel, reads: Callable
 ) -> None:
     reads("", most=0)  # reading anything would fail for want of memory
-    given = {"judge": tiny, "questions": QUESTIONS, "first": FIRST, "second": SECOND} | change
-    with pytest.raises(error, match=message):
-        prefer(**given, progress=False)
+    pairs = {"judge": tiny, "questions": QUESTIONS, "first": FIRST, "second": SECOND} | change
+    with pytest.raises(error, match=r"^(?!.*memory)"):
+        prefer(**pairs, progress=False)
 
 
 def test_a_tokenizer_without_the_letters_and_a_broken_model_cannot_judge(tiny: LoadedModel) -> None:
-    mute = dataclasses.replace(tiny, tokenizer=lambda text, **_: SimpleNamespace(input_ids=[5, 6]))
-    with pytest.raises(SettingError, match="no token of its own for the letter A or B"):
+    ids = SimpleNamespace(input_ids=[[5, 6], [5, 6]])
+    mute = dataclasses.replace(tiny, tokenizer=lambda texts, **_: ids)
+    with pytest.raises(SettingError, match="no token for the letter A or B"):
         prefer(mute, QUESTIONS, FIRST, SECOND, progress=False)
     with torch.no_grad():
         tiny.model.get_output_embeddings().weight.fill_(float("nan"))
@@ -194,36 +147,30 @@ def test_a_tokenizer_without_the_letters_and_a_broken_model_cannot_judge(tiny: L
 
 
 @pytest.mark.parametrize(
-    ("margins", "winner", "place", "balanced"),
+    ("margins", "winner", "position", "balanced"),
     [
         ((1.0, 2.0), "first", "", "first"),
         ((-1.0, -2.0), "second", "", "second"),
         ((3.0, -1.0), "tie", "A", "first"),
         ((-1.0, 0.5), "tie", "B", "second"),
-        ((2.0, -2.0), "tie", "A", "tie"),
-        ((0.0, 1.0), "tie", "", "first"),
         ((0.0, 0.0), "tie", "", "tie"),
     ],
 )
 def test_a_verdict_needs_both_orders(
-    margins: tuple[float, float], winner: str, place: str, balanced: str
+    margins: tuple[float, float], winner: str, position: str, balanced: str
 ) -> None:
     found = verdict(*margins)
-    assert (found.winner, found.place, found.balanced) == (winner, place, balanced)
+    assert (found.winner, found.position, found.balanced) == (winner, position, balanced)
 
 
 def test_the_judge_is_held_against_pairs_with_one_right_answer() -> None:
     found = [verdict(1, 1), verdict(-1, -1), verdict(3, -1), verdict(1, 1), verdict(1, 1)]
     against = judged_against(found, [1, 1, 1, 1, 0], [0, 0, 0, 1, 0])
     assert (against.right, against.ties) == (stats.Share(1, 3), 1)
-    assert str(against).endswith("; ties: 1")
     balanced = judged_against(found, [1, 1, 1, 1, 0], [0, 0, 0, 1, 0], balanced=True)
     assert (balanced.right, balanced.ties) == (stats.Share(2, 3), 0)
-    assert position_bias(found) == stats.Share(1, 5)
-    with pytest.raises(DataError, match="In none of the 1 pairs"):
+    with pytest.raises(DataError, match="In no pair"):
         judged_against([verdict(1, 1)], [True], [True])
-    with pytest.raises(DataError, match="1 verdicts, 2 first and 1 second"):
-        judged_against([verdict(1, 1)], [True, False], [True])
 
 
 # --- ratings --------------------------------------------------------------------------------------
@@ -239,44 +186,22 @@ def test_results_in_a_row_follow_elos_formula() -> None:
     assert elo([("a", "b", "tie")])["a"] == Rating(1000, 1000, 1000)
 
 
-def results(count: int, seed: int = 0) -> list[tuple[str, str, str]]:
+def results(count: int) -> list[tuple[str, str, str]]:
     """Three players of whom each beats the next three times in four."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     pairs = [rng.sample("abc", 2) for _ in range(count)]
-    return [
-        (one, other, min(one, other) if rng.random() < 0.75 else max(one, other))
-        for one, other in pairs
-    ]
+    return [(*pair, min(pair) if rng.random() < 0.75 else max(pair)) for pair in pairs]
 
 
-def test_neither_the_order_nor_the_sides_matter() -> None:
-    given = results(40)
-    mixed = [(other, one, winner) for one, other, winner in given]
-    random.Random(5).shuffle(mixed)
-    assert elo(given) == elo(mixed)
-    assert elo(given, seed=1) != elo(given, seed=2)
-
-
-def test_the_better_stands_first_and_more_results_are_surer() -> None:
+def test_the_better_come_first_in_any_order_and_more_results_are_surer() -> None:
     few, many = elo(results(15)), elo(results(600))
     assert list(many) == ["a", "b", "c"]
     assert sum(rating.value for rating in many.values()) == pytest.approx(3000)
-    for found in (few, many):
-        for rating in found.values():
-            assert rating.low < rating.value < rating.high
+    assert all(r.low < r.value < r.high for found in (few, many) for r in found.values())
     assert many["a"].low > many["b"].high > many["b"].low > many["c"].high
-    assert str(Rating(1041.6, 1010, 1075)) == "1042 (95 %: 1010–1075)"
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([], "There are no results"),
-        ([("a", "b", "c")], r"Result 0 \(counted from 0\) must be two different"),
-        ([("a", "b", "a"), ("a", "a", "a")], "Result 1 "),
-        ([("a", "b")], "Result 0 "),
-    ],
-)
-def test_what_is_not_a_result_is_refused(given: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        elo(given)
+    mixed = [(other, one, winner) for one, other, winner in results(15)]
+    random.Random(5).shuffle(mixed)
+    assert elo(mixed) == few and elo(mixed, seed=1) != few
+    for wrong in ([], [("a", "b", "c")], [("a", "a", "a")]):
+        with pytest.raises(DataError):
+            elo(wrong)

@@ -11,7 +11,7 @@ from llmcourse.evaluation.comparing import Comparison, compare, consistency
 from llmcourse.evaluation.judge import elo, judged_against, position_bias, prefer
 from llmcourse.evaluation.losses import perplexity, record_losses
 from llmcourse.evaluation.metrics import METRICS, keys_of
-from llmcourse.evaluation.mistakes import KINDS, counted, label, misspelt
+from llmcourse.evaluation.mistakes import KINDS, counted, label
 from llmcourse.evaluation.running import Evaluation, Method, evaluate
 
 Way = Method  # its name in version 0.1
@@ -34,7 +34,6 @@ __all__ = [
     "keys_of",
     "label",
     "load_labels",
-    "misspelt",
     "perplexity",
     "position_bias",
     "prefer",

@@ -7,7 +7,7 @@ second one does. The labels of both are kept in one file, a line per label.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from llmcourse.stats import Share
 from llmcourse.store import lines_path, read_lines, write_lines
 
 Label = str | int | list[str]  # what a file keeps; True and False are ints
-_FIELDS = ("id", "label", "who")
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,10 @@ def agreement(one: Any, other: Any) -> Agreement:
         DataError: they are not labels of the same records, there are none, or a record has none.
     """
     first, second = _paired(one, other)
-    for number, label in [*enumerate(first), *enumerate(second)]:
-        if label is None or label != label:
-            raise DataError(f"Record {number} (counted from 0) has no label: {label!r}.")
-        if isinstance(label, list | set):
-            raise DataError(
-                f"Record {number} (counted from 0) has {label!r:.60} for a label. Where a record "
-                f"may have several labels, use agreement_by_class."
-            )
     same = sum(a == b for a, b in zip(first, second, strict=True))
     total, often, often_too = len(first), Counter(first), Counter(second)
-    by_chance = sum(count * often_too[label] for label, count in often.items())  # times total²
+    # Counts times `total`, so that all is whole numbers and 0 over 0 is found exactly.
+    by_chance = sum(count * often_too[label] for label, count in often.items())
     share = Share(same, total)
     if by_chance == total * total:
         return Agreement(share, 0.0, one_label=True)
@@ -89,19 +81,15 @@ def agreement_by_class(one: Any, other: Any) -> dict[str, Agreement]:
 
     Raises:
         DataError: they are not labels of the same records, there are no records, or a record has
-            something other than a collection of texts.
+            one text instead of a collection of texts.
     """
-    pair = _paired(one, other)
-    for labels in pair:
-        for number, given in enumerate(labels):
-            if not _is_texts(given):
-                raise DataError(
-                    f"Record {number} (counted from 0) must have a list or set of labels, not "
-                    f"{given!r:.60}. For one label per record, use agreement."
-                )
-    names = sorted({name for labels in pair for given in labels for name in given})
+    first, second = _paired(one, other)
+    if any(isinstance(labels, str) for labels in (*first, *second)):  # its letters are no labels
+        raise DataError("Each record needs a list of labels. For one label each, use agreement.")
+    names = sorted({name for labels in (*first, *second) for name in labels})
     return {
-        name: agreement(*([name in given for given in labels] for labels in pair)) for name in names
+        name: agreement([name in labels for labels in first], [name in labels for labels in second])
+        for name in names
     }
 
 
@@ -109,40 +97,17 @@ def _paired(one: Any, other: Any) -> tuple[list[Any], list[Any]]:
     """Two labellings as lists in the same order.
 
     Raises:
-        DataError: they are not labels of the same records, or there are none.
+        DataError: they are not labels of the same records, there are none, or one is missing.
     """
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        if apart := [key for key in {**one, **other} if (key in one) != (key in other)]:
-            raise DataError(
-                f"{len(apart)} records have labels of one side only, the first of them "
-                f"{apart[0]!r:.60}. Keep the records that both have: "
-                f"{{key: one[key] for key in one if key in other}}."
-            )
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
         one, other = one.values(), [other[key] for key in one]
-    for labels in (one, other):
-        if isinstance(labels, str | Mapping | set) or not isinstance(labels, Iterable):
-            raise DataError(
-                f"Two lists of labels in the same order are needed, or two mappings of record to "
-                f"label, not {type(labels).__name__}."
-            )
+    if isinstance(one, Mapping) or isinstance(other, Mapping) or len(one) != len(other):
+        raise DataError("Only labels of the same records can be compared: keep those of both.")
     first, second = list(one), list(other)
-    if len(first) != len(second):
-        raise DataError(
-            f"Only labels of the same records can be compared: there are {len(first)} labels "
-            f"against {len(second)}."
-        )
-    if not first:
-        raise DataError("There are no labels to compare.")
+    # In a frame a missing label is NaN, which is unequal to itself.
+    if not first or any(label is None or label != label for label in (*first, *second)):
+        raise DataError("There are no labels to compare, or a record has no label.")
     return first, second
-
-
-def _is_texts(value: Any) -> bool:
-    """True for a collection of texts."""
-    return (
-        isinstance(value, Collection)
-        and not isinstance(value, str | Mapping)
-        and all(isinstance(item, str) for item in value)
-    )
 
 
 # --- labels in a file -----------------------------------------------------------------------------
@@ -169,19 +134,18 @@ def save_labels(path: str | Path, labels: Mapping[str | int, Any], who: str) -> 
         NoSpace: the disk is full; the old file stays.
     """
     path = lines_path(path)
-    given = [_checked({"id": key, "label": label, "who": who}) for key, label in labels.items()]
+    kept = [_label({"id": key, "label": label, "who": who}) for key, label in labels.items()]
     try:
+        # Two notebooks may label into one file: what the other wrote meanwhile is read first.
         with lock(path.with_name(f".{path.name}.lock")):
             everyone = load_labels(path) if path.exists() else {}
-            everyone[who] = everyone.get(who, {}) | {key: label for key, label, _ in given}
-            write_lines(
-                path,
-                (
-                    dict(zip(_FIELDS, (key, label, name), strict=True))
-                    for name, theirs in everyone.items()
-                    for key, label in theirs.items()
-                ),
+            everyone[who] = everyone.get(who, {}) | {key: label for key, label, _ in kept}
+            rows = (
+                {"id": key, "label": label, "who": name}
+                for name, theirs in everyone.items()
+                for key, label in theirs.items()
             )
+            write_lines(path, rows)
     except OSError as error:
         raise DataError(f"{path} can't be written: {first_line(error)}.") from error
     return path
@@ -191,7 +155,8 @@ def load_labels(path: str | Path) -> dict[str, dict[str | int, Label]]:
     """The labels that `save_labels` kept: who gave them, to record to label.
 
     Several labels of a record come as a list. With the labels of two people in the file,
-    `agreement(labels["Ada"], labels["Ben"])` compares them.
+    `agreement(labels["Ada"], labels["Ben"])` compares them. Of two labels that one person gave to
+    a record, the later one counts.
 
     Raises:
         DataError: there is no such file, it can't be read, or a line in it is not a label; the
@@ -200,34 +165,29 @@ def load_labels(path: str | Path) -> dict[str, dict[str | int, Label]]:
     path = lines_path(path)
     everyone: dict[str, dict[str | int, Label]] = {}
     for line, row in read_lines(path):
-        try:
-            key, label, who = _checked(row)
-            if key in everyone.setdefault(who, {}):
-                raise DataError(f"{who} has labelled {key!r:.60} before. Remove one of the two.")
-        except DataError as error:
-            raise DataError(f"{path}, line {line}: {error}") from None
-        everyone[who][key] = label
+        key, label, who = _label(row, f"{path}, line {line}: ")
+        everyone.setdefault(who, {})[key] = label
     return everyone
 
 
-def _checked(row: Mapping[str, Any]) -> tuple[str | int, Label, str]:
+def _label(row: Mapping[str, Any], where: str = "") -> tuple[str | int, Label, str]:
     """A label as a file keeps it: record, label, who.
 
     Raises:
         DataError: a field is missing or can't be kept.
     """
-    if set(row) != set(_FIELDS):
-        raise DataError(f"a label has the fields {', '.join(_FIELDS)}, not {', '.join(row)}.")
-    key, label = (v.item() if hasattr(v, "item") else v for v in (row["id"], row["label"]))
-    if _is_texts(label):
+    key: Any = row.get("id")
+    label: Any = row.get("label")
+    # numpy's numbers become Python's, which JSON takes.
+    key, label = (value.item() if hasattr(value, "item") else value for value in (key, label))
+    if isinstance(label, set | frozenset | list | tuple):
         label = sorted(label) if isinstance(label, set | frozenset) else list(label)
-    if isinstance(key, bool) or not isinstance(key, str | int):
-        raise DataError(f"a record is named by a text or a whole number, not by {key!r:.60}.")
-    if not isinstance(label, str | int) and not _is_texts(label):
+    texts = isinstance(label, list) and all(isinstance(text, str) for text in label)
+    who = row.get("who")
+    well = isinstance(key, str | int) and (texts or isinstance(label, str | int))
+    if not well or not isinstance(who, str) or not who.strip():
         raise DataError(
-            f"record {key!r:.60}: a label is text, a whole number, true or false, or a list of "
-            f"texts, not {label!r:.60}."
+            f"{where}a label has an id (a text or a whole number), a label (a text, a whole "
+            f"number, or a list of texts) and who gave it, not {dict(row)!r:.80}."
         )
-    if not isinstance(row["who"], str) or not row["who"].strip():
-        raise DataError(f"who must be a name for whoever gave the labels, not {row['who']!r:.60}.")
-    return key, label, row["who"]
+    return key, label, who

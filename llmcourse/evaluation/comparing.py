@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates
+from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError
+from llmcourse.evaluation.metrics import known
 from llmcourse.evaluation.running import Evaluation, Method, evaluate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Paired, paired
@@ -16,7 +18,6 @@ from llmcourse.words import token_f1
 
 if TYPE_CHECKING:
     import pandas
-    from datasets import Dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +31,7 @@ class Comparison:
     evaluations: dict[str, Evaluation]
 
     def __getitem__(self, name: str) -> Evaluation:
-        try:
-            return self.evaluations[name]
-        except KeyError:
-            known = ", ".join(map(repr, self.evaluations))
-            raise SettingError(f"There is no {name!r} here. There are: {known}.") from None
+        return self.evaluations[known("method", name, self.evaluations)]
 
     @property
     def metrics(self) -> list[str]:
@@ -65,10 +62,10 @@ class Comparison:
     def rows(self, first: str, second: str, metric: str | None = None) -> pandas.DataFrame:
         """The records on which two methods differ, those that the first does worse on on top."""
         metric = metric or self.main
-        one, two = self[first], self[second]
-        shown = one.table[["question", "reference"]].assign(
-            **{first: one.table["answer"], second: two.table["answer"]},
-            difference=one.table[metric].astype(float) - two.table[metric].astype(float),
+        one, two = self[first].table, self[second].table
+        shown = one[["question", "reference"]].assign(
+            **{first: one["answer"], second: two["answer"]},
+            difference=one[metric].astype(float) - two[metric].astype(float),
         )
         differ = shown["difference"].notna() & (shown["difference"] != 0)
         return shown[differ].sort_values("difference", kind="stable")
@@ -76,7 +73,7 @@ class Comparison:
 
 def compare(
     methods: Mapping[str, Method | LoadedModel | Evaluation],
-    records: Dataset | Iterable[Mapping[str, Any]] | None = None,
+    records: Any = None,
     wanted: Sequence[str] | str | None = None,
     **settings: Any,
 ) -> Comparison:
@@ -89,47 +86,37 @@ def compare(
         settings: `known`, `max_new_tokens`, `batch_size`, `progress`; see `evaluate`.
 
     Raises:
-        DataError: evaluations of other records, or see `evaluate`.
+        DataError: evaluations of other records or without a metric in common, or see `evaluate`.
         SettingError: there is no method, or see `evaluate`.
     """
-    if not isinstance(methods, Mapping) or not methods:
-        raise SettingError("compare needs a dict: name -> model, Method or Evaluation.")
-    todo = {}
-    for name, method in methods.items():
-        if not isinstance(method, Evaluation):
-            try:
-                todo[name] = Method.of(method)  # before any of them is asked
-            except SettingError as error:
-                raise SettingError(f"{name!r}: {error}") from error
-    if todo and records is None:
-        raise DataError(f"{next(iter(todo))!r} is not evaluated yet: records are needed.")
-    if todo and not hasattr(records, "columns"):
-        records = list(records)
-    done = {
-        name: evaluate(method, records, wanted, name=str(name), **settings)
-        for name, method in todo.items()
+    if not methods:
+        raise SettingError("compare needs at least one method.")
+    # All methods and the records are checked before any model is asked: answering takes minutes.
+    ready = {
+        name: method if isinstance(method, Evaluation) else Method.of(method)
+        for name, method in methods.items()
     }
-    found = {name: done.get(name, method) for name, method in methods.items()}
-    first, *others = found.values()
-    for other in others:
-        if _questions(other) != _questions(first):
-            raise DataError(
-                f"{other.name!r} and {first.name!r} were asked different questions. Evaluate both "
-                f"on the same records."
-            )
+    if any(isinstance(method, Method) for method in ready.values()):
+        records = as_records(records)
+    found = {
+        name: evaluate(method, records, wanted, name=str(name), **settings)
+        if isinstance(method, Method)
+        else method
+        for name, method in ready.items()
+    }
+    first, *others = (_questions(one) for one in found.values())
+    if any(other != first for other in others):
+        raise DataError("The methods were asked different questions. Evaluate all on the same.")
     result = Comparison(found)
     if not result.metrics:
         raise DataError("These evaluations have no metric in common.")
     return result
 
 
-def _questions(one: Evaluation) -> list[tuple[str, ...]]:
-    """What each record asks and what is right, by which the same records are known."""
-    roles = ("question", "input", "answer")
-    return [
-        tuple(templates.get_field(record, role, needed=False) for role in roles)
-        for record in one.records
-    ]
+def _questions(one: Evaluation) -> list[list[Any]]:
+    """What each record asks and what is right: how the same records are known."""
+    names = ("history", "question", "input", "answer")
+    return [[record.get(name) for name in names] for record in one.records]
 
 
 def consistency(answers: Sequence[Any], groups: Sequence[Any]) -> dict[Any, float]:
@@ -148,17 +135,15 @@ def consistency(answers: Sequence[Any], groups: Sequence[Any]) -> dict[Any, floa
     Raises:
         DataError: the lists are not equally long, or no group has two answers.
     """
-    if len(answers) != len(groups):
-        raise DataError(f"{len(answers)} answers need as many groups, not {len(groups)}.")
-    together: dict[Any, list[str]] = {}
-    for answer, group in zip(answers, groups, strict=True):
-        if answer is not None:  # a record that failed
-            together.setdefault(group, []).append(str(answer))
-    found = {}
-    for group, texts in together.items():
-        overlaps = [1.0 if a == b else token_f1(a, b) for a, b in combinations(texts, 2)]
-        if overlaps:
-            found[group] = sum(overlaps) / len(overlaps)
-    if not found:
-        raise DataError("No group has two answers, so there is nothing to compare.")
-    return found
+    texts: dict[Any, list[str]] = {}
+    if len(answers) == len(groups):
+        for answer, group in zip(answers, groups, strict=True):
+            texts.setdefault(group, []).extend([] if answer is None else [str(answer)])
+    several = {group: own for group, own in texts.items() if len(own) > 1}
+    if not several:
+        raise DataError("Each answer needs a group, and some group two answers.")
+    return {
+        # Two empty answers have no word in common, and agree all the same.
+        group: fmean(1.0 if a == b else token_f1(a, b) for a, b in combinations(own, 2))
+        for group, own in several.items()
+    }

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,15 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import files, models, templates, tiers
-from llmcourse.errors import (
-    HubError,
-    PromptError,
-    SettingError,
-    first_line,
-    is_out_of_memory,
-    whole,
-)
-from llmcourse.generation import check_loaded, trouble
+from llmcourse.errors import HubError, SettingError, first_line, is_out_of_memory, whole
+from llmcourse.generation import check_loaded
 from llmcourse.models import LoadedModel, hub
 from llmcourse.progress import quiet_datasets
 from llmcourse.words import has_keys
@@ -115,9 +107,8 @@ def run(
 
     Raises:
         SettingError: the harness is not installed, a task is unknown, an option is out of range,
-            or memory ran out.
+            the tokenizer closes every text, or memory ran out.
         HubError: a public task's data set is not on this machine, and the hub can't be reached.
-        PromptError: a prompt and its answer do not fit the model's context.
         TemplateError: see `templates.render`.
         UnknownModel, CorruptModel, …: see `models.load`.
     """
@@ -129,46 +120,43 @@ def run(
     local, names = local or {}, [tasks] if isinstance(tasks, str) else list(tasks)
     limit = None if limit is None else whole("limit", limit, 1)
     size = whole("batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1)
-    if out is not None and Path(out).suffix.lower() != ".json":
-        raise SettingError(f"out={str(out)!r}: a file that ends in .json is needed.")
-    public = [name for name in names if name not in local]
+    own, public = ([n for n in names if (n in local) == here] for here in (True, False))
     with harness_log() as notes:
-        if public and not set(public) <= set(_index().all_tasks):
+        # (listing the harness's own tasks takes seconds, so only where one is wanted)
+        if unknown := set(public) - set(_index().all_tasks if public else ()):
             raise SettingError(
-                f"There is no task {', '.join(set(public) - set(_index().all_tasks))!r}. On this "
-                f"machine: {', '.join(local)}. From the hub, among others: {', '.join(PUBLIC)}; "
-                f"all of them: lm-eval ls tasks."
+                f"There is no task {', '.join(unknown)!r}. On this machine: {', '.join(local)}. "
+                f"From the hub, among others: {', '.join(PUBLIC)}; all of them: lm-eval ls tasks."
             )
         if isinstance(model, str | Path):
             model = models.load(str(model))
         check_loaded(model)
         template = template or model.template
+        if chat_template:  # which the model may lack: said before data are downloaded
+            templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
         found: list[dict[str, Any]] = []
-        if chosen := {name: local[name][:limit] for name in names if name in local}:
-            loaded = {
-                name: _task(name, records, model, template, max_new_tokens)
-                for name, records in chosen.items()
-            }
-            # A chat template's text holds its special tokens already.
-            special = False if template == "chat" else None
-            with quiet_datasets(long=progress):
+        with quiet_datasets(long=progress):
+            if own:
+                longest = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+                loaded = {n: _task(n, local[n][:limit], model, template, longest) for n in own}
+                # A chat template's text holds its special tokens already.
+                special = False if template == "chat" else None
                 found.append(_evaluate(model, loaded, None, size, add_bos_token=special))
-        if public:
-            if chat_template:
-                templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
-            with quiet_datasets(long=progress):
+            if public:
                 found.append(_public(model, public, limit, size, chat_template))
     if notes:
         cut = f"{len(notes)} times the harness cut a prompt on the left to fit the model's context"
         notes = [f"{cut}, as here: {notes[0]}"]
     results = _results(names, found, notes)
     if out is not None:
+        table = results.table
         saved = {
             "model": model.name,
             "template": template,
             "harness": f"lm-eval {metadata.version('lm_eval')}",
             "limit": limit,
-            "results": json.loads(results.table.to_json(orient="records", double_precision=15)),
+            # JSON knows no NaN, which a task without a standard error has.
+            "results": table.astype(object).where(table.notna(), None).to_dict("records"),
             "notes": notes,
         }
         files.write_json(Path(out), saved)
@@ -180,36 +168,21 @@ def _task(
     records: Sequence[Mapping[str, Any]],
     model: LoadedModel,
     template: str,
-    max_new_tokens: int | None,
+    max_new_tokens: int,
 ) -> Any:
-    """A task of the harness with the prompts as the model reads them.
-
-    Raises:
-        PromptError: a prompt would be cut by the harness.
-        SettingError: the harness would misread the tokenizer.
-    """
+    """A task of the harness with the prompts as the model reads them."""
     import datasets
     from lm_eval.api.task import ConfigurableTask
 
-    ids = model.tokenizer("a").input_ids
-    if len(ids) > 1 and ids[-1] == model.tokenizer.eos_token_id:
-        raise SettingError(
-            f"The tokenizer of {model.title} closes every text with its end token, after which the "
-            f"harness can't go on. Set tokenizer.add_eos_token = False."
-        )
-    limit = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
     choices = "choices" in records[0]
-    rows = []
-    for record in records:
-        question = record["question"]
-        length = max(map(len, model.tokenizer(record["choices"]).input_ids)) if choices else limit
-        if wrong := trouble(model, question, template, max_new_tokens=length):
-            raise PromptError(f"Question {record['id']}: {wrong}")
-        prompt = f"Question: {question}\nAnswer:"
-        if not choices or template != "plain":
-            prompt = templates.render(question, template, tokenizer=model.tokenizer).prompt
-        rows.append({**record, "prompt": prompt})
-    metrics = ("acc", "acc_norm") if choices else ("facts",)
+    as_published = choices and template == "plain"  # as the harness's own multiple choice
+
+    def prompt(record: Mapping[str, Any]) -> str:
+        if as_published:
+            return f"Question: {record['question']}\nAnswer:"
+        return templates.render(record["question"], template, tokenizer=model.tokenizer).prompt
+
+    rows = [{**record, "prompt": prompt(record)} for record in records]
     config = {
         "task": name,
         "custom_dataset": lambda **_: {"test": datasets.Dataset.from_list(rows)},
@@ -219,29 +192,22 @@ def _task(
         "num_fewshot": 0,
         "metric_list": [
             {"metric": metric, "aggregation": "mean", "higher_is_better": True}
-            for metric in metrics
+            for metric in (("acc", "acc_norm") if choices else ("facts",))
         ],
     }
     if choices:
         config |= {"output_type": "multiple_choice", "doc_to_choice": "choices"}
-        config["target_delimiter"] = " " if template == "plain" else ""
+        config["target_delimiter"] = " " if as_published else ""
     else:
         config |= {"output_type": "generate_until", "process_results": _facts}
-        config["generation_kwargs"] = {"until": [], "do_sample": False, "max_gen_toks": limit}
+        generation = {"until": [], "do_sample": False, "max_gen_toks": max_new_tokens}
+        config["generation_kwargs"] = generation
     return ConfigurableTask(config=config)
 
 
 def _facts(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """How the harness scores a free answer: 1 where it has every key of the fact."""
     return {"facts": float(has_keys(results[0], doc["keys"]))}
-
-
-@functools.cache
-def _index() -> Any:
-    """The harness's own tasks, thousands of files; it takes seconds, so it is done once."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager()
 
 
 def _public(
@@ -260,9 +226,7 @@ def _public(
         with _offline(not reachable):
             loaded = _index().load(names)
             for task in loaded["tasks"].values():
-                if task.get_config("num_fewshot") is None:
-                    task.set_config(key="num_fewshot", value=0)
-                task.set_fewshot_seed(seed=1234)  # as its `simple_evaluate` does
+                _prepare(task)
             return _evaluate(model, loaded, limit, size, chat_template)
     except SettingError:
         raise
@@ -284,17 +248,16 @@ def _evaluate(
     chat_template: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The harness's results.
-
-    As its `simple_evaluate`, but for what that does besides: it describes this machine, calls git
-    and the hub, and sets the seeds of Python, NumPy and torch.
-    """
+    """The harness's results."""
     from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
+    _require_open_end(model)
     settings |= {"batch_size": size, "softmax_dtype": "float32"}
     reader = HFLM(pretrained=model.model, tokenizer=model.tokenizer, **settings)
     try:
+        # Not `simple_evaluate`, which also describes this machine, calls git and the hub, and sets
+        # the seeds of Python, NumPy and torch.
         return evaluate(
             reader, tasks, limit=limit, apply_chat_template=chat_template, fewshot_as_multiturn=True
         )
@@ -304,49 +267,12 @@ def _evaluate(
         raise SettingError(f"Memory ran out with batch_size={size}. Try a smaller one.") from error
 
 
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Let `datasets` use only what is on this machine, so that it fails or succeeds at once."""
-    import datasets
-    from huggingface_hub import constants
-
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    if wanted:
-        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
-
-
-@contextmanager
-def harness_log() -> Iterator[list[str]]:
-    """Silence the harness's log, but keep what it says about prompts that it cut."""
-    notes: list[str] = []
-
-    class Kept(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            # lm-eval has no other sign of a cut prompt than its messages, "Truncating 9 tokens
-            # from the left" and "Left truncation applied" (0.4.13; test_harness.py checks it).
-            if "runcat" in record.getMessage():
-                notes.append(record.getMessage())
-
-    log = logging.getLogger("lm_eval")
-    before = log.handlers[:], log.propagate, log.level
-    log.handlers[:], log.propagate = [Kept()], False
-    log.setLevel(logging.WARNING)
-    try:
-        yield notes
-    finally:
-        log.handlers[:], log.propagate = before[0], before[1]
-        log.setLevel(before[2])
-
-
 def _results(names: list[str], found: list[dict[str, Any]], notes: list[str]) -> HarnessResults:
     """The harness's results as a table, tasks in the order they were named, groups' parts after."""
     import pandas
 
-    rows, samples = [], {}
+    rows: list[tuple[Any, ...]] = []
+    samples: dict[str, list[dict[str, Any]]] = {}
     for results in found:
         samples |= results.get("samples", {})
         for task, numbers in results["results"].items():
@@ -361,3 +287,82 @@ def _results(names: list[str], found: list[dict[str, Any]], notes: list[str]) ->
                 rows.append((task, shown, float(value), error, n))
     rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
     return HarnessResults(pandas.DataFrame(rows, columns=list(COLUMNS)), samples, notes)
+
+
+# --- what lm-eval and datasets have no public way for ---------------------------------------------
+# Written for lm-eval 0.4.13. `test_harness.py` runs each of these against the installed version.
+
+
+@functools.cache
+def _index() -> Any:
+    """The harness's own tasks, thousands of files; it takes seconds, so it is done once."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _prepare(task: Any) -> None:
+    """Prepare a public task as lm-eval's `simple_evaluate` does, which we don't call.
+
+    Its examples in the prompt are drawn with a fixed seed; a task that names no number has none.
+    """
+    if task.get_config("num_fewshot") is None:
+        task.set_config(key="num_fewshot", value=0)
+    task.set_fewshot_seed(seed=1234)
+
+
+def _require_open_end(model: LoadedModel) -> None:
+    """Refuse a tokenizer that ends every text: the harness would measure what follows the end.
+
+    Raises:
+        SettingError: it does.
+    """
+    ids = model.tokenizer("a").input_ids
+    if len(ids) > 1 and ids[-1] == model.tokenizer.eos_token_id:
+        raise SettingError(
+            f"The tokenizer of {model.title} closes every text with its end token, after which the "
+            f"harness can't go on. Set tokenizer.add_eos_token = False."
+        )
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Let `datasets` use only what is on this machine, so that it fails or succeeds at once.
+
+    Both libraries read their environment variable only when they are imported.
+    """
+    import datasets
+    from huggingface_hub import constants
+
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    if wanted:
+        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def harness_log() -> Iterator[list[str]]:
+    """Silence the harness's log, but keep what it says about prompts that it cut.
+
+    Its messages, "Truncating 9 tokens from the left" and "Left truncation applied", are the only
+    sign of a cut prompt.
+    """
+    notes: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "runcat" in record.getMessage():
+                notes.append(record.getMessage())
+
+    log = logging.getLogger("lm_eval")
+    before = log.handlers[:], log.propagate, log.level
+    log.handlers[:], log.propagate = [Kept()], False
+    log.setLevel(logging.WARNING)
+    try:
+        yield notes
+    finally:
+        log.handlers[:], log.propagate = before[0], before[1]
+        log.setLevel(before[2])

@@ -7,20 +7,12 @@ Nothing is parsed: the verdict comes from the probabilities of "A" and "B".
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
-from llmcourse.errors import (
-    CourseError,
-    DataError,
-    PromptError,
-    SettingError,
-    whole,
-)
+from llmcourse.errors import DataError, PromptError, SettingError, whole
 from llmcourse.generation import check_loaded, halved, prompt_ids, reading
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
@@ -38,7 +30,7 @@ PROMPT = (
 )
 TIE = "tie"  # instead of a winner's name
 _DRAWS = 500  # of the ratings' bootstrap
-_AT_ONCE = 2**21  # results played in one go
+_AT_ONCE = 2**21  # results replayed in one go: some 50 MB
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Verdict:
         return "second" if max(self.margins) < 0 else TIE
 
     @property
-    def place(self) -> str:
+    def position(self) -> str:
         """ "A" or "B" where that position was preferred in both orders, else ""."""
         at_a, at_b = self.margins
         return "A" if at_a > 0 > at_b else "B" if at_a < 0 < at_b else ""
@@ -135,72 +127,54 @@ def prefer(
     check_loaded(judge)
     size = whole("batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1)
     questions, first, second = list(questions), list(first), list(second)
-    if not len(questions) == len(first) == len(second):
-        raise DataError(
-            f"Each question needs two answers: there are {len(questions)} questions, {len(first)} "
-            f"first and {len(second)} second answers."
-        )
+    if not len(questions) == len(first) == len(second) or None in (*first, *second):
+        raise DataError("Each question needs two answers, and none may be missing (None).")
     letters = _letters(judge)
-    jobs = []
+    prompts = []  # token ids; of each pair the prompt in one order, then that in the other
     for number, (item, a, b) in enumerate(zip(questions, first, second, strict=True)):
-        try:
-            if a is None or b is None:
-                raise DataError("an answer is missing (None). Leave the pair out.")
-            question = templates.render(item, "plain").prompt
-            for answers in ((a, b), (b, a)):
-                jobs.append(_ids(judge, _prompt(criterion, question, *map(str, answers))))
-        except CourseError as error:
-            raise type(error)(f"Pair {number} (counted from 0): {error}") from error
-    order = sorted(range(len(jobs)), key=lambda number: len(jobs[number]))
+        question = templates.render(item, "plain").prompt
+        for one, other in ((a, b), (b, a)):
+            parts = {"question": question, "a": str(one), "b": str(other)}
+            text = templates.fill(PROMPT, criterion=criterion, **parts)
+            rendered = templates.render(text, judge.template, tokenizer=judge.tokenizer)
+            ids = prompt_ids(judge, rendered, f"Pair {number}")
+            if len(ids) >= judge.context_length:
+                raise PromptError(
+                    f"Pair {number} (counted from 0) has {len(ids)} tokens, but {judge.title} "
+                    f"reads at most {judge.context_length - 1}. Shorten the answers, or let "
+                    f"another model judge."
+                )
+            prompts.append(ids)
+    # Prompts of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     scores: dict[int, tuple[float, float]] = {}
     title = f"{judge.title} judges {len(questions)} pair{'s' * (len(questions) != 1)}"
-    with bar(len(jobs), title, enabled=progress and bool(jobs)) as line:
+    with bar(len(prompts), title, enabled=progress and bool(prompts)) as line:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             read = halved(
-                lambda part: _read(judge, part, letters), [jobs[n] for n in batch], line.write
+                lambda part: _read(judge, part, letters), [prompts[n] for n in batch], line.write
             )
             scores |= dict(zip(batch, read, strict=True))
             line.update(len(batch))
     verdicts = []
-    for number in range(0, len(jobs), 2):
-        (at_a, mass), (at_b, mass_swapped) = scores[number], scores[number + 1]
+    for place in range(0, len(prompts), 2):
+        (at_a, mass), (at_b, mass_swapped) = scores[place], scores[place + 1]
         verdicts.append(Verdict((at_a, -at_b), (mass, mass_swapped)))
     return verdicts
 
 
-def _prompt(criterion: str, question: str, a: str, b: str) -> str:
-    """The judge's prompt; braces in a model's answer stay text."""
-    parts = {"criterion": criterion, "question": question, "a": a, "b": b}
-    return re.sub(r"\{(\w+)\}", lambda match: parts[match[1]], PROMPT)
-
-
-def _ids(judge: LoadedModel, prompt: str) -> list[int]:
-    """The prompt's token ids under the judge's template."""
-    rendered = templates.render(prompt, judge.template, tokenizer=judge.tokenizer)
-    ids = prompt_ids(judge, rendered, "it")
-    if len(ids) > judge.context_length - 1:
-        raise PromptError(
-            f"question and answers have {len(ids)} tokens, but {judge.title} reads at most "
-            f"{judge.context_length - 1}. Shorten the answers, or let another model judge."
-        )
-    return ids
-
-
 def _letters(judge: LoadedModel) -> tuple[list[int], list[int]]:
     """The tokens that are an "A" and those that are a "B", with and without a space before."""
-    found = []
-    for letter in "AB":
-        forms = (
-            judge.tokenizer(f, add_special_tokens=False).input_ids for f in (letter, f" {letter}")
-        )
-        found.append(sorted({ids[0] for ids in forms if len(ids) == 1}))
-    if not all(found) or set(found[0]) & set(found[1]):
-        raise SettingError(
-            f"{judge.title} can't judge: its tokenizer has no token of its own for the letter A "
-            f"or B. Take another model."
-        )
-    return found[0], found[1]
+
+    def tokens(letter: str) -> list[int]:
+        forms = judge.tokenizer([letter, f" {letter}"], add_special_tokens=False).input_ids
+        return sorted({ids[0] for ids in forms if len(ids) == 1})
+
+    a, b = tokens("A"), tokens("B")
+    if not a or not b or set(a) & set(b):
+        raise SettingError(f"{judge.title} can't judge: it has no token for the letter A or B.")
+    return a, b
 
 
 def _read(
@@ -217,25 +191,24 @@ def _read(
 def _next_token(judge: LoadedModel, batch: list[list[int]]) -> torch.Tensor:
     """Log-probabilities of the token after each prompt, (prompts, vocabulary), float32.
 
-    Prompts are padded on the left, so that the last position is every prompt's last token; only
-    its logits are computed. Positions count from a prompt's first token.
+    Prompts are padded on the left, so that the last position is every prompt's last token.
     """
     import torch
+    from transformers import GenerationConfig
 
-    width = max(map(len, batch))
-    pad = judge.tokenizer.pad_token_id or 0
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch], device=judge.device)
-    padding = torch.tensor([[width - len(row)] for row in batch], device=judge.device)
-    positions = torch.arange(width, device=judge.device) - padding
-    model = judge.model
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # of an adapter
-    known = inspect.signature(plain.forward).parameters
-    more = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-    if "position_ids" in known:
-        more["position_ids"] = positions.clamp(min=0)
+    width, pad = max(map(len, batch)), judge.tokenizer.pad_token_id or 0
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in batch])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in batch])
+    # One step of `generate` instead of a call of the model: it counts positions from each prompt's
+    # first token and has only the last position's logits computed, in every architecture.
+    config = GenerationConfig(
+        max_new_tokens=1, pad_token_id=pad, output_logits=True, return_dict_in_generate=True
+    )
     with torch.inference_mode(), reading(judge):
-        out = model(ids, attention_mask=(positions >= 0).long(), use_cache=False, **more)
-    return out.logits[:, -1].float().log_softmax(dim=-1)
+        out = judge.model.generate(
+            ids.to(judge.device), attention_mask=mask.to(judge.device), generation_config=config
+        )
+    return out.logits[0].float().log_softmax(dim=-1)
 
 
 # --- how far a judge can be trusted ---------------------------------------------------------------
@@ -249,7 +222,7 @@ def position_bias(verdicts: Iterable[Verdict]) -> Share:
     Raises:
         DataError: there are no verdicts.
     """
-    return share(verdict.place != "" for verdict in verdicts)
+    return share(verdict.position != "" for verdict in verdicts)
 
 
 def judged_against(
@@ -270,24 +243,15 @@ def judged_against(
         balanced: True goes by `Verdict.balanced`, which hardly has ties.
 
     Raises:
-        DataError: the lists are not equally long, or in no pair exactly one answer is right.
+        DataError: in no pair exactly one answer is right.
     """
-    one, other = list(first_right), list(second_right)
-    if not len(verdicts) == len(one) == len(other):
-        raise DataError(
-            f"Each verdict needs two measures: there are {len(verdicts)} verdicts, {len(one)} "
-            f"first and {len(other)} second ones."
-        )
     picked = [
         (verdict.balanced if balanced else verdict.winner, "first" if a else "second")
-        for verdict, a, b in zip(verdicts, one, other, strict=True)
+        for verdict, a, b in zip(verdicts, first_right, second_right, strict=True)
         if bool(a) != bool(b)
     ]
     if not picked:
-        raise DataError(
-            f"In none of the {len(verdicts)} pairs is exactly one answer right, so the judge can't "
-            f"be compared with that measure."
-        )
+        raise DataError("In no pair is exactly one answer right, so there is nothing to compare.")
     ties = sum(winner == TIE for winner, _ in picked)
     return Judged(share(winner == right for winner, right in picked), ties)
 
@@ -349,73 +313,41 @@ def elo(
     """
     import numpy
 
-    names, games = _games(results)
-    rng = numpy.random.default_rng(seed)
-    count = len(games)
-    play = {"names": len(names), "shuffles": shuffles, "start": start, "k": k, "rng": rng}
-    values = _rated(games, numpy.arange(count)[None], **play)[0]
-    block = max(1, _AT_ONCE // (count * shuffles))
-    drawn = numpy.concatenate(
-        [
-            _rated(games, rng.integers(0, count, (min(block, _DRAWS - done), count)), **play)
-            for done in range(0, _DRAWS, block)
-        ]
-    )
-    low, high = numpy.percentile(drawn, [2.5, 97.5], axis=0)
-    ratings = {
-        name: Rating(*map(float, row))
-        for name, row in zip(names, zip(values, low, high, strict=True), strict=True)
-    }
-    return dict(sorted(ratings.items(), key=lambda item: -item[1].value))
-
-
-def _games(results: Iterable[tuple[str, str, str]]) -> tuple[list[str], numpy.ndarray]:
-    """The names in order, and (index of one, index of the other, score of the one) per result."""
-    import numpy
-
-    kept = []
-    for number, result in enumerate(results):
-        if len(result) != 3 or result[0] == result[1] or result[2] not in (*result[:2], TIE):
-            raise DataError(
-                f"Result {number} (counted from 0) must be two different names and the winner's, "
-                f"or 'tie', not {result!r:.80}."
-            )
-        one, other = sorted(result[:2])
-        kept.append((one, other, 0.5 if result[2] == TIE else float(result[2] == one)))
-    if not kept:
+    games = []
+    for result in results:
+        one, other, winner = result
+        if one == other or winner not in (one, other, TIE):
+            raise DataError(f"A result is two different names and the winner's, not {result!r}.")
+        # Written one way round and sorted, so that the order they were given in can't matter.
+        one, other = sorted((one, other))
+        games.append((one, other, 0.5 if winner == TIE else float(winner == one)))
+    if not games:
         raise DataError("There are no results to rate by.")
-    kept.sort()  # so that the order they were given in can't matter
-    names = sorted({name for one, other, _ in kept for name in (one, other)})
-    return names, numpy.array(
-        [(names.index(one), names.index(other), score) for one, other, score in kept]
-    )
+    games.sort()
+    names = sorted({name for one, other, _ in games for name in (one, other)})
+    first = numpy.array([names.index(one) for one, _, _ in games])
+    second = numpy.array([names.index(other) for _, other, _ in games])
+    won = numpy.array([score for _, _, score in games])
+    rng, count = numpy.random.default_rng(seed), len(games)
 
+    def ratings(rows: numpy.ndarray) -> numpy.ndarray:
+        """Mean ratings over orders drawn at random, (draws, names); `rows` is (draws, results)."""
+        orders = rng.permuted(numpy.repeat(rows, shuffles, axis=0), axis=1)
+        rated = numpy.full((len(orders), len(names)), float(start))
+        each = numpy.arange(len(orders))
+        for game in orders.T:  # all orders at once, one result of each after the other
+            ahead = rated[each, second[game]] - rated[each, first[game]]
+            moved = k * (won[game] - 1 / (1 + 10 ** (ahead / 400)))
+            rated[each, first[game]] += moved
+            rated[each, second[game]] -= moved
+        return rated.reshape(len(rows), shuffles, len(names)).mean(axis=1)
 
-def _rated(
-    games: numpy.ndarray,
-    rows: numpy.ndarray,
-    *,
-    names: int,
-    shuffles: int,
-    start: float,
-    k: float,
-    rng: numpy.random.Generator,
-) -> numpy.ndarray:
-    """Mean ratings over orders drawn at random, (draws, names).
-
-    Args:
-        games: (results, 3), from `_games`.
-        rows: The results that each draw has, (draws, results).
-    """
-    import numpy
-
-    orders = rng.permuted(numpy.repeat(rows, shuffles, axis=0), axis=1)
-    ratings = numpy.full((len(orders), names), float(start))
-    each = numpy.arange(len(orders))
-    for step in orders.T:
-        one, other = games[step, 0].astype(int), games[step, 1].astype(int)
-        ahead = ratings[each, other] - ratings[each, one]
-        moved = k * (games[step, 2] - 1 / (1 + 10 ** (ahead / 400)))
-        ratings[each, one] += moved
-        ratings[each, other] -= moved
-    return ratings.reshape(len(rows), shuffles, names).mean(axis=1)
+    values = ratings(numpy.arange(count)[None])[0]
+    block = max(1, _AT_ONCE // (count * shuffles))
+    sizes = [min(block, _DRAWS - done) for done in range(0, _DRAWS, block)]
+    drawn = numpy.concatenate([ratings(rng.integers(0, count, (size, count))) for size in sizes])
+    low, high = numpy.percentile(drawn, [2.5, 97.5], axis=0)
+    found = {
+        name: Rating(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)
+    }
+    return dict(sorted(found.items(), key=lambda item: -item[1].value))

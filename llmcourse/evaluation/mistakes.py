@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llmcourse import templates
 from llmcourse.evaluation.metrics import keys_of
 from llmcourse.generation import Answer
 from llmcourse.words import content_words, has_keys, normalised, refuses, repeated_ngrams
@@ -50,30 +49,30 @@ def label(answer: Answer, record: Mapping[str, Any], known: str = "") -> list[st
     if not re.search(r"\w", text):
         return ["empty"]
     question, extra, reference = (
-        templates.get_field(record, role, needed=False) for role in ("question", "input", "answer")
+        record.get(name) or "" for name in ("question", "input", "answer")
     )
     expected = f"{question} {extra} {reference}"
     keys = keys_of(record)
     right = bool(keys) and has_keys(text, keys)
-    said = content_words(text)
-    beside = bool(said) and not said & content_words(expected)
+    content = content_words(text)
+    beside = bool(content) and not content & content_words(expected)
     count, usual = len(text.split()), len(reference.split())
-    applies = {
+    applies = {  # in the order of KINDS
         "refused": refuses(text),
         "off-topic": reference and not right and not normalised(text, reference) and beside,
         "wrong fact": keys and not right,
         "repetitive": repeated_ngrams(text, 3) > 0.2,
         "unfinished": not answer.finished,
         "too long": reference and count > LONGER * usual and count > usual + MORE_WORDS,
-        "misspelling": set(misspelt(text, known)) - _words(expected.lower()),
+        "misspelling": misspelt(text, known) - _words(expected.lower()),
     }
-    kinds = [kind for kind in KINDS if applies.get(kind)]
-    # An answer that refuses is not off-topic, and one of both says no wrong fact.
+    kinds = [kind for kind, holds in applies.items() if holds]
+    # An answer that refuses is not off-topic, and one of both states no wrong fact.
     exclusive = [kind for kind in kinds if kind in ("refused", "off-topic", "wrong fact")]
     return [kind for kind in kinds if kind not in exclusive[1:]]
 
 
-def misspelt(text: str, known: str = "") -> list[str]:
+def misspelt(text: str, known: str = "") -> set[str]:
     """The words of `text` that look misspelt, in English.
 
     A word counts where neither the dictionary of pyspellchecker nor `known` has it, and a word of
@@ -81,11 +80,11 @@ def misspelt(text: str, known: str = "") -> list[str]:
     count: there is nothing to check their spelling by.
     """
     dictionary = _dictionary()
-    return sorted(
+    return {
         word
         for word in dictionary.unknown(_words(text) - _known_words(known))
         if dictionary.known(dictionary.edit_distance_1(word))
-    )
+    }
 
 
 def _words(text: str) -> set[str]:
@@ -96,7 +95,7 @@ def _words(text: str) -> set[str]:
 
 @functools.lru_cache(maxsize=8)
 def _known_words(text: str) -> set[str]:
-    """The words of a text that every answer of a test set is compared with."""
+    """The words of a text that every answer of a test set is compared with: read once."""
     return _words(text.lower())
 
 
@@ -109,6 +108,7 @@ def _dictionary() -> Any:
 
 def counted(labels: Iterable[Iterable[str]]) -> dict[str, int]:
     """How many answers have each kind of mistake, the most frequent first; none left out."""
-    counts = Counter(dict.fromkeys(KINDS, 0))  # in this order where counts are the same
-    counts.update(kind for kinds in labels for kind in kinds)
-    return {kind: count for kind, count in counts.most_common() if count}
+    found = [kind for kinds in labels for kind in kinds]
+    # Sorting is stable: kinds that are as frequent stay in the order of KINDS, the worst first.
+    counts = Counter(sorted(found, key=list(KINDS).index))
+    return dict(counts.most_common())

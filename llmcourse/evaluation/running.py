@@ -5,24 +5,23 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import pages, templates
-from llmcourse.errors import CourseError, DataError, SettingError, first_line
-from llmcourse.evaluation import losses, mistakes
-from llmcourse.evaluation.metrics import METRICS, choose, keys_of
+from llmcourse import pages
+from llmcourse.data.records import as_records
+from llmcourse.errors import DataError, SettingError, first_line
+from llmcourse.evaluation import losses, metrics, mistakes
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score, Share, share
 
 if TYPE_CHECKING:
     import pandas
-    from datasets import Dataset
 
-_OF_ANSWERS = {"finished": False, "prompt_tokens": 0, "new_tokens": 0, "seconds": math.nan}
-COLUMNS = ("question", "reference", "answer", *_OF_ANSWERS, "error")
+# What the table takes from each answer, and what it has for a record that failed.
+_MEASURED = {"finished": False, "prompt_tokens": 0, "new_tokens": 0, "seconds": math.nan}
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,21 @@ class Method:
         template: Name in `templates.NAMES`; the model's own if not given.
         system: System prompt before each question.
         prompt: Makes the prompt from a record: with examples before the question, or with
-            passages (`retrieval.prompt_with`). Without it the question is asked as it is.
+            passages (`retrieval.prompt_with`). It returns a text, or a record, which keeps the
+            turns before the question. Without it the record is asked as it is.
     """
 
     model: LoadedModel = field(repr=False)
     template: str | None = None
     system: str | None = None
-    prompt: Callable[[Mapping[str, Any]], str] | None = None
+    prompt: Callable[[Mapping[str, Any]], str | Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         check_loaded(self.model)
 
     @classmethod
     def of(cls, given: Method | LoadedModel) -> Method:
-        """`given` itself, or the plain way to ask a model.
+        """`given` itself, or a model asked without system prompt, examples or passages.
 
         Raises:
             SettingError: it is neither a method nor a model.
@@ -63,9 +63,9 @@ class Evaluation:
         name: What it is called in tables.
         records: The records, in order.
         answers: One answer per record; None where it failed.
-        table: One row per record: the columns in `COLUMNS` (`seconds` is its share of the batch's
-            time, `error` is "" where all went well), then one per metric; NaN where a record has
-            no number.
+        table: One row per record: question, reference, answer, finished, prompt_tokens,
+            new_tokens, seconds (its share of the batch's time) and error ("" where all went well),
+            then one column per metric; NaN where a record has no number.
         scores: Metric -> its mean over the records, with a 95 % interval. A record that failed
             counts as wrong in metrics of right and wrong, and is left out of all others.
         seconds: Time to answer all of them.
@@ -95,6 +95,14 @@ class Evaluation:
             for answer, record in zip(self.answers, self.records, strict=True)
         ]
 
+    def values(self, metric: str) -> list[float]:
+        """The numbers of one metric, one per record.
+
+        Raises:
+            SettingError: it was not measured.
+        """
+        return self.table[metrics.known("metric", metric, self.scores)].astype(float).tolist()
+
     def share(self, metric: str) -> Share:
         """How many of how many, for a metric that is 0 or 1.
 
@@ -106,16 +114,6 @@ class Evaluation:
             raise SettingError(f"{metric!r} is not 0 or 1 for a record; its mean is in .scores.")
         return share(values)
 
-    def values(self, metric: str) -> list[float]:
-        """The numbers of one metric, one per record.
-
-        Raises:
-            SettingError: it was not measured.
-        """
-        if metric not in self.scores:
-            raise SettingError(f"{metric!r} was not measured. Measured: {', '.join(self.scores)}.")
-        return self.table[metric].astype(float).tolist()
-
     def worst(self, kind: str | None = None, by: str | None = None) -> pandas.DataFrame:
         """The records with mistakes, or with one kind of them, the worst answers first.
 
@@ -126,15 +124,15 @@ class Evaluation:
         Raises:
             SettingError: there is no such kind, or the metric was not measured.
         """
-        if kind is not None and kind not in mistakes.KINDS:
-            raise SettingError(f"There is no {kind!r}. There are: {', '.join(mistakes.KINDS)}.")
         by = by or next(m for m in ("f1", "chrf", "facts", *self.scores) if m in self.scores)
-        self.values(by)
-        shown = self.table[["question", "reference", "answer", by]].assign(
-            mistakes=[", ".join(kinds) for kinds in self.labels]
+        if kind is not None:
+            metrics.known("kind", kind, mistakes.KINDS)
+        shown = self.table[["question", "reference", "answer"]].assign(
+            **{by: self.values(by)}, mistakes=[", ".join(kinds) for kinds in self.labels]
         )
         wanted = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
-        return shown[wanted].sort_values(by, ascending=METRICS[by].better != "low", kind="stable")
+        ascending = metrics.METRICS[by].better != "low"
+        return shown[wanted].sort_values(by, ascending=ascending, kind="stable")
 
     def __str__(self) -> str:
         """The scores, a line each."""
@@ -143,18 +141,18 @@ class Evaluation:
     __repr__ = __str__
 
     def _title(self) -> str:
-        bad = f"; {len(self.failed)} failed" if len(self.failed) else ""
-        return f"{self.name}: {len(self.records)} records, {self.seconds:.1f} s{bad}"
+        failed = f"; {len(self.failed)} failed" if len(self.failed) else ""
+        return f"{self.name}: {len(self.records)} records, {self.seconds:.1f} s{failed}"
 
     def _repr_html_(self) -> str:
         """The scores, for a notebook."""
-        rows = [(metric, score, METRICS[metric].text) for metric, score in self.scores.items()]
+        rows = [(name, score, metrics.METRICS[name].text) for name, score in self.scores.items()]
         return pages.table(("metric", "mean, 95 % interval", "meaning"), rows, self._title())
 
 
 def evaluate(
     method: Method | LoadedModel,
-    records: Dataset | Iterable[Mapping[str, Any]],
+    records: Any,
     wanted: Sequence[str] | str | None = None,
     *,
     name: str = "",
@@ -170,7 +168,8 @@ def evaluate(
 
     Args:
         method: A model, or a model and how it is asked.
-        records: With the fields in `templates.FIELDS`; for "facts" also `keys` (see `keys_of`).
+        records: What `data.load_records` gives, or whatever it takes; for "facts" with a field
+            `keys` (see `keys_of`).
         wanted: Names in `METRICS`; all that apply and need no pass of their own if not given.
         name: For tables; the model's title if not given.
         known: Text whose words are not misspelt, such as the documents the questions are about.
@@ -182,14 +181,17 @@ def evaluate(
         DataError: there are no records, none could be answered, or one lacks what a metric needs.
         SettingError: an unknown metric, or see `generation.generate`.
     """
+    import pandas
+
     method = Method.of(method)
-    rows = _rows(records)
-    questions, references, keys = _fields(rows)
-    names = choose(wanted, references, keys)
-    prompts, own = _prompts(method, rows)
+    rows = list(as_records(records))
+    references = [row.get("answer", "") for row in rows]
+    keys = [metrics.keys_of(row) for row in rows]
+    names = metrics.choose(wanted, references, keys)
+    prompts, unmade = _prompts(method, rows)
     failures: dict[int, str] = {}
     start = time.perf_counter()
-    answers = generate(
+    answers: Sequence[Answer | None] = generate(
         method.model,
         prompts,
         method.template,
@@ -200,55 +202,34 @@ def evaluate(
         failures=failures,
     )
     seconds = time.perf_counter() - start
-    failures |= own
+    failures |= unmade  # which `generate` saw as empty prompts
     if len(failures) == len(rows):
         raise DataError(f"No record could be answered. The first: {failures[0]}")
-    errors = [failures.get(number, "") for number in range(len(rows))]
-    table = _table(questions, references, answers, errors)
+    columns: dict[str, list[Any]] = {
+        "question": [row.get("question", "") for row in rows],
+        "reference": references,
+        "answer": ["" if answer is None else answer.text for answer in answers],
+    }
+    for column, missing in _MEASURED.items():
+        columns[column] = [missing if a is None else getattr(a, column) for a in answers]
+    columns["error"] = [failures.get(number, "") for number in range(len(rows))]
     scores: dict[str, Score] = {}
     nats: list[losses.Loss | None] = []
     for metric in names:
-        measure, failed = METRICS[metric].measure, METRICS[metric].failed
+        measure, failed = metrics.METRICS[metric].measure, metrics.METRICS[metric].failed
         if measure is None:
+            # One pass over the reference answers serves both the loss and the perplexity.
             nats = nats or _reference_losses(method, prompts, references, failures)
-            table[metric], scores[metric] = losses.measured(nats, metric)
+            columns[metric], scores[metric] = losses.measured(nats, metric)
             continue
-        missing = math.nan if failed is None else failed
-        table[metric] = [
-            missing if answer is None else float(measure(answer, *expected))
+        columns[metric] = [
+            failed if answer is None else float(measure(answer, *expected))
             for answer, *expected in zip(answers, references, keys, strict=True)
         ]
-        scores[metric] = Score.of_values(table[metric])
-    return Evaluation(name or method.model.title, rows, answers, table, scores, seconds, known)
-
-
-def _rows(records: Any) -> list[Mapping[str, Any]]:
-    """The records as a list; there must be some."""
-    if hasattr(records, "columns"):  # a data frame; an empty cell is no value
-        records = records.astype(object).where(records.notna(), None).to_dict("records")
-    rows = list(records)
-    if not rows:
-        raise DataError("There are no records to evaluate on.")
-    return rows
-
-
-def _fields(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str], list[list[str]]]:
-    """Each record's question, reference answer and keys.
-
-    Raises:
-        DataError: a record is not one; the message names it.
-    """
-    found = []
-    for number, row in enumerate(rows):
-        try:
-            texts = (
-                templates.get_field(row, role, needed=False) for role in ("question", "answer")
-            )
-            found.append((*texts, keys_of(row)))
-        except CourseError as error:
-            raise DataError(f"Record {number} (counted from 0): {error}") from error
-    questions, references, keys = map(list, zip(*found, strict=True))
-    return questions, references, keys
+        scores[metric] = Score.of_values(columns[metric])
+    table = pandas.DataFrame(columns)
+    title = name or method.model.title
+    return Evaluation(title, rows, list(answers), table, scores, seconds, known)
 
 
 def _prompts(method: Method, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:
@@ -277,20 +258,3 @@ def _reference_losses(
     measured = losses.record_losses(method.model, rows, method.template, system=method.system)
     found = dict(zip(good, measured, strict=True))
     return [found.get(number) for number in range(len(prompts))]
-
-
-def _table(
-    questions: list[str],
-    references: list[str],
-    answers: list[Answer | None],
-    errors: list[str],
-) -> pandas.DataFrame:
-    import pandas
-
-    measured = {
-        name: [missing if answer is None else getattr(answer, name) for answer in answers]
-        for name, missing in _OF_ANSWERS.items()
-    }
-    texts = ["" if answer is None else answer.text for answer in answers]
-    expected = {"question": questions, "reference": references, "answer": texts}
-    return pandas.DataFrame(expected | measured | {"error": errors})
