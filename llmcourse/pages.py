@@ -10,7 +10,7 @@ import base64
 import html
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,11 @@ from llmcourse.files import write_text
 
 # Whatever a text in the page says, a browser runs nothing and fetches nothing.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# A notebook's tables have no style sheet of their own, so each cell carries its style.
+CELL = (
+    "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
+    "overflow-wrap:break-word"
+)
 
 
 def escape(text: Any) -> Markup:
@@ -73,8 +78,8 @@ def section(label: str, body: Any) -> Markup:
 
 
 def status(text: str, style: str = "") -> Markup:
-    """A line that screen readers read out when it changes."""
-    return without_formulas(_PARTS.status(text, style))
+    """A line that screen readers read out when it changes; nothing where there is no text."""
+    return without_formulas(_PARTS.status(text, style)) if text else Markup("")
 
 
 def picture(png: bytes, alt: str, caption: str) -> Markup:
@@ -101,12 +106,31 @@ def table(
         widths: One number per column: its part of the full width.
         style: Of each cell, for places that have no style sheet, like a notebook.
     """
-    lines = [list(row) for row in rows]
-    same: Callable[[list[Any]], Any] = lambda row: row[:shared] if shared else id(row)  # noqa: E731
-    groups = [list(group) for _, group in itertools.groupby(lines, key=same)]
+    # Without shared cells every row is a group of its own.
+    by = itertools.groupby(map(list, rows), key=lambda row: row[:shared] or id(row))
+    groups = [list(group) for _, group in by]
     widths = widths or ()
     percent = [f"{100 * width / sum(widths):.0f}" for width in widths]
     return _PARTS.table(list(columns), groups, shared, caption, percent, style)
+
+
+def output_table(
+    columns: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    caption: str = "",
+    widths: Sequence[float] | None = None,
+) -> dict[str, str]:
+    """A table as a notebook's output: HTML, and plain text for a viewer that shows no HTML.
+
+    Everything is escaped, so that markup and formulas in what a model wrote stay text.
+
+    Args:
+        columns, rows, caption, widths: See `table`.
+    """
+    columns, rows = [*map(str, columns)], [[*map(str, row)] for row in rows]
+    page = without_formulas(table(columns, rows, caption, widths=widths, style=CELL))
+    lines = (map(": ".join, zip(columns, row, strict=True)) for row in rows)
+    return {"text/html": str(page), "text/plain": "\n\n".join(map("\n".join, lines))}
 
 
 def without_formulas(body: Any) -> Any:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from llmcourse import exercises, notebooks
+from llmcourse import exercises, notebooks, ui
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises import kept
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS
-from llmcourse.widgets import ui
 
 ALL = [question for questions in QUESTIONS.values() for question in questions]
 

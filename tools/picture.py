@@ -27,7 +27,7 @@ from llmcourse.evaluation import evaluate
 from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
 from llmcourse.notebooks import duration
-from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, drawn
+from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, label_text
 from llmcourse.plots.sketch import SMALL, Sketch
 from llmcourse.stats import Share
 
@@ -117,14 +117,14 @@ def lines(text: str, width: int, most: int) -> str:
     while True:
         wrapped = textwrap.wrap(given, width, max_lines=most, placeholder=" …")
         if width <= 8 or max(map(breadth, wrapped)) <= allowed:
-            return drawn("\n".join(wrapped))
+            return label_text("\n".join(wrapped))
         width -= 2
 
 
 def breadth(line: str) -> float:
     """How broad a line is drawn, in letters of usual breadth."""
     return (
-        TextPath((0, 0), drawn(line)).get_extents().width
+        TextPath((0, 0), label_text(line)).get_extents().width
         / TextPath((0, 0), "n").get_extents().width
     )
 

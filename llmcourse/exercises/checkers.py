@@ -100,18 +100,14 @@ def ask_all(answer: Any) -> str | None:
         answers = answer(ask, questions)
         return twice if len(asked) > len(questions) else answers
 
-    once = [twice, "Call ask once for each question."]
+    once = (twice, "Call ask once for each question.")
     stale = "That is the answer to the question before: the bug of the loop in section 2."
     shift = "A question that fails must keep its place, or all later ones shift."
     missing = "If ask raises, None is in the list."
+    mistakes = [(["A?", "A?", "C?"], stale), (["A?", "C?"], shift), once]
     return function(
         Case([["a?", "b?"]], ["A?", "B?"], "No question fails here.", [once]),
-        Case(
-            [["a?", "b", "c?"]],
-            ["A?", None, "C?"],
-            missing,
-            [[["A?", "A?", "C?"], stale], [["A?", "C?"], shift], once],
-        ),
+        Case([["a?", "b", "c?"]], ["A?", None, "C?"], missing, mistakes),
         Case([["b", "a?"]], [None, "A?"], "The first one may fail too."),
         Case([[]], [], "No question, no answer."),
     )(with_ask if callable(answer) else answer)

@@ -11,15 +11,14 @@ import functools
 from functools import cached_property
 from typing import Any
 
-from llmcourse import pages
+from llmcourse import pages, ui
 from llmcourse.errors import CourseError, ExerciseError
 from llmcourse.exercises import kept
 from llmcourse.exercises.checking import Outcome
 from llmcourse.exercises.lessons import QUESTIONS, Question
 from llmcourse.pages import Markup
-from llmcourse.widgets import ui
 
-_TEXT = "line-height:1.45;overflow-wrap:anywhere;max-width:48em"
+TEXT = "line-height:1.45;overflow-wrap:anywhere;max-width:48em"
 
 
 class Quiz(ui.Widget):
@@ -35,7 +34,7 @@ class Quiz(ui.Widget):
     def __repr__(self) -> str:
         """The questions as plain text."""
         return "\n\n".join(
-            "\n".join([f"{number}. {question.text}", *_lines(question)])
+            "\n".join([f"{number}. {question.text}", *option_lines(question)])
             for number, question in enumerate(self.questions, 1)
         )
 
@@ -75,7 +74,7 @@ class Quiz(ui.Widget):
         for chosen in range(1, len(self.questions) + 1) if number is None else [number]:
             question = self._question(chosen)
             print(f"{chosen}. {question.text}")
-            for line, letter in zip(_lines(question), question.options, strict=True):
+            for line, letter in zip(option_lines(question), question.options, strict=True):
                 print(f"{line}\n      {question.verdict(letter)}")
 
     def _question(self, number: int) -> Question:
@@ -86,13 +85,16 @@ class Quiz(ui.Widget):
             )
         return self.questions[number - 1]
 
-    def _static(self) -> dict[str, Any]:
+    def fallback(self) -> dict[str, Any]:
         """The quiz without buttons: the answer to each question folds out."""
         parts = []
         for number, question in enumerate(self.questions, 1):
             verdicts = map(question.verdict, question.options)
-            answers = pages.bullets(verdicts, lettered=True, style=_TEXT)
-            parts += [_asking(number, question), pages.details(f"Answer to {number}", answers)]
+            answers = pages.bullets(verdicts, lettered=True, style=TEXT)
+            parts += [
+                question_page(number, question),
+                pages.details(f"Answer to {number}", answers),
+            ]
         return {"text/plain": repr(self), "text/html": pages.without_formulas("".join(parts))}
 
     # --- the page ---------------------------------------------------------------------------------
@@ -114,33 +116,33 @@ class Quiz(ui.Widget):
                 made[letter].layout.width = "4em"
         return rows
 
-    def _build(self) -> Any:
+    def build(self) -> Any:
         import ipywidgets as w
 
-        parts, done = [], self._count()
+        parts, done = [], self._show_count()
         for number, question in enumerate(self.questions, 1):
-            text = w.HTML(pages.without_formulas(_asking(number, question)))
-            parts += [text, ui.row(*self.buttons[number - 1].values()), self._html[question.name]]
+            text = w.HTML(pages.without_formulas(question_page(number, question)))
+            parts += [text, ui.row(*self.buttons[number - 1].values()), self.html[question.name]]
             before = done.get(question.name, {}).get("answer")
             for letter, (option, reason) in question.options.items():
                 if option == before:
-                    self._tell(number, letter, reason)
-        return ui.column(*parts, self._html["count"])
+                    self._explain_choice(number, letter, reason)
+        return ui.column(*parts, self.html["count"])
 
     def _pressed(self, number: int, letter: str) -> None:
-        self._tell(number, letter, self.answer(number, letter).message)
-        self._count()
+        self._explain_choice(number, letter, self.answer(number, letter).message)
+        self._show_count()
 
-    def _tell(self, number: int, letter: str, reason: str) -> None:
+    def _explain_choice(self, number: int, letter: str, reason: str) -> None:
         """Mark the chosen button, and say why the answer is right or wrong."""
         question = self.questions[number - 1]
         mark = "✓" if letter == question.right else "✗"
         for other, button in self.buttons[number - 1].items():
             button.description = f"{other} {mark}" if other == letter else other
         text = f"{letter}. {question.verdict(letter, reason)}"
-        self._put(**{question.name: pages.status(text, _TEXT)})
+        self.put(**{question.name: pages.status(text, TEXT)})
 
-    def _count(self) -> dict[str, dict[str, Any]]:
+    def _show_count(self) -> dict[str, dict[str, Any]]:
         """Show how many are right so far; returns the answers that were kept."""
         try:
             done, trouble = kept.read().quizzes, ""
@@ -148,19 +150,21 @@ class Quiz(ui.Widget):
             done, trouble = {}, str(error)
         right = sum(done.get(question.name, {}).get("right", False) for question in self.questions)
         text = f"{right} of {len(self.questions)} solved so far. {trouble}".strip()
-        self._put(count=pages.status(text, _TEXT))
+        self.put(count=pages.status(text, TEXT))
         return done
 
 
-def _lines(question: Question) -> list[str]:
+def option_lines(question: Question) -> list[str]:
+    """The options as plain text."""
     return [f"   {letter}. {text}" for letter, (text, _) in question.options.items()]
 
 
-def _asking(number: int, question: Question) -> Markup:
+def question_page(number: int, question: Question) -> Markup:
+    """A question with its options as HTML."""
     options = [text for text, _ in question.options.values()]
     return pages.fill(
         '<div style="{}"><p><b>{}. {}</b></p>{}</div>',
-        _TEXT,
+        TEXT,
         number,
         question.text,
         pages.bullets(options, lettered=True, style="margin:0 0 4px 0"),

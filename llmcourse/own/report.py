@@ -290,7 +290,7 @@ def _made(result: Result) -> Markup:
 def _score_picture(found: Assessment) -> Markup:
     """The mean of each method as a bar with its interval."""
     label, names = METRICS[found.main], list(found.scores)
-    figure, axes = chart("scores", names, 0.9 + 0.5 * len(names), "", label)
+    figure, axes = chart(names, 0.9 + 0.5 * len(names), "", label)
     texts = []
     for row, (name, scores) in enumerate(found.scores.items()):
         score = scores[found.main]

@@ -1,6 +1,6 @@
 """The pictures: one palette, one typeface, every figure with a caption and alternative text."""
 
-from llmcourse.plots.base import Canvas, show, table
+from llmcourse.plots.base import show, table
 from llmcourse.plots.diagrams import (
     from_zero_to_chat,
     lesson_map,
@@ -35,7 +35,6 @@ from llmcourse.plots.why import (
 )
 
 __all__ = [
-    "Canvas",
     "amounts",
     "benefits",
     "carries_over",

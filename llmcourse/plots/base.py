@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import pages
-from llmcourse.errors import DataError
 from llmcourse.progress import is_live
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, INK, PALE = "#56B4E9", "#F0E442", "#222222", "#F3F5F7"
 SHADE = "#cfcfcf"  # beside PALE, where two kinds of box take turns and mean the same
-# A notebook's tables have no style sheet of their own.
-CELL = (
-    "text-align:left;vertical-align:top;padding:4px 10px;white-space:pre-wrap;"
-    "overflow-wrap:break-word"
-)
 ROLE_COLOURS = {"base": ORANGE, "chat": BLUE, "tuned": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -44,9 +38,7 @@ STYLE = {
     "figure.facecolor": "white",
     "svg.hashsalt": "llmcourse",
 }
-
-
-# The style is one for the whole program, and a training may draw its losses in a thread.
+# matplotlib has one style for the entire program, and a training may draw its losses in a thread.
 _DRAWING = threading.RLock()
 
 
@@ -72,17 +64,17 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
     return figure, figure.subplots(1, columns)
 
 
-def drawn(text: Any) -> str:
+def label_text(text: Any) -> str:
     """`text` for a figure: a dollar sign begins no formula, a control character is "�"."""
     return re.sub("[\x00-\x09\x0b-\x1f\x7f-\x9f]", "�", str(text)).replace("$", r"\$")
 
 
-def escaped(text: Any) -> str:
+def escape_markdown(text: Any) -> str:
     """`text` for Markdown, in which markup, HTML and formulas stay text, on one line."""
     line = html.escape(re.sub(r"\s*\n\s*", " ", str(text).strip()), quote=False)
-    line = re.sub(r"[*_`\[\]|~]", lambda sign: f"&#{ord(sign[0])};", line)
-    # Within an element of its own a sign begins no formula.
-    return re.sub(r"[$\\]", lambda sign: f"<span>&#{ord(sign[0])};</span>", line)
+    line = re.sub(r"[*_`\[\]|~]", lambda match: f"&#{ord(match[0])};", line)
+    # MathJax looks for formulas within one element: alone in its own, "$" begins none.
+    return re.sub(r"[$\\]", lambda match: f"<span>&#{ord(match[0])};</span>", line)
 
 
 @styled
@@ -99,7 +91,7 @@ def show_caption(caption: Any) -> None:
     from IPython.display import Markdown, display
 
     if caption:
-        display(Markdown(f"*{escaped(caption)}*"))
+        display(Markdown(f"*{escape_markdown(caption)}*"))
 
 
 def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> None:
@@ -114,47 +106,20 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
     from IPython.display import display
 
     kind, mime = ("svg", "image/svg+xml") if vector else ("png", "image/png")
-    image = encoded(figure, kind)
+    image, words = encoded(figure, kind), html.escape(alt, quote=True)
     data = base64.b64encode(image).decode("ascii")
     shown = {mime: data, "text/plain": alt}
     if vector:
-        label = f'role="img" aria-label="{html.escape(alt, quote=True)}"'
-        label += ' style="max-width:100%;height:auto"'  # a narrow page shrinks it, not cuts it
+        # A narrow page shrinks it instead of cutting it off.
+        label = f'role="img" aria-label="{words}" style="max-width:100%;height:auto"'
         shown[mime] = image.decode("utf-8").replace("<svg ", f"<svg {label} ", 1)
-        # JupyterLab shows no SVG of a notebook that its reader has not run: the PNG stands in.
+        # JupyterLab shows no SVG of a notebook that its reader has not run, but a PNG.
         shown["image/png"] = base64.b64encode(encoded(figure, "png")).decode("ascii")
     if is_live():  # JupyterLab's own element for a picture has no alternative text
-        shown["text/html"] = (
-            f'<img src="data:{mime};base64,{data}" alt="{html.escape(alt, quote=True)}">'
-        )
+        shown["text/html"] = f'<img src="data:{mime};base64,{data}" alt="{words}">'
     metadata = {kind: {"alt": alt} for kind in shown if kind.startswith("image/")}
     display(shown, metadata=metadata, raw=True)
     show_caption(caption)
-
-
-class Canvas:
-    """One place on the page whose picture is replaced by the next one drawn inside `with`."""
-
-    def __init__(self) -> None:
-        self._handle: Any = None
-
-    def __enter__(self) -> None:
-        from IPython.utils.capture import capture_output
-
-        self._capture = capture_output()
-        self._taken = self._capture.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        from IPython.display import display
-
-        self._capture.__exit__(*raised)
-        for output in self._taken.outputs if raised[0] is None else []:
-            if any(kind.startswith("image/") for kind in output.data):
-                shown = {"metadata": output.metadata, "raw": True}
-                if self._handle is None:
-                    self._handle = display(output.data, display_id=True, **shown)
-                else:
-                    self._handle.update(output.data, **shown)
 
 
 def table(
@@ -166,29 +131,14 @@ def table(
 ) -> None:
     """Show rows of text as a table that wraps long cells, the first column in bold.
 
-    Everything is escaped, so that markup in what a model wrote stays text.
-
     Args:
         rows: One sequence of cells per row.
         columns: The headings.
         caption: Below the table; plain text.
         widths: One number per column: its part of the full width. Without it the browser shares
             the width out by the columns' contents.
-
-    Raises:
-        DataError: a row or `widths` has not one entry for each heading.
     """
     from IPython.display import display
 
-    columns = [str(name) for name in columns]
-    rows = [[*map(str, row)] for row in rows]
-    for row in [*rows, columns if widths is None else widths]:
-        if len(row) != len(columns):
-            raise DataError(f"{row!r:.60} has {len(row)} entries for {len(columns)} columns.")
-    page = pages.table(columns, rows, widths=widths, style=CELL)
-    plain = "\n\n".join(
-        "\n".join(f"{name}: {text}" for name, text in zip(columns, cells, strict=True))
-        for cells in rows
-    )
-    display({"text/html": pages.without_formulas(page), "text/plain": plain}, raw=True)
+    display(pages.output_table(columns, rows, widths=widths), raw=True)
     show_caption(caption)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.plots.base import BLUE, ORANGE, PURPLE, drawn, new_figure, show, styled, table
+from llmcourse.plots.base import BLUE, ORANGE, PURPLE, label_text, new_figure, show, styled, table
 
 if TYPE_CHECKING:
     from llmcourse.data import Report
@@ -57,7 +57,7 @@ def _draw_lengths(axes: Any, report: Report) -> None:
         look = {"color": colour, "alpha": 0.35, "hatch": hatch}
         axes.stairs(lengths.counts, lengths.edges, fill=True, label=part, **look)
         axes.stairs(lengths.counts, lengths.edges, color=colour, linewidth=1.5)
-    axes.set(xlabel=drawn(f"length in {report.unit}"), ylabel="records")
+    axes.set(xlabel=label_text(f"length in {report.unit}"), ylabel="records")
     axes.set_xlim(left=0)
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title("Lengths", loc="left", fontweight="bold")

@@ -16,8 +16,8 @@ from llmcourse.plots.base import (
     PURPLE,
     ROLE_COLOURS,
     SKY,
-    drawn,
-    escaped,
+    escape_markdown,
+    label_text,
     new_figure,
     show,
     styled,
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from llmcourse.generation import Answer
+
+    Lines = Mapping[str, Sequence[tuple[float, float]]]  # name -> points (x, y)
 
 
 @styled
@@ -48,16 +50,14 @@ def shares(
     """
     rows = [(group, name, share) for group in measured for name, share in measured[group].items()]
     note = note or "share of prompts; the thin line is the 95 % interval"
-    height = 1.1 + 0.42 * len(rows) + 0.25 * len(measured)
-    figure, axes = chart("shares", rows, height, title, note)
+    figure, axes = chart(rows, 1.1 + 0.42 * len(rows) + 0.25 * len(measured), title, note)
     series = list(dict.fromkeys(name for _, name, _ in rows))
+    groups = list(measured)
     places = []
     for row, (group, name, share) in enumerate(rows):
-        places.append(row + 0.5 * list(measured).index(group))  # groups stand apart
+        places.append(row + 0.5 * groups.index(group))  # half a row between two groups
         draw_bar(axes, places[-1], share.value, share.text, name, series, interval=share.interval)
-    labels = [f"{group}: {name}" if group else name for group, name, _ in rows]
-    axes.set_yticks(places, [drawn(label) for label in labels])
-    axes.invert_yaxis()
+    name_bars(axes, [f"{group}: {name}" if group else name for group, name, _ in rows], places)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     texts = "; ".join(f"{group} {name}: {share}".strip() for group, name, share in rows)
@@ -69,32 +69,30 @@ def dots(measured: Mapping[str, Sequence[float]], title: str, *, caption: str, l
     """Show one dot per answer, a row per model, with the mean as a bar.
 
     Args:
-        measured: Role or name -> one number per answer.
+        measured: Role or name -> one number per answer, at least one.
         title: Above the picture.
         caption: Below it.
         label: Of the horizontal axis, with its unit.
 
     Raises:
-        DataError: there are no rows, or a row has no numbers.
+        DataError: there are no rows.
     """
-    figure, axes = chart("dots", measured, 1.2 + 0.6 * len(measured), title, label)
+    figure, axes = chart(measured, 1.2 + 0.6 * len(measured), title, label)
     texts = []
     for row, (name, values) in enumerate(measured.items()):
-        if not len(values):
-            raise DataError(f"dots: there is nothing to show for {name!r}.")
         colour, mean = series_colour(name, list(measured)), sum(values) / len(values)
-        # A fixed spread by order keeps dots apart without random draws.
+        # A fixed spread by order keeps dots apart without random draws: the picture stays the same.
         spread = [row + 0.24 * ((7 * n) % 11 / 5 - 1) for n in range(len(values))]
         axes.scatter(values, spread, color=colour, alpha=0.6, s=36, marker="os^D"[row % 4])
         axes.plot([mean, mean], [row - 0.4, row + 0.4], color=INK, linewidth=3)
         texts.append(f"{name}: mean {mean:.2f}, from {min(values):.2f} to {max(values):.2f}")
-    axes.set_yticks(range(len(measured)), [drawn(name) for name in measured])
+    name_bars(axes, measured)
     axes.set_ylim(len(measured) - 0.4, -0.6)
     show(figure, caption, f"Dot plot. {title}. " + "; ".join(texts) + ".")
 
 
 def curve(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
+    lines: Lines,
     title: str,
     *,
     caption: str,
@@ -103,17 +101,17 @@ def curve(
 ) -> None:
     """Show numbers over steps, a line per series, each told apart by its dashes too.
 
-    A line has a gap where a number is NaN, as the loss of a training that went astray.
+    A line has a gap where a number is NaN, as the loss of a training that diverged.
 
     Args:
-        lines: Name -> points (x, y).
+        lines: Name -> points (x, y), at least one.
         title: Above the picture.
         caption: Below it.
         labels: Of the horizontal and the vertical axis, with units.
         level: A name and a height for a thin line across, to compare with.
 
     Raises:
-        DataError: there are no lines, or a series has no points.
+        DataError: there are no lines.
     """
     figure, alt = curve_figure(lines, title, labels, level)
     show(figure, caption, alt)
@@ -121,32 +119,29 @@ def curve(
 
 @styled
 def curve_figure(
-    lines: Mapping[str, Sequence[tuple[float, float]]],
-    title: str,
-    labels: tuple[str, str],
-    level: tuple[str, float] | None = None,
+    lines: Lines, title: str, labels: tuple[str, str], level: tuple[str, float] | None = None
 ) -> tuple[Figure, str]:
     """The picture of `curve`, and its alternative text."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = chart("curve", lines, 3.2, title, *labels)
-    texts, steps = [], []
+    figure, axes = chart(lines, 3.2, title, *labels)
+    texts: list[str] = []
+    steps: list[float] = []
     for number, (name, points) in enumerate(lines.items()):
-        if not len(points):
-            raise DataError(f"curve: there is nothing to show for {name!r}.")
         xs, ys = zip(*points, strict=True)
-        look = {"linestyle": ("-", "--", ":", "-.")[number % 4], "label": str(number)}
-        marker = "o" if len(points) == 1 else ""  # no line leads anywhere
-        axes.plot(xs, ys, color=series_colour(name, list(lines)), lw=2, marker=marker, **look)
+        dashes, colour = ("-", "--", ":", "-.")[number % 4], series_colour(name, list(lines))
+        marker = "o" if len(points) == 1 else ""  # one point makes no line that could be seen
+        axes.plot(xs, ys, color=colour, lw=2, marker=marker, linestyle=dashes, label=str(number))
         texts.append(f"{name}: from {ys[0]:.2f} at {xs[0]:g} to {ys[-1]:.2f} at {xs[-1]:g}")
         steps += xs
     if level:
         axes.axhline(level[1], color="#777777", linewidth=1)
-        axes.text(axes.get_xlim()[1], level[1], drawn(level[0]), ha="right", va="bottom")
+        axes.text(axes.get_xlim()[1], level[1], label_text(level[0]), ha="right", va="bottom")
         texts.append(f"thin line, {level[0]}: {level[1]:.2f}")
     if len(lines) > 1:
+        # Named afterwards, as matplotlib leaves a label that begins with "_" out of a legend.
         for text, name in zip(axes.legend(frameon=False).get_texts(), lines, strict=True):
-            text.set_text(drawn(name))  # a label that begins with "_" would be left out
+            text.set_text(label_text(name))
     if all(float(step).is_integer() for step in steps):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, f"Line chart. {title}. " + "; ".join(texts) + "."
@@ -169,10 +164,10 @@ def amounts(
     Raises:
         DataError: there are no amounts.
     """
-    figure, axes = chart("amounts", values, 1.1 + 0.45 * len(values), title, label)
-    values = {str(name): float(value) for name, value in values.items()}
-    finite = [value for value in values.values() if math.isfinite(value)]
+    figure, axes = chart(values, 1.1 + 0.45 * len(values), title, label)
+    finite = [float(value) for value in values.values() if math.isfinite(value)]
     most, least = max(finite, default=0.0), min(finite, default=0.0)
+    # The axis leaves room for the number that is written behind each bar.
     if logarithmic:
         smallest = min((value for value in finite if value > 0), default=1.0)
         low = 1.0 if smallest >= 1 else 10.0 ** math.floor(math.log10(smallest) - 1)
@@ -182,8 +177,7 @@ def amounts(
     for row, (name, value) in enumerate(values.items()):
         size = value if math.isfinite(value) else 0
         draw_bar(axes, row, size, amount(value), name, list(values), start=max(low, 0))
-    axes.set_yticks(range(len(values)), [drawn(name) for name in values])
-    axes.invert_yaxis()
+    name_bars(axes, values)
     axes.set_xlim(low, high)
     axes.set_xscale("log" if logarithmic else "linear")
     texts = "; ".join(f"{name}: {amount(value)}" for name, value in values.items())
@@ -200,20 +194,24 @@ def amount(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def chart(
-    name: str, data: Any, height: float, title: str, across: str, up: str = ""
-) -> tuple[Figure, Any]:
+def chart(data: Any, height: float, title: str, across: str, up: str = "") -> tuple[Figure, Any]:
     """An empty chart with its title and what its axes show.
 
     Raises:
-        DataError: there are no `data` for the chart called `name`.
+        DataError: there are no `data` to show in it.
     """
     if not data:
-        raise DataError(f"{name}: there is nothing to show.")
+        raise DataError(f"There is nothing to show in the chart {title!r}.")
     figure, axes = new_figure(7.2, height)
-    axes.set(xlabel=drawn(across), ylabel=drawn(up))
-    axes.set_title(drawn(title), loc="left", fontweight="bold")
+    axes.set(xlabel=label_text(across), ylabel=label_text(up))
+    axes.set_title(label_text(title), loc="left", fontweight="bold")
     return figure, axes
+
+
+def name_bars(axes: Any, names: Sequence[str] | Mapping[str, Any], places: Any = None) -> None:
+    """Write the names beside the bars, which lie in rows from the top, or at `places`."""
+    axes.set_yticks(range(len(names)) if places is None else places, [*map(label_text, names)])
+    axes.invert_yaxis()
 
 
 def draw_bar(
@@ -318,7 +316,7 @@ def ledger(lesson: str | None = None) -> None:
             row["claim"] = f"{claims.CLAIMS[row['claim']].text} ({row['claim']})"
     caption = "Table. The claims, and what was measured for them on this machine."
     columns = ["claim", "measured", "value", "holds here"]
-    table([row.values() for row in rows], columns, caption=caption, widths=[5, 4, 4, 2])
+    table([list(row.values()) for row in rows], columns, caption=caption, widths=[5, 4, 4, 2])
     if notes := claims.notes(lesson=lesson):
-        lines = "\n".join(f"- {escaped(note)}" for note in notes)
+        lines = "\n".join(f"- {escape_markdown(note)}" for note in notes)
         display(Markdown(f"How the numbers came about:\n\n{lines}"))

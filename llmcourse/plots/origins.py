@@ -108,8 +108,8 @@ def what_can_change() -> None:
     from matplotlib.patches import Ellipse
 
     draw = Sketch(9.6, 4.8)
-    for middle, colour in ((34, BLUE), (62, GREEN)):
-        ring = Ellipse((middle, 29), 60, 34, facecolor="none", edgecolor=colour, lw=2)
+    for centre, colour in ((34, BLUE), (62, GREEN)):
+        ring = Ellipse((centre, 29), 60, 34, facecolor="none", edgecolor=colour, lw=2)
         draw.axes.add_patch(ring)
     style, facts = draw.measured.change(*STYLE), draw.measured.change(*FACTS)
     what = "perplexity on general text"

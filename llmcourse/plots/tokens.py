@@ -1,16 +1,13 @@
-"""How a text falls into tokens, and what of a row is trained on."""
+"""How a text falls into tokens, and which tokens of a row are trained on."""
 
 from __future__ import annotations
 
-import html
 import itertools
-import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import pages, templates
 from llmcourse.encoding import UNTRAINED
-from llmcourse.errors import DataError
 from llmcourse.pages import Markup
 from llmcourse.plots.base import INK, PALE, SHADE, SKY, YELLOW, show_caption
 
@@ -19,21 +16,30 @@ if TYPE_CHECKING:
 
     Part = tuple[str, int, str]  # role, id and text of a token
 
-BOX = f"color:{INK};border-radius:3px;padding:0 2px;margin:1px;unicode-bidi:isolate;"
-PLAIN = f"background:{PALE};border:1px dotted {INK};"
-END = f"background:{YELLOW};border:3px double {INK};font-weight:bold;"
-# Kind of token -> its legend, its element, which is kept where a page's styles are thrown away,
-# and its style: text and background are both set, so that it reads in light and dark themes.
-ROLES = {
-    "prompt": ("prompt, read only", "span", BOX + PLAIN),
-    "completion": ("trained on", "b", f"{BOX}background:{SKY};border:1px solid {INK};"),
-    "end": ("end token, trained on", "u", BOX + END),
-    "padding": ("padding, ignored", "i", f"{BOX}background:white;border:1px dashed {INK};"),
-}
 PAGE = (
     "font-family:monospace;line-height:1.9;overflow-wrap:anywhere;text-align:left;margin:0 0 8px 0"
 )
-TEXT_BOX = f"{BOX}display:inline-block;text-align:center;line-height:1.3;"
+# Text and background are both set, so that a box reads in light and dark themes.
+BOX = f"color:{INK};border-radius:3px;padding:0 2px;margin:1px;unicode-bidi:isolate;"
+STACKED = f"{BOX}display:inline-block;text-align:center;line-height:1.3;"  # with lines below
+LOOKS = {
+    "plain": f"background:{PALE};border:1px dotted {INK};",
+    "other": f"background:{SHADE};border:1px solid {INK}",  # every second token of a text
+    "trained": f"background:{SKY};border:1px solid {INK};",
+    "special": f"background:{YELLOW};border:3px double {INK};font-weight:bold;",
+    "padding": f"background:white;border:1px dashed {INK};",
+}
+# Role of a token -> its legend, its look, and its element, which tells the roles apart where a
+# page's styles are thrown away.
+ROLES = {
+    "prompt": ("prompt, read only", "plain", "span"),
+    "completion": ("trained on", "trained", "b"),
+    "end": ("end token, trained on", "special", "u"),
+    "padding": ("padding, ignored", "padding", "i"),
+}
+# Unicode's pictures of the control characters, and the usual marks for what is seen as a gap.
+_MARKS = {code: chr(0x2400 + code) for code in range(32)}
+_MARKS |= {ord(" "): "·", ord("\t"): "⇥", ord("\n"): "⏎", 0x7F: "␡"}
 
 
 def tokens(
@@ -42,7 +48,7 @@ def tokens(
     *,
     caption: str | None = None,
 ) -> None:
-    """Show tokens as boxes: blanks as "·", line ends as "⏎", everything escaped.
+    """Show tokens as boxes: spaces as "·", line ends as "⏎", everything escaped.
 
     Of a row it shows what the model only reads, what it is trained on, the end token it is trained
     on, and the padding; in plain text these are `prompt[completion]<end> (pad×3)`. Of a text it
@@ -57,60 +63,26 @@ def tokens(
         caption: Below it; plain text.
 
     Raises:
-        DataError: there are no rows, or the columns of a row or batch differ in length.
         SettingError: `tokenizer` is none.
     """
     from IPython.display import display
 
     tokenizer = templates.tokenizer_of(tokenizer)
     if isinstance(shown, str):
-        page, plain = _text(shown, tokenizer)
+        page, plain = _text_page(shown, tokenizer)
     else:
-        rows = [_parts(*columns, tokenizer) for columns in _rows(shown)]
-        if not rows:
-            raise DataError("tokens: there are no rows to show.")
+        rows = [_with_roles(*columns, tokenizer) for columns in _columns_of_rows(shown)]
         page = Markup("").join([*map(_row_page, rows), _legend(rows)])
         plain = "\n\n".join(_row_plain(parts, tokenizer) for parts in rows)
     display({"text/html": pages.without_formulas(page), "text/plain": plain}, raw=True)
     show_caption(caption)
 
 
-def _rows(shown: Any) -> Iterable[tuple[list[int], list[int], list[int]]]:
-    """Ids, labels and attention mask of each row, out of a row, rows or batches."""
-    for row in [shown] if isinstance(shown, Mapping) else shown:
-        names = ("input_ids", "labels", "attention_mask")
-        columns = {name: _lists(row[name]) for name in names if name in row}
-        if not any(isinstance(one, list) for one in columns["input_ids"]):  # no batch
-            columns = {name: [values] for name, values in columns.items()}
-        ids = columns["input_ids"]
-        labels = columns.get("labels", [[UNTRAINED] * len(one) for one in ids])
-        mask = columns.get("attention_mask", [[1] * len(one) for one in ids])
-        lengths = [[len(one) for one in column] for column in (ids, labels, mask)]
-        if lengths != lengths[:1] * 3:
-            raise DataError("tokens: input_ids, labels and attention_mask differ in length.")
-        yield from zip(ids, labels, mask, strict=True)
-
-
-def _lists(values: Any) -> Any:
-    """Arrays and tensors, also those in a list, as lists."""
-    values = values.tolist() if hasattr(values, "tolist") else values
-    return [_lists(value) for value in values] if isinstance(values, list | tuple) else values
-
-
-def _parts(
-    ids: list[int], labels: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase
-) -> list[Part]:
-    """Role, id and text of each token of a row."""
-    parts = []
-    for token, label, seen in zip(ids, labels, mask, strict=True):
-        trained = "end" if token == tokenizer.eos_token_id else "completion"
-        role = "padding" if not seen else "prompt" if label == UNTRAINED else trained
-        parts.append((role, token, piece_of(token, tokenizer)))
-    return parts
-
-
 def piece_of(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
-    """A token's text, with the blank before it where it begins with one."""
+    """A token's text, with the space before it where it begins with one.
+
+    The tokenizer drops that space when it decodes a token alone, as if a text began there.
+    """
     raw = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if "\ufffd" in text and raw.startswith("<0x"):
@@ -119,43 +91,79 @@ def piece_of(token: int, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def visible(text: str) -> str:
-    """Escaped text in which blanks, tabs, line ends and control characters are to be seen."""
-    marked = html.escape(text).replace(" ", "·").replace("\t", "⇥").replace("\n", "⏎")
-    marked = re.sub("[\x00-\x1f]", lambda sign: chr(0x2400 + ord(sign[0])), marked)
-    marked = marked.replace("\x7f", "␡")
+    """`text` in which spaces, tabs, line ends and control characters can be seen; not escaped."""
+    marked = text.translate(_MARKS)
     if marked and not any(map(str.isprintable, marked)):
-        return " ".join(f"U+{ord(sign):04X}" for sign in marked)
+        return " ".join(f"U+{ord(character):04X}" for character in marked)
     return marked
 
 
-def _boxed(role: str, text: str, title: str) -> Markup:
-    _, tag, style = ROLES[role]
-    box = pages.fill(
-        f'<{tag} style="{style}" title="{{}}">{{}}</{tag}>', title, Markup(visible(text))
-    )
+def token_box(
+    text: str, style: str, title: str = "", *, tag: str = "span", below: Iterable[Any] = ()
+) -> Markup:
+    """A token in a box with its style, what the mouse shows over it, and small lines below it."""
+    small = Markup("<br>").join(map(pages.escape, below))
+    lines = pages.fill("{}<br><small>{}</small>", visible(text), small) if small else visible(text)
+    hover = pages.fill(' title="{}"', title) if title else ""
+    box = pages.fill('<{0} style="{1}"{2}>{3}</{0}>', Markup(tag), style, hover, lines)
+    # A long word of the page may break between two boxes, and does where the text had a line end.
     return box + Markup("<br>" if "\n" in text else "<wbr>")
+
+
+def _columns_of_rows(shown: Any) -> Iterable[tuple[list[int], list[int], list[int]]]:
+    """Ids, labels and attention mask of each row, from a row, rows or batches."""
+    for row in [shown] if isinstance(shown, Mapping) else shown:
+        ids = _to_lists(row["input_ids"])
+        single = not any(isinstance(one, list) for one in ids)
+        batch = [ids] if single else ids
+        columns = [batch]
+        for name, usual in (("labels", UNTRAINED), ("attention_mask", 1)):
+            given = _to_lists(row[name]) if name in row else None
+            filled = [[usual] * len(one) for one in batch]
+            columns.append(filled if given is None else [given] if single else given)
+        yield from zip(*columns, strict=True)
+
+
+def _to_lists(values: Any) -> Any:
+    """Arrays and tensors, also those in a list, as lists."""
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return [_to_lists(value) for value in values] if isinstance(values, list | tuple) else values
+
+
+def _with_roles(
+    ids: list[int], labels: list[int], mask: list[int], tokenizer: PreTrainedTokenizerBase
+) -> list[Part]:
+    """Role, id and text of each token of a row."""
+    parts = []
+    for token, label, read in zip(ids, labels, mask, strict=True):
+        trained = "end" if token == tokenizer.eos_token_id else "completion"
+        role = "padding" if not read else "prompt" if label == UNTRAINED else trained
+        parts.append((role, token, piece_of(token, tokenizer)))
+    return parts
 
 
 def _row_page(parts: list[Part]) -> Markup:
     boxes = []
     for padding, group in itertools.groupby(parts, key=lambda part: part[0] == "padding"):
         run = list(group)
-        if padding:
-            boxes.append(_boxed("padding", f"{run[0][2]}×{len(run)}", f"id {run[0][1]}"))
-        else:
-            boxes += [_boxed(role, text, f"id {token}: {role}") for role, token, text in run]
-    return pages.fill(f'<div style="{PAGE}">{{}}</div>', Markup("").join(boxes) or "(no tokens)")
+        if padding:  # one box for all of it, with its length
+            run = [("padding", run[0][1], f"{run[0][2]}×{len(run)}")]
+        for role, token, text in run:
+            _, look, tag = ROLES[role]
+            title = f"id {token}" if padding else f"id {token}: {role}"
+            boxes.append(token_box(text, BOX + LOOKS[look], title, tag=tag))
+    return pages.fill('<div style="{}">{}</div>', PAGE, Markup("").join(boxes) or "(no tokens)")
 
 
 def _legend(rows: list[list[Part]]) -> Markup:
     """What the boxes that were used mean, in words."""
     used = {role for parts in rows for role, _, _ in parts}
     marks = (
-        f'<{tag} style="{style}">{legend}</{tag}>'
-        for role, (legend, tag, style) in ROLES.items()
+        pages.fill('<{0} style="{1}">{2}</{0}>', Markup(tag), BOX + LOOKS[look], legend)
+        for role, (legend, look, tag) in ROLES.items()
         if role in used
     )
-    return Markup(f'<div style="{PAGE}">{" ".join(marks)}</div>')
+    return pages.fill('<div style="{}">{}</div>', PAGE, Markup(" ").join(marks))
 
 
 def _row_plain(parts: list[Part], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -167,17 +175,16 @@ def _row_plain(parts: list[Part], tokenizer: PreTrainedTokenizerBase) -> str:
     return "".join(texts) or "(no tokens)"
 
 
-def _text(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Markup, str]:
-    """A plain text's tokens with their ids: the page, and the same in plain text."""
+def _text_page(text: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Markup, str]:
+    """A text's tokens with their ids: as HTML, and the same in plain text."""
     ids = tokenizer(text, add_special_tokens=False).input_ids
     pieces = [piece_of(token, tokenizer) for token in ids]
-    boxes = []
-    for number, (token, piece) in enumerate(zip(ids, pieces, strict=True)):
-        style = TEXT_BOX + (f"background:{SHADE};border:1px solid {INK}" if number % 2 else PLAIN)
-        boxes.append(
-            f'<span style="{style}">{visible(piece)}<br><small>{token}</small></span>'
-            + ("<br>" if "\n" in piece else "<wbr>")
-        )
+    looks = itertools.cycle((LOOKS["plain"], LOOKS["other"]))
+    boxes = [
+        token_box(piece, STACKED + look, below=[token])
+        for token, piece, look in zip(ids, pieces, looks, strict=False)
+    ]
     count = f"{len(ids)} token{'s' * (len(ids) != 1)}, {len(text)} characters"
-    page = Markup(f'<div style="{PAGE}">{"".join(boxes)}</div><div>{count}</div>')
-    return page, f"{'|'.join(pieces)}\n{' '.join(map(str, ids))}\n{count}"
+    page = '<div style="{}">{}</div><div>{}</div>'
+    plain = f"{'|'.join(pieces)}\n{' '.join(map(str, ids))}\n{count}"
+    return pages.fill(page, PAGE, Markup("").join(boxes), count), plain

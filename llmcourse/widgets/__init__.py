@@ -5,7 +5,7 @@
 while it runs, `ErrorBrowser` sorts and relabels mistakes, and `PairReview` goes through pairs that
 a model wrote. Where a person runs the notebook, there are controls. Where a program runs it, and
 in a saved notebook, there is a plain table instead, so no widget state is needed. What the
-keyboard and screen readers can do with them is in `ui`.
+keyboard and screen readers can do with them is said in `llmcourse.ui`.
 """
 
 from llmcourse.widgets.chat import Chat

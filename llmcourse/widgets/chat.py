@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from llmcourse import pages, templates, tiers
+from llmcourse import pages, templates, tiers, ui
 from llmcourse.errors import CourseError, SettingError, first_line
 from llmcourse.generation import Answer, check_loaded, generate, stream
 from llmcourse.models import LoadedModel
 from llmcourse.pages import Markup
 from llmcourse.progress import is_live
-from llmcourse.widgets import ui
 
 OWN = "each model's own"  # the choice of template
 STATIC = 48  # tokens of an answer in the plain table
-_EVERY = 0.1  # seconds between two changes of a text on the page
+RECENT = 6  # answers in the plain table
+EVERY = 0.1  # seconds between two changes of a text on the page
 
 
 @dataclass
@@ -26,8 +26,8 @@ class Side:
     """One model's answer as it is being written.
 
     Attributes:
-        name: Whose.
-        text: What is there so far.
+        name: The model's.
+        text: What it has written so far.
         why: Why it ended, in words; "" while it is being written or waits.
         changed: When its text was last changed on the page.
     """
@@ -59,23 +59,26 @@ class Chat(ui.Threaded):
         """Take the models.
 
         Args:
-            models: A name to its loaded model, such as base, chat and tuned.
+            models: A name to its loaded model, such as base, chat and tuned; at least one.
             prompt: What is in the prompt box at first.
 
         Raises:
-            SettingError: there are no models, or one is not loaded.
+            SettingError: a model is not loaded.
         """
         super().__init__()
-        if not isinstance(models, Mapping) or not models:
-            raise SettingError('models must map names to models, such as {"base": base}.')
         for model in models.values():
             check_loaded(model)
-        self.models, self._prompt = dict(models), prompt
+        self.models, self.prompt = dict(models), prompt
         self.answers: list[tuple[str, str, Answer]] = []
         self.sides: list[Side] = []
 
     def __repr__(self) -> str:
         return f"Chat with {', '.join(self.models)}: {len(self.answers)} answers so far"
+
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is still being written."""
+        return not all(side.why for side in self.sides)
 
     def ask(
         self, names: list[str], prompt: str, template: str | None = None, **settings: Any
@@ -91,63 +94,64 @@ class Chat(ui.Threaded):
         Raises:
             SettingError: it is still answering.
         """
-        if not all(side.why for side in self.sides):
+        if self.answering:
             raise SettingError("Still answering. Press Stop first, or wait.")
         self.wait()  # the page may not show the last answer yet
         self.sides = [Side(name) for name in names]
 
-        def run() -> None:
+        def work() -> None:
             for side in self.sides:
                 self._answer(side, prompt, template, settings)
 
-        self._begin(run)
+        self.begin(work)
 
     def stop(self) -> None:
         """End the answers after the current token; what is written stays."""
-        self._stop.set()
+        self.stopping.set()
 
     def _answer(
         self, side: Side, prompt: str, template: str | None, settings: dict[str, Any]
     ) -> None:
-        """Write one side; in the thread, in which nobody would see an error that is raised."""
+        """Write one side. Nobody would see an error raised in the thread: it goes on the page."""
 
-        def more(text: str) -> bool:
+        def show_more(text: str) -> bool:
             side.text = text
-            self._fill(side)
-            return not self._stop.is_set()
+            self._show_side(side)
+            return not self.stopping.is_set()
 
         try:
-            if self._stop.is_set():
+            if self.stopping.is_set():
                 side.why = "stopped by you before it began"
             else:
-                answer = stream(self.models[side.name], prompt, template, more=more, **settings)
+                model = self.models[side.name]
+                answer = stream(model, prompt, template, more=show_more, **settings)
                 self.answers.append((prompt, side.name, answer))
                 side.text = answer.text
-                side.why = why_ended(answer, stopped=self._stop.is_set())
-        except CourseError as error:
-            side.why = f"not answered. {error}"
+                side.why = why_ended(answer, stopped=self.stopping.is_set())
         except Exception as error:
-            side.why = f"not answered. {type(error).__name__}: {first_line(error)}"
+            text = str(error)
+            if not isinstance(error, CourseError):
+                text = f"{type(error).__name__}: {first_line(error)}"
+            side.why = f"not answered. {text}"
         finally:
-            self._fill(side)
+            self._show_side(side)
 
     # --- the page ---------------------------------------------------------------------------------
 
     @cached_property
     def controls(self) -> dict[str, Any]:
         """The control of each setting, by name."""
-        names, limit = list(self.models), tiers.current().new_tokens
-        number, lists = "BoundedIntText", [OWN, *templates.NAMES]
+        names, number = list(self.models), "BoundedIntText"
         # The prompt is sent at once when the box is left, so that it arrives before Ask does.
-        box = {"value": self._prompt, "rows": 3, "continuous_update": False}
-        most = {"value": limit, "min": 1, "max": 10**5}
+        box = {"value": self.prompt, "rows": 3, "continuous_update": False}
+        length = {"value": tiers.current().new_tokens, "min": 1, "max": 10**5}
         heat = {"value": 0.0, "min": 0, "max": 99, "step": 0.1}
         return {
             "left": ui.control("Dropdown", "Left", options=names),
             "right": ui.control("Dropdown", "Right", options=names, value=names[:2][-1]),
-            "template": ui.control("Dropdown", "Template", options=lists),
+            "template": ui.control("Dropdown", "Template", options=[OWN, *templates.NAMES]),
             "prompt": ui.control("Textarea", "Prompt", "98%", **box),
-            "max_new_tokens": ui.control(number, "Longest answer, tokens", "18em", **most),
+            "max_new_tokens": ui.control(number, "Longest answer, tokens", "18em", **length),
             "temperature": ui.control("BoundedFloatText", "Temperature", "14em", **heat),
             "seed": ui.control(number, "Seed", "14em", value=0, min=0, max=2**31 - 1),
         }
@@ -157,61 +161,60 @@ class Chat(ui.Threaded):
         """The buttons "ask" and "stop"."""
         return ui.make_buttons({"ask": "Ask both", "stop": "Stop"}, self._pressed)
 
-    def _table(self) -> ui.Table:
-        shown = self.answers[-6:]
-        if not shown and not is_live():
+    def fallback(self) -> dict[str, Any]:
+        recent = self.answers[-RECENT:]
+        if not recent and not is_live():
             limit = min(STATIC, tiers.current().new_tokens)
             for name, model in [*self.models.items()][:2]:
-                [answer] = generate(model, self._prompt, max_new_tokens=limit, progress=False)
-                shown.append((self._prompt, name, answer))
-        rows = [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in shown]
+                [answer] = generate(model, self.prompt, max_new_tokens=limit, progress=False)
+                recent.append((self.prompt, name, answer))
+        rows = [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in recent]
         columns = ["prompt", "model", "answer", "why it ended"]
         caption = "Run this cell in a notebook to ask something else."
-        return columns, rows or [["nothing asked yet", "", "", ""]], caption
+        return ui.plain_table(columns, rows or [["nothing asked yet", "", "", ""]], caption)
 
-    def _build(self) -> Any:
+    def build(self) -> Any:
         left, right, template, prompt, *settings = self.controls.values()
         return ui.column(
             ui.row(left, right, template),
             prompt,
             ui.row(*settings),
             ui.row(*self.buttons.values()),
-            self._html["note"],
-            ui.row(self._html["left"], self._html["right"]),
+            self.html["note"],
+            ui.row(self.html["left"], self.html["right"]),
         )
 
     def _pressed(self, name: str) -> None:
-        running = not all(side.why for side in self.sides)
-        before = self._html["note"].value
+        before = Markup(self.html["note"].value)
         if name == "stop":
-            if running:
-                self._put(note=ui.status("Stopping after the current token …"))
+            if self.answering:
+                self.put(note=pages.status("Stopping after the current token …"))
             self.stop()
             return
-        if not running:  # what is on the page answers something else
-            self._put(note=ui.status("Answering. Stop ends it."), left="", right="")
-        left, right, template, prompt, *_ = (box.value for box in self.controls.values())
-        settings = {key: box.value for key, box in [*self.controls.items()][4:]}
+        if not self.answering:  # what is on the page answers something else
+            self.put(note=pages.status("Answering. Stop ends it."), left="", right="")
+        settings = {key: box.value for key, box in self.controls.items()}
+        names, template = [settings.pop("left"), settings.pop("right")], settings.pop("template")
         try:
-            self.ask([left, right], prompt, None if template == OWN else template, **settings)
+            self.ask(names, template=None if template == OWN else template, **settings)
         except CourseError as error:
-            self._put(note=Markup(before) + ui.status(str(error)))
+            self.put(note=before + pages.status(str(error)))
 
-    def _fill(self, side: Side) -> None:
+    def _show_side(self, changed: Side) -> None:
         """A side has changed: the page changes with it, but ten times a second at most."""
         now = time.monotonic()
-        if not side.why and now - side.changed < _EVERY:
+        if not changed.why and now - changed.changed < EVERY:
             return
-        side.changed = now
-        for name, one in zip(("left", "right"), self.sides, strict=False):
-            page = ui.part(one.name, one.text)
-            if not one.text and not one.why:
-                page = pages.section(one.name, pages.fill("<div>…</div>"))
-            why = f"{one.name}: {one.why.rstrip('.')}." if one.why else ""
-            self._put(**{name: page + ui.status(why)})
-        if all(one.why for one in self.sides):
-            stopped = any(one.why.startswith("stopped by you") for one in self.sides)
-            self._put(note=ui.status("Stopped." if stopped else "Done."))
+        changed.changed = now
+        for place, side in zip(("left", "right"), self.sides, strict=False):
+            page = ui.part(side.name, side.text)
+            if not side.text and not side.why:
+                page = pages.section(side.name, pages.fill("<div>…</div>"))
+            why = f"{side.name}: {side.why.rstrip('.')}." if side.why else ""
+            self.put(**{place: page + pages.status(why)})
+        if not self.answering:
+            stopped = any(side.why.startswith("stopped by you") for side in self.sides)
+            self.put(note=pages.status("Stopped." if stopped else "Done."))
 
 
 def why_ended(answer: Answer, *, stopped: bool = False) -> str:

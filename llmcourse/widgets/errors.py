@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmcourse import templates
+from llmcourse import pages, ui
 from llmcourse.errors import DataError
 from llmcourse.evaluation.agreement import (
     Agreement,
@@ -21,9 +21,8 @@ from llmcourse.evaluation.metrics import METRICS
 from llmcourse.evaluation.mistakes import KINDS, counted
 from llmcourse.evaluation.running import Evaluation
 from llmcourse.store import lines_path
-from llmcourse.widgets import ui
 
-_SHOWN = 8  # answers in the plain table
+SHOWN = 8  # answers in the plain table
 IN_ORDER = "in order"
 FILTERS = ("all", "any mistake", "no mistake", *KINDS, "failed", "labelled", "not labelled")
 
@@ -48,43 +47,43 @@ class ErrorBrowser(ui.Widget):
 
         Args:
             evaluation: From `evaluation.evaluate`.
-            path: A .jsonl file for the labels, there already or not.
+            path: A .jsonl file for the labels, which need not exist yet.
             who: A name for whoever labels.
 
         Raises:
-            DataError: the file has other things than labels in it.
+            DataError: the file has other things than labels of mistakes in it.
         """
-        self._evaluation, self._path, self._who = evaluation, lines_path(path), who
+        self.evaluation, self.path, self.who = evaluation, lines_path(path), who
         self._keys = [
             "" if answer is None else f"{self.question(number)}\n→ {answer.text}"
             for number, answer in enumerate(evaluation.answers)
         ]
-        theirs = load_labels(self._path).get(who, {}) if self._path.exists() else {}
-        self.mine = {n: theirs[key] for n, key in enumerate(self._keys) if key and key in theirs}
-        for labels in self.mine.values():
-            if not isinstance(labels, list) or not set(labels) <= set(KINDS):
-                raise DataError(
-                    f"{self._path}: {who} gave {labels!r:.60} to an answer of this evaluation. "
-                    f"Labels are a list of kinds of mistakes: {', '.join(KINDS)}."
-                )
+        theirs: Any = load_labels(self.path).get(who, {}) if self.path.exists() else {}
+        self.mine: dict[int, list[str]] = {
+            n: theirs[key] for n, key in enumerate(self._keys) if key and key in theirs
+        }
+        if any(not isinstance(one, list) or {*one} - {*KINDS} for one in self.mine.values()):
+            raise DataError(
+                f"{self.path} has other labels than kinds of mistakes ({', '.join(KINDS)}). Name "
+                f"another file."
+            )
         self._filling, self._place, self._left = False, 0, self.left()
-        self._since = -ui.DOUBLE  # when another answer came up
+        self._since = -ui.DOUBLE  # when the current answer came up
 
     def __repr__(self) -> str:
         return (
-            f"ErrorBrowser of {self._evaluation.name}: {len(self._keys)} answers, "
-            f"{len(self.mine)} labelled by {self._who}"
+            f"ErrorBrowser of {self.evaluation.name}: {len(self._keys)} answers, "
+            f"{len(self.mine)} labelled by {self.who}"
         )
 
     def question(self, number: int) -> str:
         """The question of a record, with its input."""
-        record = self._evaluation.records[number]
-        texts = (templates.get_field(record, role, needed=False) for role in ("question", "input"))
-        return "\n".join(filter(None, texts))
+        question = self.evaluation.table["question"].iloc[number]
+        return "\n".join(filter(None, (question, self.evaluation.records[number].get("input"))))
 
     def labels(self, number: int) -> list[str]:
         """The kinds of mistakes of an answer: the person's where there are any, else the rule's."""
-        return self.mine.get(number, self._evaluation.labels[number])
+        return self.mine.get(number, self.evaluation.labels[number])
 
     def left(self, kind: str = "all", by: str = IN_ORDER) -> list[int]:
         """The numbers of the records that a filter leaves, in order.
@@ -108,7 +107,7 @@ class ErrorBrowser(ui.Widget):
         numbers = list(filter(is_left, range(len(self._keys))))
         if by == IN_ORDER:
             return numbers
-        values = self._evaluation.values(by)
+        values = self.evaluation.values(by)
         sign = -1 if METRICS[by].better == "low" else 1
         return sorted(numbers, key=lambda n: (math.isnan(values[n]), sign * values[n]))
 
@@ -127,7 +126,7 @@ class ErrorBrowser(ui.Widget):
         if not self._keys[number]:
             raise DataError("This record failed: there is no answer to label.")
         labels = [kind for kind in KINDS if kind in kinds]
-        save_labels(self._path, {self._keys[number]: labels}, self._who)
+        save_labels(self.path, {self._keys[number]: labels}, self.who)
         self.mine |= {n: labels for n, key in enumerate(self._keys) if key == self._keys[number]}
 
     def agreement(self) -> dict[str, Agreement]:
@@ -135,7 +134,7 @@ class ErrorBrowser(ui.Widget):
 
         See `evaluation.agreement_by_class`.
         """
-        rule = {number: self._evaluation.labels[number] for number in self.mine}
+        rule = {number: self.evaluation.labels[number] for number in self.mine}
         return agreement_by_class(self.mine, rule) if rule else {}
 
     # --- the page ---------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ class ErrorBrowser(ui.Widget):
     @cached_property
     def controls(self) -> dict[str, Any]:
         """The lists: "kind" filters, "by" sorts."""
-        by = [IN_ORDER, *self._evaluation.scores]
+        by = [IN_ORDER, *self.evaluation.scores]
         lists = {
             "kind": ui.control("Dropdown", "Show", options=self._filters()),
             "by": ui.control("Dropdown", "Sort", options=by),
@@ -172,10 +171,10 @@ class ErrorBrowser(ui.Widget):
         texts = {"right": "Labels are right", "next": "Next", "back": "Back one"}
         return ui.make_buttons(texts, ui.once(self._pressed, "next", "back"))
 
-    def _table(self) -> ui.Table:
-        numbers, answers = self.left("any mistake"), self._evaluation.answers
+    def fallback(self) -> dict[str, Any]:
+        numbers, answers = self.left("any mistake"), self.evaluation.answers
         rows = [
-            [self.question(n), answers[n].text, ", ".join(self.labels(n))] for n in numbers[:_SHOWN]
+            [self.question(n), str(answers[n]), ", ".join(self.labels(n))] for n in numbers[:SHOWN]
         ]
         kinds = counted(map(self.labels, range(len(answers))))
         counts = ", ".join(f"{kind} {count}" for kind, count in kinds.items()) or "none"
@@ -184,10 +183,10 @@ class ErrorBrowser(ui.Widget):
             f"notebook to read and label all."
         )
         nothing = [["no mistakes by the rules", "", ""]]
-        return ["question", "answer", "mistakes"], rows or nothing, caption
+        return ui.plain_table(["question", "answer", "mistakes"], rows or nothing, caption)
 
-    def _build(self) -> Any:
-        html = self._html
+    def build(self) -> Any:
+        html = self.html
         self._fill()
         return ui.column(
             ui.row(*self.controls.values()),
@@ -211,21 +210,23 @@ class ErrorBrowser(ui.Widget):
 
     def _ticked(self, _: Any) -> None:
         """A label was changed: keep all of them."""
-        if self._filling or self.record is None:
+        if self._filling:
             return
         if time.monotonic() - self._since < ui.DOUBLE:
             self._fill()  # it was meant for the answer before, while the kernel was busy
         else:
-            self._keep()
+            self._keep_labels()
 
-    def _keep(self) -> bool:
-        kinds = [kind for kind, box in self.kinds.items() if box.value]
-        trouble = ui.problem(lambda: self.relabel(self.record, kinds))
+    def _keep_labels(self) -> bool:
+        if self.record is None:
+            return False
+        number, kinds = self.record, [kind for kind, box in self.kinds.items() if box.value]
+        trouble = ui.saving_error(lambda: self.relabel(number, kinds))
         self._fill(trouble or f"Saved: {', '.join(kinds) or 'no mistake'}.")
         return not trouble
 
     def _pressed(self, name: str) -> bool:
-        if self.record is None or (name == "right" and not self._keep()):
+        if self.record is None or (name == "right" and not self._keep_labels()):
             return False
         step = -1 if name == "back" else 1
         place = min(max(self._place + step, 0), len(self._left) - 1)
@@ -242,28 +243,25 @@ class ErrorBrowser(ui.Widget):
         number = self.record
         kinds = [] if number is None else self.labels(number)
         self._filling = True  # the changes made here are no clicks
-        try:
-            chosen = self.controls["kind"].value
-            self.controls["kind"].options = self._filters()
-            self.controls["kind"].value = chosen
-            for kind, box in self.kinds.items():
-                box.value = kind in kinds
-        finally:
-            self._filling = False
-        self._put(note=ui.status(note))
+        chosen = self.controls["kind"].value
+        self.controls["kind"].options = self._filters()  # with the counts of now
+        self.controls["kind"].value = chosen
+        for kind, box in self.kinds.items():
+            box.value = kind in kinds
+        self._filling = False
+        self.put(note=pages.status(note))
         if number is None:
-            progress = ui.status("No answer is left by this filter.")
-            self._put(progress=progress, question="", left="", right="")
+            progress = pages.status("No answer is left by this filter.")
+            self.put(progress=progress, question="", left="", right="")
             return
-        evaluation, line = self._evaluation, self._evaluation.table.iloc[number]
+        evaluation, line = self.evaluation, self.evaluation.table.iloc[number]
         answer = evaluation.answers[number]
-        reference = templates.get_field(evaluation.records[number], "answer", needed=False)
         numbers = ", ".join(f"{name} {line[name]:.3g}" for name in evaluation.scores)
         place = f"{self._place + 1} of {len(self._left)}, record {number}"
-        whose = self._who if number in self.mine else "the rules"
-        self._put(
-            progress=ui.status(f"{place}, labelled by {whose}. {numbers}"),
+        whose = self.who if number in self.mine else "the rules"
+        self.put(
+            progress=pages.status(f"{place}, labelled by {whose}. {numbers}"),
             question=ui.part("Question", self.question(number)),
             left=ui.part("Answer", answer.text) if answer else ui.part("Failed", line["error"]),
-            right=ui.part("Reference", reference),
+            right=ui.part("Reference", line["reference"]),
         )

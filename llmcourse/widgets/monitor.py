@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import pages
+from llmcourse import pages, ui
 from llmcourse.errors import CourseError, SettingError, first_line
 from llmcourse.finetuning import Config, TrainingStopped, TunedModel, finetune
 from llmcourse.generation import check_loaded
@@ -17,14 +16,13 @@ from llmcourse.pages import Markup
 from llmcourse.plots.base import encoded
 from llmcourse.plots.measured import curve_figure
 from llmcourse.progress import is_live
-from llmcourse.widgets import ui
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_EVERY = 1.0  # seconds between two pictures
-_SAMPLES = 8  # answers that are shown, the newest last
-OWN = ("progress", "live", "seen")  # settings of `finetune` that the monitor sets itself
+EVERY = 1.0  # seconds between two pictures
+SAMPLES = 8  # answers that are shown, the newest last
+ROWS = 8  # updates in the plain table, about
 STATES = {
     "waiting": "Not begun.",
     "running": "Training.",
@@ -42,9 +40,9 @@ class TrainingMonitor(ui.Threaded):
     `result()` waits for the tuned model, and begins where nobody has; Interrupt then stops the
     training, and saves it too.
 
-    While it runs, the kernel is free for other cells. Don't train in two at once, and don't draw at
-    random in one: torch has one source of random numbers for the entire program, and a training
-    sets it. What other cells write to stderr meanwhile is not shown.
+    While it runs, the kernel is free for other cells. Don't train in two at once, and don't draw
+    random numbers in one: torch has one source of them for the entire program, and a training
+    seeds it. What other cells write to stderr meanwhile is not shown.
 
     Where nobody is there (see `BlindVote`), `result()` trains with the usual line of progress, and
     a table shows the losses, once there are any.
@@ -72,12 +70,10 @@ class TrainingMonitor(ui.Threaded):
                 folder, what was learned is saved when it stops.
 
         Raises:
-            SettingError: `model` is none, or a setting is the monitor's own.
+            SettingError: `model` is none.
         """
         super().__init__()
         check_loaded(model)
-        if own := [name for name in OWN if name in settings]:
-            raise SettingError(f"{own[0]}= is set by the monitor. Leave it out.")
         self._base, self._call, self._settings = model, (model, records, config), settings
         self._state, self.step, self.total = "waiting", 0, 0
         self._tuned: TunedModel | None = None  # as far as it is trained
@@ -93,13 +89,18 @@ class TrainingMonitor(ui.Threaded):
     @property
     def state(self) -> str:
         """A key of `STATES`."""
-        stopping = self._state == "running" and self._stop.is_set()
+        stopping = self._state == "running" and self.stopping.is_set()
         return "stopping" if stopping else self._state
 
     @property
     def history(self) -> list[dict[str, float]]:
         """The loss of each update: step, loss, tokens."""
         return self._tuned.history if self._tuned else []
+
+    @property
+    def held_out(self) -> list[dict[str, float]]:
+        """The held-out losses: step, loss."""
+        return self._tuned.held_out if self._tuned else []
 
     def start(self, callback: Callable[[], object] = lambda: None) -> None:
         """Begin, or go on where a stopped training with a folder (out=) was; returns at once.
@@ -110,32 +111,31 @@ class TrainingMonitor(ui.Threaded):
         Raises:
             SettingError: it is running, or has finished.
         """
-        if self._state == "running":
-            raise SettingError("It is training already.")
-        if self._state == "finished":
-            raise SettingError("This training has finished.")
+        if self._state in ("running", "finished"):
+            already = "It is training already." if self.running else "This training has finished."
+            raise SettingError(already)
         self.wait()  # a training that was stopped may still be drawing its last picture
 
-        def changed(tuned: TunedModel, step: int, total: int) -> bool:
+        def updated(tuned: TunedModel, step: int, total: int) -> bool:
             self._tuned, self.step, self.total = tuned, step, total
-            if "fresh" in self._settings:  # the folder is this training's own from now on
+            if "fresh" in self._settings:  # the folder now holds this training, to go on with
                 self._settings["fresh"] = False
             self._fill()
             callback()
-            return self._stop.is_set()
+            return self.stopping.is_set()
 
-        def run() -> None:
-            self._train(progress=False, seen=changed)
+        def work() -> None:
+            self._train(progress=False, seen=updated)
             self._fill()
             callback()
 
         self._state = "running"
-        self._begin(run)
+        self.begin(work)
 
     def stop(self) -> None:
         """End it after the current update; as Ctrl-C does, this saves where a folder is named."""
         if self.running:
-            self._stop.set()
+            self.stopping.set()
 
     def result(self) -> TunedModel:
         """The tuned model; waits for it, and begins if need be. Interrupt stops and saves it.
@@ -153,33 +153,36 @@ class TrainingMonitor(ui.Threaded):
             )
         stopped = self.state == "stopped"
         try:
-            while not self.wait(0.2):
+            while not self.wait(0.2):  # in short waits, which an interrupt can end
                 stopped = stopped or self.state == "stopping"
         except KeyboardInterrupt:
             stopped = False
             self.stop()
             self.wait()
+        if self.error is not None and not (stopped and self.state == "stopped"):
+            raise self.error
+        assert self._tuned is not None
         if self.error is not None:
-            if not (stopped and self.state == "stopped"):
-                raise self.error
             print(f"Stopped after update {self.step}: this is the model as it was then.")
         return self._tuned
 
     def _train(self, **settings: Any) -> None:
         """Train in this thread, and keep how it ended."""
+        # Where nothing below changes that, a second Ctrl-C ended it.
         self._state, self.error = "running", None
+        ended = "failed"
         try:
-            self._tuned = finetune(*self._call, **self._settings, **settings)
+            model, records, config = self._call
+            self._tuned = finetune(model, records, config, **self._settings, **settings)
             self.step = self.total = len(self.history)
-            self._state = "finished"
+            ended = "finished"
         except TrainingStopped as error:
             self.error, self._tuned, self.step = error, error.model, error.step
-            self._state = "stopped" if error.by_user else "failed"
+            ended = "stopped" if error.by_user else "failed"
         except Exception as error:  # shown on the page, and raised by result()
-            self.error, self._state = error, "failed"
+            self.error = error
         finally:
-            if self._state == "running":
-                self._state = "failed"  # a second Ctrl-C
+            self._state = ended
 
     # --- the page ---------------------------------------------------------------------------------
 
@@ -188,23 +191,20 @@ class TrainingMonitor(ui.Threaded):
         """The buttons "start" and "stop"."""
         return ui.make_buttons({"start": "Train", "stop": "Stop and save"}, self._pressed)
 
-    def _table(self) -> ui.Table:
-        held_out = (
-            {line["step"]: line["loss"] for line in self._tuned.held_out} if self._tuned else {}
-        )
+    def fallback(self) -> dict[str, Any]:
+        if not self.history:
+            return {"text/plain": repr(self)}
+        held_out = {line["step"]: f"{line['loss']:.3f}" for line in self.held_out}
         rows = [
-            [
-                line["step"],
-                f"{line['loss']:.3f}",
-                f"{held_out[line['step']]:.3f}" if line["step"] in held_out else "",
-            ]
-            for line in self.history[:: max(1, len(self.history) // 8)]
+            [line["step"], f"{line['loss']:.3f}", held_out.get(line["step"], "")]
+            for line in self.history[:: max(1, len(self.history) // ROWS)]
         ]
         columns = ["update", "loss, nats per token", "held-out loss"]
-        return columns, rows, "Some of the updates. result() of this monitor gives the tuned model."
+        caption = "Some of the updates. result() of this monitor gives the tuned model."
+        return ui.plain_table(columns, rows, caption)
 
-    def _build(self) -> Any:
-        html = self._html
+    def build(self) -> Any:
+        html = self.html
         self._fill()
         buttons = ui.row(*self.buttons.values())
         return ui.column(buttons, html["status"], html["picture"], html["answers"])
@@ -215,18 +215,16 @@ class TrainingMonitor(ui.Threaded):
             self.start() if name == "start" else self.stop()
         except CourseError as error:
             trouble = str(error)
-        self._put(status=self._status(trouble))
+        self.put(status=self._status(trouble))
 
     def _fill(self) -> None:
         """Show the status; a picture is drawn once a second at most, and at the end."""
-        self._put(status=self._status())
+        self.put(status=self._status())
         now, running = time.monotonic(), self.state in ("running", "stopping")
-        if self._tuned and not (running and now - self._drawn < _EVERY):
+        if self._tuned and not (running and now - self._drawn < EVERY):
             self._drawn = now
-            self._put(
-                picture=picture(self.history, self._tuned.held_out),
-                answers=answers(self._tuned.samples),
-            )
+            losses = loss_picture({"training": self.history, "held out": self.held_out})
+            self.put(picture=losses, answers=sample_answers(self._tuned.samples))
 
     def _status(self, trouble: str = "") -> Markup:
         parts = [STATES[self.state]]
@@ -234,39 +232,33 @@ class TrainingMonitor(ui.Threaded):
             parts.append(f"{self.step} of {self.total} updates.")
         if self.history:
             parts.append(f"Loss {self.history[-1]['loss']:.3f}.")
-        if self._tuned and self._tuned.held_out:
-            parts.append(f"Held-out loss {self._tuned.held_out[-1]['loss']:.3f}.")
-        if isinstance(self.error, CourseError):
-            parts.append(str(self.error))
-        elif self.error is not None:
-            parts.append(f"{type(self.error).__name__}: {first_line(self.error)}")
+        if self.held_out:
+            parts.append(f"Held-out loss {self.held_out[-1]['loss']:.3f}.")
+        if self.error is not None:
+            kind = "" if isinstance(self.error, CourseError) else f"{type(self.error).__name__}: "
+            parts.append(kind + (first_line(self.error) if kind else str(self.error)))
         text = " ".join([*parts, trouble]).strip()
         # Read out when the state changes, not after each update.
-        return pages.fill("<div>{}</div>", text) if self.state == "running" else ui.status(text)
+        return pages.fill("<div>{}</div>", text) if self.state == "running" else pages.status(text)
 
 
-def picture(history: Sequence[dict[str, float]], held_out: Sequence[dict[str, float]]) -> str:
-    """The losses so far as HTML; "" where there are none."""
-    lines = {
-        name: [(row["step"], row["loss"]) for row in rows]
-        for name, rows in (("training", history), ("held out", held_out))
-        if rows
-    }
+def loss_picture(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Markup:
+    """The losses so far, a line per name, as HTML; nothing where there are none."""
+    lines = {name: [(row["step"], row["loss"]) for row in rows] for name, rows in losses.items()}
+    lines = {name: points for name, points in lines.items() if points}
     if not lines:
-        return ""
+        return Markup("")
     figure, alt = curve_figure(lines, "Loss", ("update", "nats per token"))
-    png = base64.b64encode(encoded(figure, "png")).decode("ascii")
-    image = '<img style="max-width:100%;height:auto" alt="{}" src="data:image/png;base64,{}">'
-    return pages.fill(image, alt, png)
+    return pages.picture(encoded(figure, "png"), alt, "The losses so far. Lower is better.")
 
 
-def answers(samples: Sequence[dict[str, Any]]) -> str:
-    """The newest answers to the watched prompts as HTML; "" where there are none."""
+def sample_answers(samples: Sequence[dict[str, Any]]) -> Markup:
+    """The newest answers to the watched prompts as HTML; nothing where there are none."""
     items = []
-    for sample in samples[-_SAMPLES:]:
+    for sample in samples[-SAMPLES:]:
         text = ui.cut(" ".join(sample["answer"].text.split()))
         end = "■" if sample["answer"].finished else "…"
         prompt = ui.cut(sample["prompt"], 80)
         items.append(pages.fill("update {}, {}<br>{} {}", sample["step"], prompt, text, end))
     bullets = pages.bullets(items, style=ui.TEXT)
-    return pages.section("Answers on the way", bullets) if items else ""
+    return pages.section("Answers on the way", bullets) if items else Markup("")

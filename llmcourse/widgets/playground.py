@@ -3,81 +3,54 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import encoding, pages, templates
-from llmcourse.errors import CourseError, DataError
+from llmcourse import encoding, pages, templates, ui
+from llmcourse.data.records import as_records
+from llmcourse.errors import CourseError
 from llmcourse.pages import Markup
-from llmcourse.plots.base import INK, YELLOW
-from llmcourse.plots.tokens import visible
-from llmcourse.store import is_writable
-from llmcourse.widgets import ui
+from llmcourse.plots.base import INK
+from llmcourse.plots.tokens import LOOKS, visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("question", "input", "answer")
-_EXAMPLE = {
+EXAMPLE = {
     "question": "Shorten this.",
     "input": "The kettle is 23.7 cm tall.",
     "answer": "23.7 cm tall.",
 }
-_SPECIAL = f"color:{INK};background:{YELLOW};border:3px double {INK};font-weight:bold"
 
 
-@dataclass(frozen=True)
-class Exact:
-    """A prompt and its completion, as a model reads them.
-
-    Attributes:
-        prompt: Pieces (text, whether it is a special token).
-        completion: The same for what it should write, the end token last.
-        prompt_tokens: How many tokens the prompt has.
-        completion_tokens: How many the completion has.
-    """
-
-    prompt: list[tuple[str, bool]]
-    completion: list[tuple[str, bool]]
-    prompt_tokens: int
-    completion_tokens: int
-
-
-def exact(
+def prompt_and_completion(
     record: templates.Record | str,
     template: str,
     tokenizer: PreTrainedTokenizerBase,
     *,
     system: str | None = None,
-) -> Exact:
-    """What a model reads of a record, special tokens among it.
+) -> tuple[list[int], list[int]]:
+    """The token ids that a model reads of a record, and those that it should write.
 
     Args:
-        record: With the fields in `templates.FIELDS`, or a question.
+        record: A record, or a question.
         template: Name in `templates.NAMES`.
-        tokenizer: A tokenizer, or a model from `models.load`.
-        system: The system prompt.
+        tokenizer: The model's.
+        system: The system prompt, unless the record has its own.
 
     Raises:
         PromptError, TemplateError: see `templates.render`.
-        DataError: it has characters that are no text.
-        SettingError: `tokenizer` is none.
     """
-    tokenizer = templates.tokenizer_of(tokenizer)
     rendered = templates.render(record, template, tokenizer=tokenizer, system=system or None)
-    if not is_writable(rendered.prompt + rendered.completion):
-        raise DataError("The record has characters that are no text. Type it again.")
-    parts = encoding.tokenized([rendered], tokenizer)[0]
-    ids, written = [token for part in parts[:-1] for token in part], parts[-1]
+    *read, written = encoding.tokenized([rendered], tokenizer)[0]
     if written:
         written += [end for end in encoding.end_ids(tokenizer, template) if end is not None]
-    return Exact(_pieces(ids, tokenizer), _pieces(written, tokenizer), len(ids), len(written))
+    return [token for part in read for token in part], written
 
 
-def _pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
-    """Runs of ordinary tokens as text, and each special token by itself."""
+def pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
+    """Runs of ordinary tokens as text, and each special token by itself: text, whether special."""
     known, found = set(tokenizer.all_special_ids), []
     for special, group in itertools.groupby(ids, key=known.__contains__):
         for run in [[token] for token in group] if special else [list(group)]:
@@ -85,65 +58,54 @@ def _pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
     return found
 
 
-def page_of(found: Exact, *, spaces: bool = False) -> Markup:
-    """The prompt and the completion as HTML.
+def token_page(label: str, ids: list[int], tokenizer: Any, *, spaces: bool = False) -> Markup:
+    """Token ids as a text under its label, with their number and the special tokens in frames.
 
     Args:
-        found: From `exact`.
+        label: What they are.
+        ids: The tokens.
+        tokenizer: Whose ids these are.
         spaces: Show spaces as "·" and line ends as "⏎".
     """
-    parts = []
-    for label, pieces, count in (
-        ("What the model reads", found.prompt, found.prompt_tokens),
-        ("What it should write", found.completion, found.completion_tokens),
-    ):
-        texts = []
-        for text, special in pieces:
-            if special:
-                mark = '<mark style="{}" title="special token">{}</mark>'
-                texts.append(pages.fill(mark, _SPECIAL, text))
-            else:
-                shown = Markup(visible(text).replace("⏎", "⏎\n")) if spaces else text
-                texts.append(pages.escape(shown))
-        div = '<div style="font-family:monospace;{}">{}</div>'
-        body = pages.fill(div, ui.TEXT, Markup("").join(texts))
-        parts.append(pages.section(f"{label}: {count} token{'s' * (count != 1)}", body))
-    return Markup("").join(parts if found.completion_tokens else parts[:1])
+    texts = []
+    for text, special in pieces(ids, tokenizer):
+        if special:
+            mark = '<mark style="color:{};{}" title="special token">{}</mark>'
+            texts.append(pages.fill(mark, INK, LOOKS["special"], text))
+        else:
+            texts.append(pages.escape(visible(text).replace("⏎", "⏎\n") if spaces else text))
+    body = '<div style="font-family:monospace;{}">{}</div>'
+    count = f"{len(ids)} token{'s' * (len(ids) != 1)}"
+    return pages.section(f"{label}: {count}", pages.fill(body, ui.TEXT, Markup("").join(texts)))
 
 
 class TemplatePlayground(ui.Widget):
     """Change a record or its template, and see the exact prompt; the last line of a cell shows it.
 
-    Special tokens have a frame of their own. Where nobody is there (see `BlindVote`), a table
-    shows the first record in every template that it can be put into.
+    Special tokens have a frame of their own. Earlier turns of a conversation are in the prompt
+    too, but have no box. Where nobody is there (see `BlindVote`), a table shows the first record
+    in every template that it can be put into.
     """
 
     def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        records: Mapping[str, Any] | Iterable[Mapping[str, Any]] = _EXAMPLE,
-        template: str = "qa",
+        self, tokenizer: PreTrainedTokenizerBase, records: Any = (EXAMPLE,), template: str = "qa"
     ) -> None:
         """Take the tokenizer and the records.
 
         Args:
             tokenizer: A tokenizer, or a model from `models.load`.
-            records: One with the fields in `templates.FIELDS`, or several.
+            records: One record, or what `data.load_records` takes.
             template: Name in `templates.NAMES` that is shown first.
 
         Raises:
             SettingError: `tokenizer` is none.
-            TemplateError: there is no such template, or a record lacks what it needs.
-            DataError: there are no records.
+            TemplateError: there is no such template.
+            DataError: there are no records, or one has a problem.
         """
         self.tokenizer = templates.tokenizer_of(tokenizer)
         self.template = templates.find(template)
-        self.records = [
-            {role: templates.get_field(record, role, needed=role == "question") for role in ROLES}
-            for record in ([records] if isinstance(records, Mapping) else records)
-        ]
-        if not self.records:
-            raise DataError("There is no record to put into a template.")
+        several = [records] if isinstance(records, dict) else records
+        self.records: list[dict[str, Any]] = list(as_records(several))
         self._filling = False
 
     def __repr__(self) -> str:
@@ -153,11 +115,12 @@ class TemplatePlayground(ui.Widget):
     def controls(self) -> dict[str, Any]:
         """The control of each part, by name."""
         first, count = self.records[0], len(self.records)
-        names = {"options": templates.NAMES, "value": self.template}
         number = {"value": 1, "min": 1, "max": count}
         controls = {
             "record": ui.control("BoundedIntText", f"Record (of {count})", "14em", **number),
-            "template": ui.control("Dropdown", "Template", **names),
+            "template": ui.control(
+                "Dropdown", "Template", options=templates.NAMES, value=self.template
+            ),
             "spaces": ui.control("Checkbox", "Show blanks and line ends", indent=False),
             "system": ui.control("Text", "System prompt", "98%"),
         }
@@ -168,29 +131,29 @@ class TemplatePlayground(ui.Widget):
             control.observe(self._chosen if name == "record" else self._changed, names="value")
         return controls
 
-    def _table(self) -> ui.Table:
-        rows = []
+    def fallback(self) -> dict[str, Any]:
+        rows: list[list[Any]] = []
         for name in templates.NAMES:
             try:
-                found = exact(self.records[0], name, self.tokenizer)
+                found = prompt_and_completion(self.records[0], name, self.tokenizer)
             except CourseError as error:
                 rows.append([name, str(error), "", ""])
                 continue
-            texts = ("".join(text for text, _ in part) for part in (found.prompt, found.completion))
-            rows.append([name, *texts, found.prompt_tokens])
+            texts = ("".join(text for text, _ in pieces(ids, self.tokenizer)) for ids in found)
+            rows.append([name, *texts, len(found[0])])
         columns = ["template", "what the model reads", "what it should write", "tokens read"]
-        return columns, rows, "Run this cell in a notebook to change the record."
+        return ui.plain_table(columns, rows, "Run this cell in a notebook to change the record.")
 
-    def _build(self) -> Any:
+    def build(self) -> Any:
         record, template, spaces, *boxes = self.controls.values()
         self._changed(None)
-        return ui.column(ui.row(record, template, spaces), *boxes, self._html["prompt"])
+        return ui.column(ui.row(record, template, spaces), *boxes, self.html["prompt"])
 
     def _chosen(self, change: Any) -> None:
         """Put another record into the boxes; what was typed over the one before goes."""
         self._filling = True
-        for role, text in self.records[change["new"] - 1].items():
-            self.controls[role].value = text
+        for role in ROLES:
+            self.controls[role].value = self.records[change["new"] - 1][role]
         self._filling = False
         self._changed(None)
 
@@ -198,9 +161,17 @@ class TemplatePlayground(ui.Widget):
         if self._filling:
             return
         values = {name: control.value for name, control in self.controls.items()}
-        record, system = {role: values[role] for role in ROLES}, values["system"].strip()
+        typed = {role: values[role] for role in ROLES}
+        # What has no box stays as it is: a conversation's earlier turns are in `history`.
+        record = self.records[values["record"] - 1] | typed
+        system, template = values["system"].strip(), values["template"]
         try:
-            found = exact(record, values["template"], self.tokenizer, system=system)
-            self._put(prompt=page_of(found, spaces=values["spaces"]))
+            read, written = prompt_and_completion(record, template, self.tokenizer, system=system)
         except CourseError as error:
-            self._put(prompt=ui.status(str(error)))
+            self.put(prompt=pages.status(str(error)))
+            return
+        how = {"spaces": values["spaces"]}
+        page = token_page("What the model reads", read, self.tokenizer, **how)
+        if written:
+            page += token_page("What it should write", written, self.tokenizer, **how)
+        self.put(prompt=page)

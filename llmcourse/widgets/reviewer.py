@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from llmcourse import pages, ui
 from llmcourse.data.reviewing import FIRST, SEEN, Reviewing
-from llmcourse.widgets import ui
 
-_SHOWN = 5  # pairs in the plain table
+SHOWN = 5  # pairs in the plain table
 ACTIONS = {"accept": "Accept", "reject": "Reject", "skip": "Later", "back": "Back one"}
 KEYS = {"a": "accept", "r": "reject", "l": "skip", "b": "back", "e": "edit"}
 
@@ -41,9 +41,11 @@ class PairReview(ui.Widget):
         self.reviewing = Reviewing.of(path)
 
     def __repr__(self) -> str:
-        return f"PairReview of {self.reviewing.path.name}: {self._counts()}"
+        return f"PairReview of {self.reviewing.path.name}: {self.counts}"
 
-    def _counts(self) -> str:
+    @property
+    def counts(self) -> str:
+        """How many pairs are accepted, rejected and open, in words."""
         return ", ".join(f"{count} {name}" for name, count in self.reviewing.counts.items())
 
     @cached_property
@@ -51,10 +53,9 @@ class PairReview(ui.Widget):
         """The boxes of the question and the answer."""
         # Sent at once when the box is left. Letter by letter, what waits for a busy kernel would
         # come after the press of Accept, and the words be lost.
+        late = {"continuous_update": False}
         return {
-            name: ui.control(
-                "Textarea", name.capitalize(), "98%", rows=rows, continuous_update=False
-            )
+            name: ui.control("Textarea", name.capitalize(), "98%", rows=rows, **late)
             for name, rows in (("question", 2), ("answer", 4))
         }
 
@@ -80,21 +81,21 @@ class PairReview(ui.Widget):
                 self._fill("Press Shift+Tab until you are in the answer's box.")
             return True
         texts = {key: box.value for key, box in self.texts.items()} if name == "accept" else {}
-        trouble = ui.problem(lambda: getattr(self.reviewing, name)(**texts))
+        trouble = ui.saving_error(lambda: getattr(self.reviewing, name)(**texts))
         self._fill(trouble)
         return not trouble
 
-    def _table(self) -> ui.Table:
+    def fallback(self) -> dict[str, Any]:
         review = self.reviewing
-        rows = [[pair[name] for name in FIRST] for pair in review.rows[:_SHOWN]]
+        rows = [[pair[name] for name in FIRST] for pair in review.rows[:SHOWN]]
         caption = (
             f"{len(rows)} of {len(review.rows)} pairs. Run this cell in a notebook to review them, "
             f"or open {review.path.name} in a spreadsheet."
         )
-        return FIRST, rows, caption
+        return ui.plain_table(FIRST, rows, caption)
 
-    def _build(self) -> Any:
-        html, buttons = self._html, ui.row(*self.buttons.values())
+    def build(self) -> Any:
+        html, buttons = self.html, ui.row(*self.buttons.values())
         self._fill()
         boxes = self.texts.values()
         return ui.column(html["progress"], html["source"], *boxes, buttons, self.keys, html["note"])
@@ -126,5 +127,5 @@ class PairReview(ui.Widget):
         if not note:
             for name, box in self.texts.items():
                 box.value = pair.get(name, "")
-        progress = ui.status(f"{line} {self._counts()}.")
-        self._put(progress=progress, source=source, note=ui.status(note))
+        progress = pages.status(f"{line} {self.counts}.")
+        self.put(progress=progress, source=source, note=pages.status(note))

@@ -7,42 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import pages, templates
-from llmcourse.errors import CourseError, DataError, SettingError, whole
+from llmcourse import pages, templates, ui
+from llmcourse.errors import CourseError, SettingError, whole
 from llmcourse.pages import Markup
-from llmcourse.plots.base import INK, PALE, SHADE, YELLOW
-from llmcourse.plots.tokens import BOX, PAGE, piece_of, visible
-from llmcourse.widgets import ui
+from llmcourse.plots.tokens import LOOKS, PAGE, STACKED, piece_of, token_box
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SIDES = ("right", "left")
 MOST, LONGEST_TEXT = 16, 4000  # texts that are shown at once, and characters of each
-_INLINE = f"{BOX}display:inline-block;text-align:center;line-height:1.3;"
-LOOKS = {
-    "text": f"{_INLINE}background:{PALE};border:1px dotted {INK}",
-    "text, every second": f"{_INLINE}background:{SHADE};border:1px solid {INK}",
-    "special": f"{_INLINE}background:{YELLOW};border:3px double {INK};font-weight:bold",
-    "padding": f"{_INLINE}background:white;border:1px dashed {INK};font-style:italic",
-}
-
-
-@dataclass(frozen=True)
-class Token:
-    """One place of a row in a batch.
-
-    Attributes:
-        id: Its number in the vocabulary.
-        text: Its text.
-        kind: "text", "special" (put there by the tokenizer) or "padding".
-        mask: 1 where the model looks at it, 0 where it does not.
-    """
-
-    id: int
-    text: str
-    kind: str
-    mask: int
 
 
 @dataclass(frozen=True)
@@ -51,12 +25,14 @@ class Row:
 
     Attributes:
         text: As it was given.
-        tokens: As long as the batch is wide.
-        lost: Tokens that were cut off.
+        ids: Its tokens' numbers in the vocabulary, as many as the batch is wide.
+        mask: For each of them 1 where the model looks at it, 0 for padding.
+        lost: How many tokens were cut off.
     """
 
     text: str
-    tokens: list[Token]
+    ids: list[int]
+    mask: list[int]
     lost: int
 
 
@@ -80,16 +56,14 @@ def batch_of(
         special: Add the tokens that this tokenizer puts around a text.
 
     Raises:
-        DataError: there is no text.
         SettingError: `longest` leaves no place for the text's own tokens.
     """
-    if not any(text.strip() for text in texts):
-        raise DataError("Type at least one text; blank ones have no tokens to show.")
     limit: dict[str, Any] = {}
     if longest is not None:
         around = tokenizer.num_special_tokens_to_add() if special else 0
         limit = {"truncation": True, "max_length": whole("longest", longest, around + 1)}
     uncut = tokenizer(texts, add_special_tokens=special, verbose=False).input_ids
+    # The side to cut on is an attribute of the tokenizer, not an argument of the call.
     before, tokenizer.truncation_side = tokenizer.truncation_side, cut_side
     try:
         batch = tokenizer(
@@ -97,39 +71,25 @@ def batch_of(
         )
     finally:
         tokenizer.truncation_side = before
-    known = set(tokenizer.all_special_ids)
-    rows = []
-    for text, ids, masks, full in zip(
-        texts, batch.input_ids, batch.attention_mask, uncut, strict=True
-    ):
-        tokens = []
-        for token, mask in zip(ids, masks, strict=True):
-            kind = "padding" if not mask else "special" if token in known else "text"
-            tokens.append(Token(token, piece_of(token, tokenizer), kind, mask))
-        rows.append(Row(text, tokens, len(full) - sum(masks)))
-    return rows
+    columns = zip(texts, batch.input_ids, batch.attention_mask, uncut, strict=True)
+    return [Row(text, ids, mask, len(full) - sum(mask)) for text, ids, mask, full in columns]
 
 
-def page_of(rows: Iterable[Row]) -> Markup:
+def page_of(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Markup:
     """Rows as HTML: each token with its id and its attention mask below it."""
-    parts = []
-    for number, line in enumerate(rows, 1):
+    known, parts = set(tokenizer.all_special_ids), []
+    for number, row in enumerate(rows, 1):
         boxes, second = [], False
-        for token in line.tokens:
-            second = token.kind == "text" and not second
-            box = pages.fill(
-                '<span style="{}" title="{}">{}<br><small>{}<br>{}</small></span><wbr>',
-                LOOKS["text, every second" if second else token.kind],
-                f"{token.kind}, id {token.id}, mask {token.mask}",
-                Markup(visible(token.text)),
-                token.id,
-                token.mask,
-            )
-            boxes.append(box)
-        used = sum(token.mask for token in line.tokens)
-        padded = len(line.tokens) - used
+        for token, mask in zip(row.ids, row.mask, strict=True):
+            kind = "padding" if not mask else "special" if token in known else "text"
+            second = kind == "text" and not second
+            look = LOOKS["other" if second else "plain" if kind == "text" else kind]
+            text, title = piece_of(token, tokenizer), f"{kind}, id {token}, mask {mask}"
+            boxes.append(token_box(text, STACKED + look, title, below=[token, mask]))
+        used = sum(row.mask)
         note = f"Text {number}: {used} tokens"
-        note += f", {line.lost} cut off" * bool(line.lost) + f", {padded} of padding" * bool(padded)
+        note += f", {row.lost} cut off" * bool(row.lost)
+        note += f", {len(row.ids) - used} of padding" * (len(row.ids) > used)
         body = pages.fill('<div style="{}">{}</div>', PAGE, Markup("").join(boxes))
         parts.append(pages.section(note, body))
     legend = "Below each token: its id, and its attention mask (1 is looked at, 0 is not)."
@@ -173,10 +133,9 @@ class TokenExplorer(ui.Widget):
     def controls(self) -> dict[str, Any]:
         """The control of each setting, by name."""
         number, most = "BoundedIntText", "Most tokens (0: no limit)"
+        box = {"rows": 4, "value": "\n".join(self.texts)}
         controls = {
-            "texts": ui.control(
-                "Textarea", "Texts, one a line", "98%", rows=4, value="\n".join(self.texts)
-            ),
+            "texts": ui.control("Textarea", "Texts, one a line", "98%", **box),
             "longest": ui.control(number, most, "18em", value=0, min=0, max=10**5),
             "cut_side": ui.control("Dropdown", "Cut on the", options=SIDES),
             "padding_side": ui.control("Dropdown", "Pad on the", options=SIDES),
@@ -186,35 +145,33 @@ class TokenExplorer(ui.Widget):
             control.observe(self._changed, names="value")
         return controls
 
-    def _table(self) -> ui.Table:
-        rows = [
-            [
-                line.text,
-                "|".join(token.text for token in line.tokens),
-                " ".join(str(token.id) for token in line.tokens),
-                " ".join(str(token.mask) for token in line.tokens),
-            ]
-            for line in batch_of(self.texts[:MOST], self.tokenizer)
-        ]
+    def fallback(self) -> dict[str, Any]:
+        rows = []
+        for row in batch_of(self.texts[:MOST], self.tokenizer):
+            texts = "|".join(piece_of(token, self.tokenizer) for token in row.ids)
+            ids, mask = (" ".join(map(str, numbers)) for numbers in (row.ids, row.mask))
+            rows.append([row.text, texts, ids, mask])
         columns = ["text", "tokens", "ids", "attention mask"]
-        return columns, rows, "Run this cell in a notebook to type other texts."
+        return ui.plain_table(columns, rows, "Run this cell in a notebook to type other texts.")
 
-    def _build(self) -> Any:
+    def build(self) -> Any:
         texts, *settings = self.controls.values()
         self._changed(None)
-        return ui.column(texts, ui.row(*settings), self._html["tokens"])
+        return ui.column(texts, ui.row(*settings), self.html["tokens"])
 
     def _changed(self, _: Any) -> None:
         settings = {name: control.value for name, control in self.controls.items()}
         lines = [line for line in settings.pop("texts").split("\n") if line.strip()]
         texts = [line[:LONGEST_TEXT] for line in lines[:MOST]]
         settings["longest"] = settings["longest"] or None
-        try:
-            page = page_of(batch_of(texts, self.tokenizer, **settings))
-        except CourseError as error:
-            self._put(tokens=ui.status(str(error)))
+        if not texts:
+            self.put(tokens=pages.status("Type at least one text; blank ones have no tokens."))
             return
+        try:
+            page = page_of(batch_of(texts, self.tokenizer, **settings), self.tokenizer)
+        except CourseError as error:
+            page = pages.status(str(error))
         if len(lines) > MOST or max(map(len, lines)) > LONGEST_TEXT:
             limits = f"Only the first {MOST} texts and {LONGEST_TEXT} characters of each are shown."
-            page += ui.status(limits)
-        self._put(tokens=page)
+            page += pages.status(limits)
+        self.put(tokens=page)

@@ -13,13 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llmcourse import templates
+from llmcourse import pages, templates, ui
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.evaluation.judge import TIE
 from llmcourse.files import lock
 from llmcourse.stats import Share
 from llmcourse.store import lines_path, read_lines, write_lines
-from llmcourse.widgets import ui
 
 CHOICES = {
     "left": "Left is better",
@@ -27,8 +26,8 @@ CHOICES = {
     "equal": "Both equally good",
     "bad": "Both bad",
 }
-_FIELDS = ("pair", "question", "left", "right", "vote")
-_SHOWN = 3  # pairs in the plain table
+FIELDS = ("pair", "question", "left", "right", "vote")
+SHOWN = 3  # pairs in the plain table
 
 
 @dataclass(frozen=True)
@@ -88,8 +87,8 @@ class BlindVote(ui.Widget):
             questions: Questions, or records with one; each once.
             answers: A name to its answers, as text or as `generate` gives them. Of more than two
                 names every two are compared.
-            path: A .jsonl file for the votes, there already or not.
-            references: What is right, one text per question, for voters who can't know it.
+            path: A .jsonl file for the votes, which need not exist yet.
+            references: The right answers, one per question, for voters who can't know them.
             seed: Of the order and the sides. Votes count whatever the seed.
 
         Raises:
@@ -99,26 +98,23 @@ class BlindVote(ui.Widget):
         """
         self.path = lines_path(path)
         prompts = [templates.render(question, "plain").prompt for question in questions]
-        texts = {name: [str(answer) for answer in given] for name, given in answers.items()}
-        if len(texts) < 2 or TIE in texts:
-            raise DataError(f"answers must have at least two names, none of them {TIE!r}.")
-        if twice := [prompt for prompt, count in Counter(prompts).items() if count > 1]:
-            raise DataError(f"Each question must be there once; {twice[0]!r:.60} is there twice.")
-        known = {"references": list(references)} if references is not None else {}
-        for name, given in {**texts, **known}.items():
+        texts = {name: [*map(str, given)] for name, given in answers.items()}
+        known = list(references) if references is not None else [""] * len(prompts)
+        if len(set(prompts)) < len(prompts) or len(texts) < 2 or TIE in texts:
+            raise DataError(f"Give each question once, and two names or more, none of them {TIE}.")
+        for name, given in {**texts, "references": known}.items():
             if not prompts or len(given) != len(prompts):
                 raise DataError(f"{name}: {len(given)} texts for {len(prompts)} questions.")
-        self._references = dict(zip(prompts, known.get("references", ()), strict=bool(known)))
+        self.references = dict(zip(prompts, known, strict=True))
         rng = random.Random(seed)
         self.pairs = []
         for number, prompt in enumerate(prompts):
-            for names in itertools.combinations(texts, 2):
-                left, right = rng.sample(names, 2)
-                self.pairs.append(
-                    Pair(prompt, left, right, texts[left][number], texts[right][number])
-                )
+            for two in itertools.combinations(texts, 2):
+                left, right = rng.sample(two, 2)
+                both = texts[left][number], texts[right][number]
+                self.pairs.append(Pair(prompt, left, right, *both))
         rng.shuffle(self.pairs)
-        self._votes = self._read()
+        self._votes = self._read_votes()
         self.place = self._next(0)
 
     def __repr__(self) -> str:
@@ -133,7 +129,7 @@ class BlindVote(ui.Widget):
         """The vote on a pair as seen from its sides now, a key of `CHOICES`; "" if it has none."""
         pair = self.pairs[place]
         kept = self._votes.get(pair.key, {"vote": ""})
-        winner = kept.get(kept["vote"])  # the name on the side that was better; None for a tie
+        winner = kept.get(kept["vote"], "")  # the name on the better side; "" for a tie
         return {pair.left: "left", pair.right: "right"}.get(winner, kept["vote"])
 
     def vote(self, choice: str) -> None:
@@ -147,16 +143,17 @@ class BlindVote(ui.Widget):
             DataError: the vote can't be kept; it does not count, and the pair stays.
             NoSpace: the same, for a full disk.
         """
-        if choice not in CHOICES:
-            raise SettingError(f"There is no choice {choice!r}. There are: {', '.join(CHOICES)}.")
-        if self.place == len(self.pairs):
-            raise SettingError("Every pair has a vote. back() goes to the last one.")
+        if choice not in CHOICES or self.place == len(self.pairs):
+            choices = ", ".join(CHOICES)
+            raise SettingError(
+                f"A vote is one of {choices}, and back() goes back to a pair that has one already."
+            )
         pair = self.pairs[self.place]
         values = (pair.key, pair.question, pair.left, pair.right, choice)
         try:
             with lock(self.path.with_name(f".{self.path.name}.lock")):
                 # Another window may have voted meanwhile.
-                votes = self._read() | {pair.key: dict(zip(_FIELDS, values, strict=True))}
+                votes = self._read_votes() | {pair.key: dict(zip(FIELDS, values, strict=True))}
                 write_lines(self.path, votes.values())
         except OSError as error:
             raise DataError(f"{self.path} can't be written: {first_line(error)}.") from error
@@ -188,7 +185,7 @@ class BlindVote(ui.Widget):
         order = [*range(start, len(self.pairs)), *range(start)]
         return next((place for place in order if not self.choice(place)), len(self.pairs))
 
-    def _read(self) -> dict[str, dict[str, str]]:
+    def _read_votes(self) -> dict[str, dict[str, str]]:
         """The votes in the file by the key of their pair; none where there is no file yet.
 
         Raises:
@@ -196,12 +193,10 @@ class BlindVote(ui.Widget):
         """
         votes = {}
         for line, vote in read_lines(self.path) if self.path.exists() else ():
-            texts = all(isinstance(value, str) for value in vote.values())
-            if set(vote) != set(_FIELDS) or not texts or vote["vote"] not in CHOICES:
+            if set(vote) != set(FIELDS) or vote["vote"] not in CHOICES:
                 raise DataError(
-                    f"{self.path}, line {line}: this is no vote. A vote has the fields "
-                    f"{', '.join(_FIELDS)}, all of them text. Remove the line, or name another "
-                    f"file."
+                    f"{self.path}, line {line}: a vote has the fields {', '.join(FIELDS)}. Remove "
+                    f"the line, or name another file."
                 )
             votes[vote["pair"]] = vote
         return votes
@@ -213,19 +208,19 @@ class BlindVote(ui.Widget):
         """The buttons by choice, and "back"."""
         return ui.make_buttons(CHOICES | {"back": "Back one"}, ui.once(self._pressed, "back"))
 
-    def _table(self) -> ui.Table:
-        rows = [[pair.question, pair.left_text, pair.right_text] for pair in self.pairs[:_SHOWN]]
+    def fallback(self) -> dict[str, Any]:
+        rows = [[pair.question, pair.left_text, pair.right_text] for pair in self.pairs[:SHOWN]]
         caption = f"{len(rows)} of {len(self.pairs)} pairs. Run this cell in a notebook to vote."
-        return ["question", "left", "right"], rows, caption
+        return ui.plain_table(["question", "left", "right"], rows, caption)
 
-    def _build(self) -> Any:
-        html = self._html
+    def build(self) -> Any:
+        html = self.html
         self._fill()
         sides, buttons = ui.row(html["left"], html["right"]), ui.row(*self.buttons.values())
         return ui.column(html["progress"], html["question"], sides, buttons, html["note"])
 
     def _pressed(self, choice: str) -> bool:
-        trouble = ui.problem(self.back if choice == "back" else lambda: self.vote(choice))
+        trouble = ui.saving_error(self.back if choice == "back" else lambda: self.vote(choice))
         self._fill(trouble)
         return not trouble
 
@@ -237,15 +232,15 @@ class BlindVote(ui.Widget):
         if self.place == count:
             progress = f"All {count} pairs are voted on."
             then = "wins() of this vote tells who won how often, results() gives every vote."
-            self._put(question=ui.status(then), left="", right="")
+            self.put(question=pages.status(then), left="", right="")
         else:
             pair, progress = self.pairs[self.place], f"{self.place + 1} of {count}"
             question = ui.part("Question", pair.question)
-            if reference := self._references.get(pair.question):
+            if reference := self.references[pair.question]:
                 question += ui.part("What is right", reference)
             left = ui.part("Answer on the left", pair.left_text)
             right = ui.part("Answer on the right", pair.right_text)
-            self._put(question=question, left=left, right=right)
+            self.put(question=question, left=left, right=right)
             if choice := self.choice(self.place):
                 notes.append(f"Your vote so far: {CHOICES[choice]}.")
         if others := len(self._votes) - self.voted:
@@ -253,5 +248,5 @@ class BlindVote(ui.Widget):
                 f"{self.path.name} also has votes on {others} other pairs, which stay there and do "
                 f"not count here."
             )
-        note = ui.status(" ".join(filter(None, notes)))
-        self._put(progress=ui.status(progress), note=note)
+        note = pages.status(" ".join(filter(None, notes)))
+        self.put(progress=pages.status(progress), note=note)

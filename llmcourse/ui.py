@@ -1,4 +1,4 @@
-"""What all widgets share: whether a person is there, the plain table, and parts of a page.
+"""What widgets and quizzes share: whether a person is there, the plain table, parts of a page.
 
 What ipywidgets gives to people who use the keyboard or a screen reader: every control here is a
 plain button, text box, list or check box of the browser, so Tab goes to it, Enter and Space work,
@@ -6,7 +6,7 @@ and its description is its label. In a list Space comes first, then arrows and E
 takes the arrow keys of a closed list for its own. What it does not give: shortcuts for a
 widget, labels that are not seen, a caption of a group, or (before ipywidgets 8) putting the focus
 somewhere. Sliders have no label in it, so numbers are typed here. A line that is read out when it
-changes is plain HTML (`status`); whether it is read out is up to browser and reader.
+changes is plain HTML (`pages.status`); whether it is read out is up to browser and reader.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from llmcourse import pages
 from llmcourse.errors import CourseError
 from llmcourse.pages import Markup
-from llmcourse.plots.base import CELL
 from llmcourse.progress import is_live
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -30,73 +29,61 @@ LONGEST = 400  # characters of a text in a plain table
 DOUBLE = 0.4  # seconds within which a second press of the same button is a double click
 TEXT = "white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.4;padding:4px 12px 8px 0"
 
-Table = tuple[Sequence[str], Sequence[Sequence[Any]], str]  # headings, rows and caption
-
 
 class Widget(ABC):
-    """A widget: controls for a person, and a plain table for everyone else.
+    """A widget: controls for a person, and plain text and tables for everyone else.
 
-    The last line of a cell shows it, or `show`. The controls carry the plain table, so that a
-    saved notebook shows it without any widget state. Controls are made when they are first needed:
+    The last line of a cell shows it, or `show`. The output carries both, so that a saved notebook
+    shows the plain part without any widget state. Controls are made when they are first needed:
     where a program runs the notebook, no widget state gets into the file.
     """
 
     @abstractmethod
-    def _build(self) -> Any:
-        """Put the controls on a page."""
+    def build(self) -> Any:
+        """Make the controls and put them on a page, as one widget."""
 
-    def _table(self) -> Table:
-        """The plain table: headings, rows and a caption."""
-        raise NotImplementedError
+    @abstractmethod
+    def fallback(self) -> dict[str, Any]:
+        """What is shown where nobody can use controls: a notebook's output by kind."""
 
     @cached_property
     def widget(self) -> Any:
         """The controls as one widget."""
-        return self._build()
+        return self.build()
 
     @cached_property
-    def _html(self) -> dict[str, Any]:
+    def html(self) -> dict[str, Any]:
         """Places for HTML by name; "left" and "right" share a line where the page is wide."""
         import ipywidgets as w
 
         half = {"flex": "1 1 18em", "min_width": "0"}
         return defaultdict(w.HTML, {s: w.HTML(layout=w.Layout(**half)) for s in ("left", "right")})
 
-    def _put(self, **texts: str) -> None:
+    def put(self, **texts: str) -> None:
         """Put HTML into its places."""
         for name, text in texts.items():
-            self._html[name].value = text
+            self.html[name].value = text
 
     def show(self) -> None:
-        """Show the controls, or the plain table where nobody can use them."""
+        """Show the controls, or the plain part where nobody can use them."""
         from IPython.display import display
 
         display(self._repr_mimebundle_(), raw=True)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """What a notebook shows: the plain table, and the controls where a person can use them."""
-        bundle = self._static()
+        """What a notebook shows: the plain part, and the controls where a person can use them."""
+        bundle = self.fallback()
         if is_live():
             model_id = self.widget.model_id
             bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return bundle
-
-    def _static(self) -> dict[str, Any]:
-        """The plain table as HTML and as text."""
-        columns, rows, caption = self._table()
-        if not rows:
-            return {"text/plain": repr(self)}
-        rows = [[cut(str(cell)) for cell in row] for row in rows]
-        lines = [map(": ".join, zip(columns, row, strict=True)) for row in rows]
-        table = pages.without_formulas(pages.table(columns, rows, caption, style=CELL))
-        return {"text/html": str(table), "text/plain": "\n\n".join(map("\n".join, lines))}
 
 
 class Threaded(Widget):
     """A widget whose work runs in a thread, so that the kernel stays free for other cells."""
 
     def __init__(self) -> None:
-        self._stop = threading.Event()
+        self.stopping = threading.Event()  # set by the page, read by the work
         self._thread: threading.Thread | None = None
 
     @property
@@ -110,20 +97,26 @@ class Threaded(Widget):
             self._thread.join(seconds)
         return not self.running
 
-    def _begin(self, work: Callable[[], object]) -> None:
-        self._stop.clear()
+    def begin(self, work: Callable[[], object]) -> None:
+        """Do `work` in a thread that ends with the kernel; returns at once."""
+        self.stopping.clear()
         self._thread = threading.Thread(target=work, name="llmcourse widget", daemon=True)
         self._thread.start()
 
 
+# --- parts of a page ------------------------------------------------------------------------------
+
+
+def plain_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str
+) -> dict[str, Any]:
+    """A table for `Widget.fallback`, its long texts cut off."""
+    return pages.output_table(columns, [[cut(str(cell)) for cell in row] for row in rows], caption)
+
+
 def cut(text: str, longest: int = LONGEST) -> str:
-    """`text`, cut off behind so many characters."""
+    """`text`, cut off after so many characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
-
-
-def status(text: str) -> Markup:
-    """A line that screen readers read out when it changes."""
-    return pages.status(text) if text else Markup("")
 
 
 def part(label: str, text: str) -> Markup:
@@ -132,13 +125,16 @@ def part(label: str, text: str) -> Markup:
     return pages.section(label, pages.fill('<div style="{}">{}</div>', TEXT, body))
 
 
-def problem(act: Callable[[], object]) -> str:
-    """Do something for the page; returns what went wrong in words, "" where nothing did."""
+def saving_error(save: Callable[[], object]) -> str:
+    """Save something for the page; returns what went wrong in words, "" where nothing did."""
     try:
-        act()
+        save()
     except CourseError as error:
         return f"Not saved. {error}"
     return ""
+
+
+# --- controls -------------------------------------------------------------------------------------
 
 
 def make_buttons(texts: Mapping[str, str], pressed: Callable[[str], object]) -> dict[str, Any]:
@@ -156,13 +152,14 @@ def once(pressed: Callable[[str], bool], *others: str) -> Callable[[str], None]:
         pressed: What a button does; gets its name, and returns False if it did nothing.
         others: Buttons that may be pressed as fast as one likes.
     """
-    last = ["", -DOUBLE]
+    last_name, last_time = "", -DOUBLE
 
     def guarded(name: str) -> None:
-        if name not in others and name == last[0] and time.monotonic() - last[1] < DOUBLE:
+        nonlocal last_name, last_time
+        if name not in others and name == last_name and time.monotonic() - last_time < DOUBLE:
             return
         if pressed(name):
-            last[:] = name, time.monotonic()
+            last_name, last_time = name, time.monotonic()
 
     return guarded
 
