@@ -1,21 +1,26 @@
-"""Pictures carry captions and alternative text; tables escape what a model wrote."""
+"""Pictures carry captions and alternative text; what a model wrote is escaped everywhere."""
 
 from __future__ import annotations
 
 import base64
 import math
+import re
 import sys
 import warnings
 import xml.etree.ElementTree as ET
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
 
-from llmcourse import data, plots
-from llmcourse.errors import DataError
+from llmcourse import data, models, plots
+from llmcourse.encoding import Collator, encode
+from llmcourse.errors import DataError, SettingError
 from llmcourse.generation import Answer
 from llmcourse.stats import Share
+
+BAD = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 
 
 @pytest.fixture
@@ -27,143 +32,6 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, dict]]:
         lambda data, metadata=None, raw=False: kept.append((data, metadata or {})),
     )
     return kept
-
-
-def answer(text: str, finished: bool = True, prompt: str = "Why?") -> Answer:
-    return Answer(prompt, prompt, text, finished, 3, 4, 0.1)
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        plots.three_ways,
-        plots.three_heights,
-        plots.from_zero_to_chat,
-        plots.the_loop,
-        plots.low_rank,
-        lambda: plots.lesson_map("03"),
-    ],
-)
-def test_diagrams_are_vector_with_text_for_those_who_do_not_see(draw: Any, shown: list) -> None:
-    draw()
-    (data, metadata), (caption, _) = shown
-    svg = ET.fromstring(data["image/svg+xml"])
-    alt = metadata["image/svg+xml"]["alt"]
-    assert svg.attrib["aria-label"] == alt == data["text/plain"]
-    assert svg.attrib["role"] == "img" and len(alt) > 80
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")  # where no SVG is shown
-    assert metadata["image/png"] == metadata["image/svg+xml"]
-    assert caption.data.startswith("*Figure. ")
-
-
-@pytest.mark.parametrize("live", [False, True])
-def test_a_person_gets_a_picture_with_its_words(
-    live: bool, shown: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(plots.base, "is_live", lambda: live)
-    plots.three_ways()
-    data, metadata = shown[0]
-    assert ("text/html" in data) == live, "a saved lesson holds each picture once"
-    if live:
-        picture = BeautifulSoup(data["text/html"], "html.parser").img
-        assert picture["alt"] == metadata["image/svg+xml"]["alt"]
-        svg = base64.b64decode(picture["src"].partition("base64,")[2])
-        assert ET.fromstring(svg).tag.endswith("svg")
-
-
-def test_diagrams_are_the_same_at_every_run(shown: list) -> None:
-    plots.three_ways()
-    plots.three_ways()
-    assert shown[0][0] == shown[2][0]
-
-
-def test_charts_say_their_numbers_in_words(shown: list) -> None:
-    plots.shares({"ends": {"base": Share(0, 4), "chat": Share(3, 4)}}, "Who ends?", caption="C.")
-    data, metadata = shown[0]
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert "ends chat: 75 % (3 of 4" in metadata["image/png"]["alt"]
-    plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
-    assert "base: mean 0.75, from 0.50 to 1.00" in shown[2][1]["image/png"]["alt"]
-    plots.curve(
-        {"tuned": [(1, 3.0), (9, 0.5)]},
-        "Loss",
-        caption="C.",
-        labels=("updates", "nats"),
-        level=("knows nothing", 4.4),
-    )
-    said = shown[4][1]["image/png"]["alt"]
-    assert "tuned: from 3.00 at 1 to 0.50 at 9; thin line, knows nothing: 4.40" in said
-    for logarithmic in (False, True):
-        plots.amounts(
-            {"a": 6e12, "b": 17}, "Much", caption="C.", label="tokens", logarithmic=logarithmic
-        )
-        assert "a: 6 trillion; b: 17." in shown[-2][1]["image/png"]["alt"]
-
-
-def test_what_a_model_wrote_is_escaped(shown: list) -> None:
-    bad = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-    plots.side_by_side(
-        {f"base {bad}": [answer(bad, prompt=bad)], "chat": [answer("**x** & y", prompt=bad)]}
-    )
-    page = shown[0][0]["text/html"]
-    assert "<script" not in page and "<img" not in page
-    assert "&lt;script&gt;" in page and "**x** &amp; y" in page
-    assert bad in shown[0][0]["text/plain"]
-
-
-def test_marks_tell_ended_from_cut_off(shown: list) -> None:
-    plots.side_by_side(
-        {"a": [answer("done"), answer("cut", finished=False), answer(""), answer("x" * 900)]}
-    )
-    page = shown[0][0]["text/html"]
-    assert "done ■" in page and "cut …" in page and "(nothing) ■" in page and "x […]" in page
-
-
-def amounts(values: Any, **options: Any) -> None:
-    plots.amounts(values, "T", caption="C.", label="L", **options)
-
-
-def curve(lines: Any, **options: Any) -> None:
-    plots.curve(lines, "T", caption="C.", labels=("x", "y"), **options)
-
-
-@pytest.mark.parametrize(
-    ("draw", "message"),
-    [
-        (lambda: amounts({}), "amounts: there is nothing to show"),
-        (lambda: curve({"a": []}), "curve: there is nothing to show for 'a'"),
-        (lambda: plots.dots({"a": []}, "T", caption="", label=""), "nothing to show for 'a'"),
-        (lambda: plots.shares({"g": {}}, "T", caption=""), "shares: there is nothing to show"),
-        (lambda: plots.table([["a"]], ["x", "y"]), r"\['a'\] has 1 entries for 2 columns"),
-        (lambda: plots.table([["a"]], ["x"], widths=[1, 2]), "has 2 entries for 1 columns"),
-        (lambda: plots.side_by_side({}), "same prompts"),
-        (
-            lambda: plots.side_by_side({"a": [answer("x")], "b": [answer("x"), answer("y")]}),
-            "same prompts",
-        ),
-    ],
-)
-def test_what_can_not_be_drawn_is_refused(draw: Any, message: str, shown: list) -> None:
-    with pytest.raises(DataError, match=message):
-        draw()
-    assert shown == []
-
-
-@pytest.mark.parametrize("logarithmic", [False, True])
-@pytest.mark.parametrize(
-    ("values", "told"),
-    [
-        ({"a": 0.0, "b": 0.05, "c": 5}, "a: 0; b: 0.05; c: 5"),
-        ({"a": math.nan, "b": math.inf}, "a: not a number; b: infinite"),
-    ],
-)
-def test_odd_amounts_are_drawn_without_a_warning(
-    values: Any, told: str, logarithmic: bool, shown: list
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        amounts(values, logarithmic=logarithmic)
-    assert f"Bar chart. T. {told}." in shown[0][0]["text/plain"]
 
 
 @pytest.fixture
@@ -179,51 +47,90 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return kept
 
 
-def test_shares_end_at_100_percent_and_amounts_find_their_place(figures: list) -> None:
-    plots.shares({"": {"base": Share(24, 24)}}, "T", caption="C.")
-    amounts({"a": -3, "b": 5})
-    amounts({"a": 0.01, "b": 0, "c": 20}, logarithmic=True)
+def answer(text: str, finished: bool = True, prompt: str = "Why?") -> Answer:
+    return Answer(prompt, prompt, text, finished, 3, 4, 0.1)
+
+
+def amounts(values: Any, **options: Any) -> None:
+    plots.amounts(values, "T", caption="C.", label="L", **options)
+
+
+def curve(lines: Any, **options: Any) -> None:
+    plots.curve(lines, "T", caption="C.", labels=("x", "y"), **options)
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_diagrams_are_vector_and_carry_their_words(
+    live: bool, shown: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots.base, "is_live", lambda: live)
+    plots.lesson_map("03")
+    plots.lesson_map("03")
+    (data, metadata), (caption, _), again, _ = shown
+    assert again[0] == data, "the same at every run"
+    svg, alt = ET.fromstring(data["image/svg+xml"]), metadata["image/svg+xml"]["alt"]
+    assert svg.attrib["aria-label"] == alt == data["text/plain"] and len(alt) > 80
+    assert svg.attrib["role"] == "img" and metadata["image/png"] == metadata["image/svg+xml"]
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")  # where no SVG is shown
+    assert caption.data.startswith("*Figure. ")
+    assert ("text/html" in data) == live, "a saved lesson holds each picture once"
+    assert not live or BeautifulSoup(data["text/html"], "html.parser").img["alt"] == alt
+
+
+def test_charts_say_their_numbers_in_words(shown: list) -> None:
+    plots.shares({"ends": {"base": Share(0, 4), "chat": Share(3, 4)}}, "Who ends?", caption="C.")
+    plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
+    curve({"tuned": [(1, 3.0), (9, 0.5)]}, level=("knows nothing", 4.4))
+    amounts({"a": 6e12, "b": 17})
+    wanted = (
+        "ends chat: 75 % (3 of 4",
+        "base: mean 0.75, from 0.50 to 1.00",
+        "tuned: from 3.00 at 1 to 0.50 at 9; thin line, knows nothing: 4.40",
+        "a: 6 trillion; b: 17.",
+    )
+    for words, (bundle, metadata) in zip(wanted, shown[::2], strict=True):
+        assert words in metadata["image/png"]["alt"] == bundle["text/plain"]
+    assert all(caption.data == "*C.*" for caption, _ in shown[1::2])
+
+
+def test_what_can_not_be_drawn_is_refused(shown: list) -> None:
+    for draw in (lambda: amounts({}), lambda: plots.shares({"g": {}}, "T", caption="")):
+        with pytest.raises(DataError, match="nothing to show"):
+            draw()
+    for columns in ({}, {"a": [answer("x")], "b": [answer("x", prompt="Who?")]}):
+        with pytest.raises(DataError, match="same prompts"):
+            plots.side_by_side(columns)
+    with pytest.raises(SettingError, match="no lesson '99'"):
+        plots.lesson_map("99")
+    assert shown == []
+
+
+def test_axes_end_where_they_should_and_odd_amounts_are_drawn(figures: list) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.shares({"": {"base": Share(24, 24)}}, "T", caption="C.")
+        amounts({"a": -3, "b": 5})
+        for logarithmic in (False, True):
+            amounts({"a": math.nan, "b": math.inf, "c": 0}, logarithmic=logarithmic)
+        amounts({"a": 0.01, "b": 0, "c": 20}, logarithmic=True)
     assert [axes.get_xlim() for axes in figures[:2]] == [(0, 1), (-3.75, 6.25)]
-    low, high = figures[2].get_xlim()
+    assert [text.get_text() for text in figures[2].texts] == ["not a number", "infinite", "0"]
+    low, high = figures[-1].get_xlim()
     assert low < 0.01 and high > 20
-    assert all(label.xy[0] >= low for label in figures[2].texts)
+    assert all(label.xy[0] >= low for label in figures[-1].texts)
 
 
-def test_a_single_point_is_seen_and_every_line_is_named(figures: list) -> None:
+def test_names_are_drawn_as_they_are_and_a_single_point_is_seen(figures: list) -> None:
     curve({"_a": [(1, 2.0)], "b": [(1, math.nan), (2, 3.0), (3, 2.0)]})
     single, line = figures[0].lines
     assert single.get_marker() == "o" and line.get_marker() != "o"
     assert [text.get_text() for text in figures[0].get_legend().get_texts()] == ["_a", "b"]
-
-
-FORMULAS = r"costs $5 or $6, $\nonsense$ _x \b"
-
-
-def test_labels_are_drawn_as_they_are(figures: list) -> None:
     amounts({"$5": 1, r"a\$b": 2, "a\x00b": 3, "two\nlines": 4})
-    ticks = [label.get_text() for label in figures[0].get_yticklabels()]
+    ticks = [label.get_text() for label in figures[1].get_yticklabels()]
     assert ticks == [r"\$5", r"a\\$b", "a�b", "two\nlines"]  # matplotlib's own way to write "$"
-
-
-def test_a_caption_is_plain_text(shown: list) -> None:
-    for caption in ("", None):
-        plots.table([["a"]], ["x"], caption=caption)
-    assert len(shown) == 2
-    bad = "a *b* _c_ `d` [e](f) <script> ~~g~~ | & $h$ \\(i\\)\n\nnew"
-    plots.table([["a"]], ["x"], caption=bad)
-    said = shown[-1][0].data
-    assert said.startswith("*a &#42;b&#42; &#95;c&#95;") and said.endswith("new*")
-    assert not set("_`[]~|$\\\n") & set(said) and "<script" not in said and said.count("*") == 2
-    plots.table([["a"]], ["x"], caption='Table. It\'s 50 % (3 of 6); "■": done.')
-    assert shown[-1][0].data == '*Table. It\'s 50 % (3 of 6); "■": done.*'
-
-
-def test_a_table_has_no_formulas(shown: list) -> None:
-    plots.table([["costs $5", "or $6"]], ["x", 2])
-    plots.table([["costs 5", "or 6"]], ["x", 2])
-    with_signs, without = (data["text/html"] for data, _ in shown)
-    assert with_signs.startswith('<div class="tex2jax_ignore mathjax_ignore"><table>')
-    assert without.startswith("<table>") and without.endswith("</table>")
 
 
 def test_of_many_labels_the_most_frequent_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +143,133 @@ def test_of_many_labels_the_most_frequent_are_shown(monkeypatch: pytest.MonkeyPa
         for n in range(60)
     ]
     plots.inspection(data.inspect(data.load_records(rows)))
-    assert [row[1:3] for row in kept[:5]] == [[f"hall {n}", "9"] for n in (0, 1, 2, 3)] + [
-        ["hall 4", "8"]
+    assert [row[1] for row in kept] == [*(f"hall {n}" for n in range(5)), "2 others"]
+    assert kept[-1][2:] == ["16", "26.7 %"]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def test_what_a_model_wrote_is_escaped_and_marked(shown: list) -> None:
+    texts = [answer("done"), answer("cut", finished=False), answer(""), answer("x" * 900)]
+    plots.side_by_side({"base": texts})
+    page = shown[0][0]["text/html"]
+    assert "done ■" in page and "cut …" in page and "(nothing) ■" in page and "x […]" in page
+    plots.side_by_side({f"base {BAD}": [answer(BAD, prompt=BAD)]})
+    page = shown[1][0]["text/html"]
+    assert "<script" not in page and "<img" not in page and "&lt;script&gt;" in page
+    assert BAD in shown[1][0]["text/plain"]
+    plots.table([["costs $5", "or $6"]], ["x", 2])
+    assert shown[2][0]["text/html"].startswith('<div class="tex2jax_ignore mathjax_ignore"><table>')
+
+
+def test_a_caption_is_plain_text(shown: list) -> None:
+    for caption in ("", None):
+        plots.table([["a"]], ["x"], caption=caption)
+    assert len(shown) == 2
+    bad = "a *b* _c_ `d` [e](f) <script> ~~g~~ | & $h$ \\(i\\)\n\nnew"
+    plots.table([["a"]], ["x"], caption=bad)
+    words = shown[-1][0].data
+    assert words.startswith("*a &#42;b&#42; &#95;c&#95;") and words.endswith("new*")
+    assert not set("_`[]~|$\\\n") & set(words) and "<script" not in words and words.count("*") == 2
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+TALK = [
+    {"question": "Why?", "answer": "So it is.\nYes"},
+    {"question": f"Who {BAD}?", "answer": "A much longer answer:\t日本 🎉 & more."},
+]
+
+
+@pytest.fixture(scope="module")
+def gemma() -> Any:
+    return models.load_tokenizer("gemma-3-270m")
+
+
+@pytest.fixture(scope="module")
+def smol() -> Any:
+    return models.load_tokenizer("smollm2-135m-instruct")
+
+
+def boxes(page: str) -> list[tuple[str, str, str]]:
+    """Each token's element, title and text."""
+    return re.findall(r'<(\w+) style="[^"]*" title="([^"]*)">(.*?)</\1>', page)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2)."""
+
+    def light(colour: str) -> float:
+        colour = "#ffffff" if colour == "white" else colour
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_row_shows_what_is_trained_on(shown: list, gemma: Any) -> None:
+    row = encode(TALK, gemma).dataset[0]
+    plots.tokens(row, gemma, caption="Figure. A row.")
+    (data, _), (caption, _) = shown
+    assert caption.data == "*Figure. A row.*"
+    assert data["text/plain"] == "<bos>### Question:\nWhy?\n\n### Answer:\n[So it is.\nYes]<eos>"
+    found = boxes(data["text/html"])
+    assert [title for _, title, _ in found] == [
+        f"id {token}: {'prompt' if label == -100 else 'end' if token == 1 else 'completion'}"
+        for token, label in zip(row["input_ids"], row["labels"], strict=True)
     ]
-    assert [row[1:] for row in kept[5:]] == [["2 others", "16", "26.7 %"]]
+    assert [text for tag, _, text in found if tag == "b"] == ["So", "·it", "·is", ".", "⏎", "Yes"]
+    assert ">end token, trained on</" in data["text/html"]
+    assert "padding, ignored" not in data["text/html"]
+
+
+def test_a_batch_shows_its_padding_in_readable_boxes(shown: list, gemma: Any) -> None:
+    rows = list(encode(TALK, gemma).dataset)
+    plots.tokens(Collator(gemma)(rows), gemma)
+    data, count = shown[0][0], rows[1]["length"] - rows[0]["length"]
+    assert f"[So it is.\nYes]<eos> (pad×{count})\n\n<bos>### Question:" in data["text/plain"]
+    padding = [text for tag, _, text in boxes(data["text/html"]) if tag == "i"]
+    assert padding == [f"&lt;pad&gt;×{count}"] and "padding, ignored" in data["text/html"]
+    for style in re.findall(r'<(?:span|b|u|i) style="([^"]*)"', data["text/html"]):
+        colours = dict(re.findall(r"(?:^|;)(color|background):([^;]+)", style))
+        assert contrast(colours["color"], colours["background"]) >= 4.5
+
+
+def test_rows_may_come_as_columns_or_tensors(shown: list, gemma: Any) -> None:
+    data = encode(TALK, gemma).dataset
+    mask = [[True] * size for size in data["length"]]
+    forms = [data, data[:], data.with_format("numpy")[:], data.with_format("torch")[:]]
+    for form in [*forms, data[:] | {"attention_mask": mask}]:
+        plots.tokens(form, gemma)
+    assert all(each == shown[0] for each in shown)
+    for empty in ([{"input_ids": [], "labels": []}], {"input_ids": [[]]}):
+        plots.tokens(empty, gemma)
+        assert shown[-1][0]["text/plain"] == "(no tokens)"
+
+
+def test_the_end_token_of_a_prompt_is_not_the_one_trained_on(shown: list, smol: Any) -> None:
+    plots.tokens(encode(TALK, smol, "chat").dataset[0], smol)
+    ends = [title for _, title, text in boxes(shown[0][0]["text/html"]) if "im_end" in text]
+    assert ends == ["id 2: prompt", "id 2: prompt", "id 2: end"]
+
+
+@pytest.mark.parametrize("name", ["gemma", "smol"])
+def test_a_text_shows_tokens_and_ids_and_what_can_not_be_seen(
+    name: str, shown: list, request: pytest.FixtureRequest
+) -> None:
+    tokenizer, text = request.getfixturevalue(name), "Hello  world\ntokenization 🎉"
+    plots.tokens(text, SimpleNamespace(tokenizer=tokenizer))  # as a model has it
+    data, ids = shown[0][0], tokenizer(text, add_special_tokens=False).input_ids
+    plain, numbers, count = data["text/plain"].rsplit("\n", 2)
+    assert numbers == " ".join(map(str, ids)) and count == f"{len(ids)} tokens, 27 characters"
+    assert plain.startswith("Hello|") and plain.count("|") == len(ids) - 1
+    assert re.findall(r"<small>(\d+)</small>", data["text/html"]) == list(map(str, ids))
+    assert "·world" in data["text/html"] or "··" in data["text/html"]
+    assert "⏎" in data["text/html"] and "\n" not in data["text/html"]
+    plots.tokens(f"a\x00b\x1b[1m\x7f{BAD}", tokenizer)
+    page = shown[1][0]["text/html"]
+    assert all(sign in page for sign in "␀␛␡") and not re.search(r"[\x00-\x1f\x7f]", page)
+    assert "<script" not in page
