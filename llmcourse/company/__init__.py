@@ -18,6 +18,7 @@ SETS = {
     "questions": "five wordings of a question for each fact, with the answer and the split",
     "paraphrases": "further questions about the same facts",
     "two_facts": "questions that need two facts at once",
+    "untaught": "questions of the same kinds that nothing here answers",
     "choices": "questions with four options, of which one is right",
     "off_topic": "questions the company does not answer, with a polite way back",
     "extraction": "reading tasks: keywords, sentiment, order numbers",
@@ -25,6 +26,7 @@ SETS = {
     "seed_tasks": "a small general instruction set, code among it",
     "conversations": "support conversations of two or three turns",
     "messages": "customers' messages with what an order desk files of them",
+    "general": "English prose of many kinds, none of it about the company",
     "messy": "a spoilt copy of training questions, each fault named under `defect`",
 }
 _HERE = Path(__file__).parent
