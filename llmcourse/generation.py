@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, templates, tiers
 from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
-from llmcourse.models import LoadedModel, answering, require_finite
+from llmcourse.models import LoadedModel, require_finite
 from llmcourse.progress import bar
 
 if TYPE_CHECKING:
@@ -448,7 +448,7 @@ def _run(
 
 @contextmanager
 def reading(model: LoadedModel) -> Iterator[None]:
-    """A model ready to answer inside the block: no dropout, an adapter as in `answering`.
+    """A model ready to answer inside the block: no dropout, a fast adapter.
 
     Its language-model head is handed the states in one piece. Those of the prompts' last tokens lie
     apart in memory, and for a head with frozen weights torch then takes a path on the CPU that is
@@ -457,6 +457,8 @@ def reading(model: LoadedModel) -> Iterator[None]:
     Raises:
         NotFinite: the logits of a next token are NaN or infinite; `generate` would answer "".
     """
+    from llmcourse.models.lora import fast_adapters
+
     was_training, head = model.model.training, model.model.get_output_embeddings()
     hooks = (
         head.register_forward_pre_hook(lambda _, states: (states[0].contiguous(),)),
@@ -466,7 +468,7 @@ def reading(model: LoadedModel) -> Iterator[None]:
     )
     model.model.eval()
     try:
-        with answering(model.model):
+        with fast_adapters(model.model):
             yield
     finally:
         model.model.train(was_training)

@@ -12,9 +12,8 @@ from peft import LoraConfig, get_peft_model
 
 from llmcourse import company, encoding, finetuning, loss, models
 from llmcourse.finetuning import Config, completion_loss
-from llmcourse.finetuning.adapters import in_fewer_steps
 from llmcourse.loss import _HeadLoss
-from llmcourse.models import adapter_layers
+from llmcourse.models.lora import adapter_layers, fast_adapters
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
 LLAMA = SMALL | {"intermediate_size": 40, "num_key_value_heads": 2}
@@ -105,7 +104,7 @@ def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
     batch = random_batch()
     plain = gradients(model, plain_loss(model, batch))
-    with in_fewer_steps(model):
+    with fast_adapters(model, training=True):
         changed = [layer for layer in adapter_layers(model) if "forward" in vars(layer)]
         assert bool(changed) == (name != "gpt2")
         count = int((batch["labels"][:, 1:] != -100).sum())
@@ -117,25 +116,29 @@ def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
 
 
 @pytest.mark.parametrize("within_training", [False, True])
-def test_an_adapter_answers_in_the_bases_type(within_training: bool) -> None:
+def test_pefts_layers_answer_in_the_bases_type(within_training: bool) -> None:
+    """The one patch of peft, `models.lora`: it gives peft's numbers and leaves nothing behind."""
     settings = LoraConfig(r=3, target_modules="all-linear", task_type="CAUSAL_LM")
     model = get_peft_model(random_model("llama"), settings)
     for layer in adapter_layers(model):
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
     ids = torch.arange(12).reshape(2, 6)
-    with torch.no_grad(), in_fewer_steps(model) if within_training else contextlib.nullcontext():
+    with (
+        torch.no_grad(),
+        fast_adapters(model, training=True) if within_training else contextlib.nullcontext(),
+    ):
         usual = model(ids).logits
         before = [vars(layer).get("forward") for layer in adapter_layers(model)]
-        with models.answering(model):
+        with fast_adapters(model):
             changed = [vars(layer).get("forward") for layer in adapter_layers(model)]
             assert all(a is not b for a, b in zip(before, changed, strict=True))
             assert torch.allclose(model(ids).logits, usual, atol=1e-5)
         assert [vars(layer).get("forward") for layer in adapter_layers(model)] == before
-        with model.disable_adapter(), models.answering(model):
+        with model.disable_adapter(), fast_adapters(model):
             bare = model(ids).logits
     assert not torch.allclose(bare, usual, atol=1e-3)
     half = model.bfloat16()
-    with torch.no_grad(), models.answering(half):
+    with torch.no_grad(), fast_adapters(half):
         assert torch.allclose(half(ids).logits.float(), usual, atol=0.05)
 
 
@@ -149,7 +152,7 @@ def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
     for layer in adapter_layers(adapted)[::7]:
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.01)
     # Float32 sums over 18 and 30 layers: how far they differ depends on the processor's order.
-    with in_fewer_steps(adapted):
+    with fast_adapters(adapted, training=True):
         check(adapted, batch, within=3e-4)
 
 

@@ -412,7 +412,7 @@ def damage(saved: Path, what: str) -> None:
         ("pickled", "has no adapter_model.safetensors. Pickled weights"),
         ("cut", "can't be read .* train again"),
         ("facts", "tuned.json can't be read"),
-        ("list", "no JSON object"),
+        ("list", "can.t be read"),
         ("nameless", "does not say which model it belongs to"),
         ("half", "1 of its matrices have no counterpart"),
     ],

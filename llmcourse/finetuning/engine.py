@@ -30,7 +30,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from llmcourse import encoding
 from llmcourse.errors import CourseError, is_out_of_memory
-from llmcourse.finetuning import adapters, memory, processes
+from llmcourse.finetuning import memory, processes
 from llmcourse.finetuning.checkpoints import (
     Checkpoint,
     chance_state,
@@ -44,6 +44,7 @@ from llmcourse.finetuning.follow import Follow
 from llmcourse.finetuning.plan import Plan
 from llmcourse.finetuning.settings import OPTIMIZERS, Config
 from llmcourse.loss import completion_loss, has_separate_head
+from llmcourse.models.lora import fast_adapters
 from llmcourse.progress import quiet
 
 SHORT = 256  # tokens of a row up to which plain attention is the faster one on a CPU
@@ -134,7 +135,7 @@ def _prepared(model: Any, layout: Plan, checkpointing: bool) -> Iterator[None]:
     if _on_cpu(model) and attention == "sdpa" and max(layout.tokens) <= SHORT:
         plain.set_attn_implementation("eager")
     try:
-        with adapters.in_fewer_steps(model):
+        with fast_adapters(model, training=True):
             yield
     finally:
         plain.set_attn_implementation(attention)

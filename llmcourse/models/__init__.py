@@ -38,16 +38,11 @@ from llmcourse.models.packaged import (
 )
 from llmcourse.models.tuned import (
     FACTS,
-    adapter_layers,
-    answering,
     base_of,
     facts,
     fingerprint,
     is_adapter,
-    is_plain,
-    sharing,
     with_adapter_of,
-    without_old_torchao,
 )
 from llmcourse.progress import quiet
 
@@ -61,14 +56,11 @@ __all__ = [
     "PACKAGED",
     "ROLES",
     "LoadedModel",
-    "adapter_layers",
-    "answering",
     "check_memory",
     "convert",
     "converted_path",
     "fingerprint",
     "is_converted",
-    "is_plain",
     "load",
     "load_adapter",
     "load_tokenizer",
@@ -76,8 +68,6 @@ __all__ = [
     "prefetch",
     "require_finite",
     "resolve",
-    "sharing",
-    "without_old_torchao",
 ]
 
 ROLES = ("base", "chat")
