@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -117,6 +117,18 @@ def whole(name: str, value: Any, least: int) -> int:
     if number < least:
         raise SettingError(f"{name}={value!r} must be a whole number of at least {least}.")
     return number
+
+
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """The setting `name`, if it is among the choices.
+
+    Raises:
+        SettingError: it is not; the message lists them.
+    """
+    choices = list(choices)
+    if value not in choices:
+        raise SettingError(f"{name}={value!r}: use one of {', '.join(map(str, choices))}.")
+    return value
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import runpy
 from collections.abc import Iterator
 from typing import Any
@@ -22,26 +21,14 @@ from tests.conftest import ROOT
 DOCUMENT = ROOT / "docs" / "scaling.md"
 TEXT = {"vocab_size": 211, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 SHAPE = TEXT | {"hidden_size": 64, "num_attention_heads": 4}
+GPT2 = {"attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0, "activation_function": "gelu"}
+WINDOW = {"num_key_value_heads": 1, "sliding_window": 16}
 SMALL: dict[str, dict[str, Any]] = {
-    "gpt2": TEXT
-    | {
-        "n_embd": 64,
-        "n_head": 4,
-        "attn_pdrop": 0,
-        "embd_pdrop": 0,
-        "resid_pdrop": 0,
-        "activation_function": "gelu",
-    },
+    "gpt2": TEXT | GPT2 | {"n_embd": 64, "n_head": 4},
     "gpt_neox": SHAPE | {"intermediate_size": 256},
     "llama": SHAPE | {"intermediate_size": 172, "num_key_value_heads": 2},
-    "mistral": SHAPE | {"intermediate_size": 224, "num_key_value_heads": 1, "sliding_window": 16},
-    "gemma3_text": SHAPE
-    | {
-        "intermediate_size": 204,
-        "num_key_value_heads": 1,
-        "head_dim": 26,
-        "sliding_window": 16,
-    },
+    "mistral": SHAPE | WINDOW | {"intermediate_size": 224},
+    "gemma3_text": SHAPE | WINDOW | {"intermediate_size": 204, "head_dim": 26},
 }
 PUBLISHED = {
     "pythia-70m": 70_426_624,
@@ -92,44 +79,34 @@ def built(config: Any, dtype: torch.dtype = torch.float32, rank: int = 0) -> Any
     return get_peft_model(model, lora, autocast_adapter_dtype=dtype == torch.float32).train()
 
 
-def numbers(modules: Iterator[Any]) -> int:
-    """Weights in some modules, each once."""
-    weights = {id(w): w.numel() for m in modules for w in m.parameters(recurse=False)}
-    return sum(weights.values())
-
-
 def test_every_known_model_has_its_published_weights() -> None:
     assert {name: Size.of(name).parameters for name in KNOWN} == PUBLISHED
-    assert min(PUBLISHED.values()) < 71e6 and max(PUBLISHED.values()) > 68e9
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_parts_are_those_of_the_model(kind: str) -> None:
     config = small(kind, layers=3)
     size, model = Size.of(config), built(config)
-    head = model.get_output_embeddings()
-    layers = [m for m in model.modules() if type(m).__name__ in ("Linear", "Conv1D")]
+    head, tied = model.get_output_embeddings(), kind in ("gpt2", "gemma3_text")
+    kinds = {type(m).__name__: 0 for m in model.modules()}
+    for module in model.modules():
+        if module is not head:
+            own = module.parameters(recurse=False)
+            kinds[type(module).__name__] += sum(weight.numel() for weight in own)
     assert size.parameters == model.num_parameters()
-    assert size.embeddings == numbers(
-        m for m in model.modules() if isinstance(m, torch.nn.Embedding)
-    )
-    assert size.linear == numbers(m for m in layers if m is not head)
-    assert size.head == 211 * 64 and size.vocabulary == 211
-    assert size.tied == (head.weight is model.get_input_embeddings().weight)
-    assert size.tied == (kind in ("gpt2", "gemma3_text"))
+    assert size.embeddings == sum(count for name, count in kinds.items() if "Embedding" in name)
+    assert size.linear == kinds.get("Linear", 0) + kinds.get("Conv1D", 0)
+    assert size.head == 211 * 64 and size.vocabulary == 211 and size.tied == tied
     assert (size.layers, size.width, size.heads) == (3, 64, 4)
     assert size.head_dim == (26 if kind == "gemma3_text" else 16)
     assert size.kv_heads == SMALL[kind].get("num_key_value_heads", 4)
+    trained = sum(w.numel() for w in built(config, rank=8).parameters() if w.requires_grad)
+    assert size.lora_parameters(8) == trained, "peft's adapter"
 
 
 @pytest.mark.parametrize(
     ("kind", "width"),
-    [
-        ("llama", 2 * 64),
-        ("gpt2", 2 * 64),
-        ("gemma3_text", 4 * 64 + (4 + 1) * 26),
-        ("olmo2", 4 * 64),
-    ],
+    [("llama", 2 * 64), ("gpt2", 2 * 64), ("gemma3_text", 4 * 64 + 5 * 26), ("olmo2", 4 * 64)],
 )
 def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> None:
     """Gemma 3 has one that serves each head by itself, OLMo 2 one over all heads together."""
@@ -143,14 +120,6 @@ def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> Non
 def test_the_packaged_models_are_among_the_known(name: str) -> None:
     known, folder = Size.of(name), Size.of(models.convert(name))
     assert dataclasses.replace(folder, name=name) == known
-
-
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("rank", [1, 8])
-def test_an_adapter_is_as_large_as_pefts(kind: str, rank: int) -> None:
-    adapted = built(small(kind), rank=rank)
-    trained = sum(w.numel() for w in adapted.parameters() if w.requires_grad)
-    assert Size.of(small(kind)).lora_parameters(rank) == trained
 
 
 def step(model: Any, length: int, labelled: int) -> None:
@@ -184,17 +153,8 @@ def test_operations_are_those_that_torch_counts(
         getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False})
     with FlopCounterMode(display=False) as counter:
         step(model, length, labelled=10)
-    computed = (
-        2
-        * length
-        * Size.of(config).flops_per_token(
-            method,
-            rank=rank,
-            labelled_share=10 / length,
-            length=length,
-            checkpointing=checkpointing,
-        )
-    )
+    how = {"labelled_share": 10 / length, "length": length, "checkpointing": checkpointing}
+    computed = 2 * length * Size.of(config).flops_per_token(method, rank=rank, **how)
     above = 0.005
     if (method == "lora") != checkpointing:
         above = 0.09 if checkpointing else 0.04
@@ -202,15 +162,8 @@ def test_operations_are_those_that_torch_counts(
     assert 0.995 < ratio < 1 + above
 
 
-def test_the_head_is_counted_for_labelled_tokens_alone() -> None:
-    size = Size.of("gemma-3-270m")
-    for method, products in (("lora", 2), ("full", 3)):
-        all_of_them, none = (size.flops_per_token(method, labelled_share=s) for s in (1, 0))
-        assert all_of_them - none == products * 2 * 262144 * 640
-
-
 def kept_bytes(model: Any, tokens: int, half: bool) -> tuple[int, int]:
-    """What autograd keeps of a forward pass through the blocks: activations, weights cast anew."""
+    """What autograd keeps of a pass through the blocks: activations, and weights cast to half."""
     plain = model.get_base_model() if hasattr(model, "get_base_model") else model
     own = {weight.data_ptr() for weight in (*model.parameters(), *model.buffers())}
     shapes = {tuple(weight.shape) for weight in model.parameters()}
@@ -286,35 +239,27 @@ def test_the_state_of_training_is_what_torch_allocates(method: str) -> None:
 def test_the_parts_add_up_and_follow_the_settings() -> None:
     size = Size.of("smollm2-135m-instruct")
     memory = size.training_bytes("full", "bfloat16")
-    parts = dataclasses.asdict(memory)
-    assert memory.total == sum(parts.values()) and parts["cache"] == 0
+    assert memory.total == sum(dataclasses.asdict(memory).values())
     assert size.training_bytes("full", "float32").copies == 0
     assert size.training_bytes("full", optimizer="sgd").optimizer == 0
-    assert size.training_bytes("lora", "float32").weights > 1.9 * size.training_bytes().weights
     assert size.training_bytes(batch_tokens=64, length=2048) == size.training_bytes()
     twice = size.training_bytes(batch_tokens=4096).activations
     assert twice == 2 * size.training_bytes(batch_tokens=2048).activations
-    assert size.training_bytes(checkpointing=True).activations < 0.1 * twice
-
-
-def test_scores_take_no_more_than_the_limit_for_each_half() -> None:
-    size = Size.of("gemma-3-270m")
-    assert size.training_bytes().scores == 2 * sizing.SCORE_BYTES
-    few = size.training_bytes(batch_tokens=100, length=100, labelled_share=0.25)
+    gemma = Size.of("gemma-3-270m")
+    assert gemma.training_bytes().scores == 2 * sizing.SCORE_BYTES
+    few = gemma.training_bytes(batch_tokens=100, length=100, labelled_share=0.25)
     assert few.scores == 2 * 25 * 262144 * 2
 
 
 @pytest.mark.parametrize("method", sizing.METHODS)
 def test_sharding_spreads_the_state_and_gathers_a_little(method: str) -> None:
     size = Size.of("llama-2-7b")
-    alone = size.training_bytes(method)
-    whole = size.training_bytes(method, processes=8)
+    alone, copied = size.training_bytes(method), size.training_bytes(method, processes=8)
     part = size.training_bytes(method, processes=8, sharded=True)
     for name in ("weights", "gradients", "optimizer"):
         assert getattr(part, name) * 8 == pytest.approx(getattr(alone, name))
     assert part.copies < 0.2 * alone.weights and part.activations == alone.activations
-    # without sharding every process has all, and what is sent lies there once more
-    assert whole.gradients == 2 * alone.gradients and whole.optimizer == alone.optimizer
+    assert copied.gradients == 2 * alone.gradients and copied.optimizer == alone.optimizer
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -334,44 +279,23 @@ def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
 
 
 def test_time_is_work_over_speed() -> None:
-    size, machine = Size.of("pythia-70m"), Hardware("one", peak=1e12, memory=1e9)
+    size = Size.of("pythia-70m")
+    many = Hardware("one", peak=1e12, memory=1e9, count=4, utilisation=0.5)
     work = 1e6 * size.flops_per_token("full", length=128)
-    assert size.seconds(1e6, machine, "full", length=128) == pytest.approx(work / 0.3e12)
-    many = dataclasses.replace(machine, count=4, utilisation=0.5)
     assert size.seconds(1e6, many, "full", length=128) == pytest.approx(work / 2e12)
     assert size.seconds(1e6, many, "full", utilisation=1, length=128) == pytest.approx(work / 4e12)
-
-
-def test_this_machine_is_measured() -> None:
     here = Hardware.measured(seconds=0.1)
     assert here.name and here.peak > 1e8 and here.memory > 1e9 and here.count == 1
     assert here.dtype in ("float32", "bfloat16", "float16")
-    assert Size.of("pythia-70m").seconds(1, here) > 0
 
 
-def test_checkpointing_is_used_where_it_is_needed_and_what_is_too_large_is_told() -> None:
+def test_checkpointing_is_used_where_it_is_needed() -> None:
     size = Size.of("pythia-410m")
     kept, spared = (size.training_bytes(checkpointing=c).total for c in (False, True))
     for room, checkpointing in ((kept, False), (spared, True)):
         fits = sizing.fit(size, Hardware("just", 1e12, memory=room, reserved=0))
         assert fits is not None and fits[0].total == room and fits[1] is checkpointing
     assert sizing.fit(size, Hardware("less", 1e12, memory=spared - 1, reserved=0)) is None
-    assert sizing.fit(size, Hardware("less", 1e12, memory=kept, reserved=kept)) is None
-
-
-def test_the_smallest_fit_is_the_first_that_fits() -> None:
-    for name, method in (("pythia-70m", "full"), ("llama-2-7b", "lora")):
-        size, found = Size.of(name), sizing.smallest_fit(Size.of(name), method)
-        assert found == next(m for m in HARDWARE.values() if sizing.fit(size, m, method))
-    assert sizing.smallest_fit(Size.of("llama-2-70b"), "full") is None
-
-
-def test_the_table_says_what_fits_where_and_how_long() -> None:
-    frame = sizing.table(["pythia-70m", "llama-2-7b"]).set_index(["model", "method"])
-    small_one, large = frame.loc[("pythia-70m", "lora")], frame.loc[("llama-2-7b", "full")]
-    assert small_one["weights, millions"] == 70 and large["GB"] > 16 * 6.738
-    assert small_one["laptop 8 GB"] > small_one["A100 80 GB"] > 0
-    assert math.isnan(large["A100 80 GB"]) and large["8 × A100 80 GB"] > 0
     own = sizing.table(["pythia-70m"], tokens=2e6, hardware=[Hardware("mine", 1e12, 8e9)])
     lora = Size.of("pythia-70m").seconds(2e6, Hardware("mine", 1e12, 8e9))
     assert own["mine"][0] == pytest.approx(lora / 3600)
@@ -415,10 +339,12 @@ def test_the_fsdp_configurations_are_accelerates(
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.launch import prepare_multi_gpu_env
 
-    asked = settings(name)
-    assert asked["use_fsdp"] and asked["mixed_precision"] == "bf16" and not asked["use_cpu"]
-    assert asked["num_processes"] == sizing.FSDP[name]
-    for key, value in prepare_multi_gpu_env(argparse.Namespace(**asked)).items():
+    launched = settings(name)
+    assert (
+        launched["use_fsdp"] and launched["mixed_precision"] == "bf16" and not launched["use_cpu"]
+    )
+    assert launched["num_processes"] == sizing.FSDP[name]
+    for key, value in prepare_multi_gpu_env(argparse.Namespace(**launched)).items():
         if key.startswith("FSDP_"):
             monkeypatch.setenv(key, value)
     plugin = FullyShardedDataParallelPlugin()
@@ -433,25 +359,16 @@ def test_the_fsdp_configurations_are_accelerates(
 
 
 @pytest.mark.parametrize("name", sizing.FSDP)
-@pytest.mark.parametrize("method", sizing.METHODS)
-def test_the_fsdp_configurations_fit(name: str, method: str) -> None:
-    memory = Size.of(name).training_bytes(
-        method, checkpointing=True, processes=sizing.FSDP[name], sharded=True
-    )
-    assert memory.total < 78e9
+def test_the_fsdp_configurations_fit(name: str) -> None:
+    how = {"checkpointing": True, "processes": sizing.FSDP[name], "sharded": True}
+    for method in sizing.METHODS:
+        assert Size.of(name).training_bytes(method, **how).total < 78e9
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"method": "qlora"}, "method='qlora': use one of lora, full"),
-        ({"dtype": torch.float64}, "dtype='float64': use one of float32"),
-        ({"optimizer": "lion"}, "optimizer='lion': use one of adamw, sgd"),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        Size.of("pythia-70m").training_bytes(**changed)
+@pytest.mark.parametrize("setting", [{"method": "qlora"}, {"dtype": torch.float64}])
+def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="use one of"):
+        Size.of("pythia-70m").training_bytes(**setting)
 
 
 def test_models_that_the_sums_do_not_cover_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,5 +380,5 @@ def test_models_that_the_sums_do_not_cover_are_refused(monkeypatch: pytest.Monke
     with pytest.raises(SettingError, match="no state-space models"):
         Size.of(AutoConfig.for_model("mamba", num_hidden_layers=1, hidden_size=64, vocab_size=99))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UnknownModel, match="no configuration of 'nobody/nothing'.*pythia-70m"):
+    with pytest.raises(UnknownModel, match="No configuration of 'nobody/nothing'.*pythia-70m"):
         Size.of("nobody/nothing")

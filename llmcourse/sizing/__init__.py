@@ -17,7 +17,6 @@ from llmcourse.sizing.tables import (
     fit,
     fsdp_table,
     markdown,
-    smallest_fit,
     table,
 )
 
@@ -36,6 +35,5 @@ __all__ = [
     "fit",
     "fsdp_table",
     "markdown",
-    "smallest_fit",
     "table",
 ]

@@ -4,5 +4,6 @@ import sys
 
 from llmcourse.sizing import fsdp_table, markdown, table
 
-sys.stdout.reconfigure(encoding="utf-8")
+# Windows' console may have another encoding, in which "×" can't be written.
+sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
 print(markdown(table()), markdown(fsdp_table()), sep="\n\n")

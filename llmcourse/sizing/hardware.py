@@ -38,6 +38,7 @@ class Hardware:
 
         device, dtype = tiers.device(), tiers.dtype()
         on_gpu = device.type == "cuda"
+        # A GPU computes while Python goes on: the clock stops when it has finished.
         wait = getattr(torch, device.type).synchronize if device.type != "cpu" else lambda: None
         width = 8192 if on_gpu else 2048
         matrix = torch.ones(width, width, device=device, dtype=dtype)
@@ -49,13 +50,8 @@ class Hardware:
             best = min(best, time.perf_counter() - start)
         memory = torch.cuda.mem_get_info(device)[1] if on_gpu else psutil.virtual_memory().total
         name = torch.cuda.get_device_name(device) if on_gpu else tiers.cpu_name()
-        return cls(
-            name,
-            2 * width**3 / best,
-            memory,
-            2e9 if on_gpu else 3e9,
-            str(dtype).removeprefix("torch."),
-        )
+        reserved, kind = (2e9 if on_gpu else 3e9), str(dtype).removeprefix("torch.")
+        return cls(name, 2 * width**3 / best, memory, reserved, kind)
 
 
 def _laptop(memory: float) -> Hardware:

@@ -13,98 +13,68 @@ from llmcourse.progress import quiet
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-
-def _neox(width: int, layers: int, heads: int, vocabulary: int = 50304) -> dict[str, Any]:
-    return {
-        "model_type": "gpt_neox",
-        "hidden_size": width,
-        "intermediate_size": 4 * width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "vocab_size": vocabulary,
-    }
-
-
-def _llama(
-    width: int,
-    inner: int,
-    layers: int,
-    heads: int,
-    kv_heads: int,
-    vocabulary: int,
-    model_type: str = "llama",
-    **more: Any,
-) -> dict[str, Any]:
-    return {
-        "model_type": model_type,
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "vocab_size": vocabulary,
-        **more,
-    }
-
-
-# Models from 70 million to 70 billion weights, by their published shapes: arguments of
-# transformers' configurations, so that all sums work without a network.
+# Models from 70 million to 70 billion weights, so that all sums work without a network. Shapes as
+# published in each model's config.json: width, inner width, layers, heads, heads of keys and
+# values, vocabulary. GPT-2's are what transformers builds where nothing is said.
+_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+)
+_TIED = {"tie_word_embeddings": True}
+_GEMMA = {"head_dim": 256, "sliding_window": 512}
+_SHAPES: tuple[tuple[str, str, tuple[int, ...], dict[str, Any]], ...] = (
+    ("pythia-70m", "gpt_neox", (512, 2048, 6, 8, 8, 50304), {}),
+    ("gpt2", "gpt2", (), {}),
+    ("smollm2-135m-instruct", "llama", (576, 1536, 30, 9, 3, 49152), _TIED),
+    ("gemma-3-270m", "gemma3_text", (640, 2048, 18, 4, 1, 262144), _GEMMA),
+    ("pythia-410m", "gpt_neox", (1024, 4096, 24, 16, 16, 50304), {}),
+    ("gemma-3-1b", "gemma3_text", (1152, 6912, 26, 4, 1, 262144), _GEMMA),
+    ("pythia-1b", "gpt_neox", (2048, 8192, 16, 8, 8, 50304), {}),
+    ("smollm2-1.7b", "llama", (2048, 8192, 24, 32, 32, 49152), _TIED),
+    ("pythia-2.8b", "gpt_neox", (2560, 10240, 32, 32, 32, 50304), {}),
+    ("llama-2-7b", "llama", (4096, 11008, 32, 32, 32, 32000), {}),
+    ("mistral-7b-v0.1", "mistral", (4096, 14336, 32, 32, 8, 32000), {"sliding_window": 4096}),
+    ("llama-2-13b", "llama", (5120, 13824, 40, 40, 40, 32000), {}),
+    ("llama-2-70b", "llama", (8192, 28672, 80, 64, 8, 32000), {}),
+)
+# Name -> arguments of transformers' configuration.
 KNOWN: dict[str, dict[str, Any]] = {
-    "pythia-70m": _neox(512, 6, 8),
-    "gpt2": {"model_type": "gpt2"},
-    "smollm2-135m-instruct": _llama(
-        576, 1536, 30, 9, 3, 49152, max_position_embeddings=8192, tie_word_embeddings=True
-    ),
-    "gemma-3-270m": _llama(
-        640, 2048, 18, 4, 1, 262144, "gemma3_text", head_dim=256, sliding_window=512
-    ),
-    "pythia-410m": _neox(1024, 24, 16),
-    "gemma-3-1b": _llama(
-        1152, 6912, 26, 4, 1, 262144, "gemma3_text", head_dim=256, sliding_window=512
-    ),
-    "pythia-1b": _neox(2048, 16, 8),
-    "smollm2-1.7b": _llama(
-        2048, 8192, 24, 32, 32, 49152, max_position_embeddings=8192, tie_word_embeddings=True
-    ),
-    "pythia-2.8b": _neox(2560, 32, 32),
-    "llama-2-7b": _llama(4096, 11008, 32, 32, 32, 32000, max_position_embeddings=4096),
-    "mistral-7b-v0.1": _llama(4096, 14336, 32, 32, 8, 32000, "mistral", sliding_window=4096),
-    "llama-2-13b": _llama(5120, 13824, 40, 40, 40, 32000, max_position_embeddings=4096),
-    "llama-2-70b": _llama(8192, 28672, 80, 64, 8, 32000, max_position_embeddings=4096),
+    name: {"model_type": kind, **dict(zip(_FIELDS, shape, strict=False)), **more}
+    for name, kind, shape, more in _SHAPES
 }
 
 
 def counted(model: PreTrainedConfig | str | os.PathLike) -> dict[str, Any]:
     """The fields of `Size`, and what may be raised: see `Size.of`."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    if isinstance(model, str | os.PathLike):
-        name = getattr(tiers.pair(), model) if model in ("base", "chat") else str(model)
-        config = _config(name)
-    else:
+    if not isinstance(model, str | os.PathLike):
         name, config = model.model_type, model
+    else:
+        name = getattr(tiers.pair(), model) if model in ("base", "chat") else str(model)
+        try:
+            with quiet():
+                config = (
+                    AutoConfig.for_model(**KNOWN[name])
+                    if name in KNOWN
+                    else AutoConfig.from_pretrained(name, trust_remote_code=False)
+                )
+        except (OSError, ValueError) as error:
+            raise UnknownModel(
+                f"No configuration of {name!r} is found ({first_line(error)}). Use one of "
+                f"{', '.join(KNOWN)}, a folder with a config.json, or a hub name like 'owner/name'."
+            ) from error
     try:
         with torch.device("meta"), quiet():
             empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise UnknownModel(f"{name} is no language model: {first_line(error)}") from error
     return {"name": name, **_fields(empty)}
-
-
-def _config(name: str) -> PreTrainedConfig:
-    from transformers import AutoConfig
-
-    if name in KNOWN:
-        return AutoConfig.for_model(**KNOWN[name])
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise UnknownModel(
-            f"There is no configuration of {name!r} to be had ({first_line(error)}). Use one of "
-            f"{', '.join(KNOWN)}, a folder with a config.json, or a hub name like 'owner/name'."
-        ) from error
 
 
 def _fields(empty: Any) -> dict[str, Any]:
@@ -125,9 +95,11 @@ def _fields(empty: Any) -> dict[str, Any]:
         if isinstance(module, torch.nn.Embedding):
             embeddings += numbers
         elif isinstance(module, torch.nn.Linear | Conv1D) and module is not head:
-            shape = tuple(module.weight.shape)
+            shape = tuple(module.weight.shape)  # GPT-2's Conv1D has inputs first, Linear outputs
             matrices.append(shape if isinstance(module, Conv1D) else shape[::-1])
             linear += numbers
+        # Normalisations are known by their class's name, as each family has a class of its own;
+        # a digit in the name means that it is in a block, and not the last one before the head.
         elif "norm" in type(module).__name__.lower() and re.search(r"\.\d+\.", name):
             norms.append((name.rpartition(".")[2], weights["weight"].numel() if weights else 0))
             rms = not isinstance(module, torch.nn.LayerNorm)
@@ -140,7 +112,7 @@ def _fields(empty: Any) -> dict[str, Any]:
     heads = config.num_attention_heads
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    # (of some models, such as Gemma 3, one normalisation serves every head by itself)
+    # In some models, such as Gemma 3, one normalisation serves every head by itself.
     each = {("q_norm", head_dim): heads, ("k_norm", head_dim): kv_heads}
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers

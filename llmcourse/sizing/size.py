@@ -6,11 +6,10 @@ formula is in docs/scaling.md with its source and with what it leaves out.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.errors import SettingError
+from llmcourse.errors import one_of
 from llmcourse.sizing.hardware import Hardware
 from llmcourse.sizing.models import counted
 
@@ -135,7 +134,9 @@ class Size:
             length: Tokens in a record, which all look at each other.
             checkpointing: True counts the blocks' second forward pass.
         """
-        full = _one_of(METHODS, method=method) == "full"
+        # Forward a weight is multiplied once, backward twice: for the gradient of what came in, and
+        # for its own. A frozen weight needs no gradient of its own: two products instead of three.
+        full = one_of("method", method, METHODS) == "full"
         matrices = sum(n_in * n_out for n_in, n_out in self.matrices)
         attention = 2 * self.layers * self.heads * self.head_dim * length
         adapter = 0 if full else self.lora_parameters(rank)
@@ -176,36 +177,37 @@ class Size:
         Raises:
             SettingError: a setting is none of these.
         """
-        item, full = _item(dtype), _one_of(METHODS, method=method) == "full"
+        item, full = bytes_per_number(dtype), one_of("method", method, METHODS) == "full"
         tokens, spread = max(batch_tokens, length), processes if sharded else 1
         trained = self.parameters if full else self.lora_parameters(rank)
         frozen = 0 if full else self.parameters
-        buckets = 2 if processes > 1 and not sharded else 1  # what is sent lies there once more
+        # Without sharding, gradients that are on their way to the others are there a second time.
+        buckets = 2 if processes > 1 and not sharded else 1
         copies = 0.0
-        if sharded:
+        if sharded:  # a block at a time is gathered from the other devices, and the next one
             untied = 0 if self.tied else self.head
             copies = item * ((3 if full else 2) * self.block + self.embeddings + untied)
-        elif full and item < 4:
+        elif full and item < 4:  # autocast's
             copies = item * (self.linear + self.head)
-        labels = max(1, round(tokens * labelled_share))
-        row = self.vocabulary * item
+        labels, row = max(1, round(tokens * labelled_share)), self.vocabulary * item
         return Memory(
             weights=(item * frozen + 4 * trained) / spread,
             gradients=4 * trained * buckets / spread,
-            optimizer=MOMENTS[_one_of(MOMENTS, optimizer=optimizer)] * trained / spread,
-            activations=tokens * self._kept(full, item, checkpointing),
+            optimizer=MOMENTS[one_of("optimizer", optimizer, MOMENTS)] * trained / spread,
+            activations=tokens * self.activation_bytes(full, item, checkpointing),
             scores=2 * min(labels * row, max(SCORE_BYTES, row)),
             copies=copies,
         )
 
-    def _kept(self, full: bool, item: int, checkpointing: bool) -> float:
+    def activation_bytes(self, full: bool, item: int, checkpointing: bool) -> float:
         """Bytes of activations that are kept for a token."""
         norm = 4 if full else item
-        if self.rms:
+        if self.rms:  # computed in float32, and cast to it first where the rest is in half
             norm = 8 if full and item < 4 else 4
         blocks = item * sum(map(sum, self.matrices)) + norm * self.norms
         if not checkpointing:
             return blocks
+        # Each block's input, and all of the one block that is computed again at a time.
         return self.layers * self.width * (4 if full else item) + blocks / self.layers
 
     def generation_bytes(
@@ -218,7 +220,7 @@ class Size:
             batch: Prompts answered at once.
             length: Tokens of the prompt and the answer together.
         """
-        item = _item(dtype)
+        item = bytes_per_number(dtype)
         seen = sum(min(length, window or length) for window in self.windows)
         return Memory(
             weights=item * self.parameters,
@@ -248,17 +250,6 @@ class Size:
         return tokens * self.flops_per_token(method, **how) / speed
 
 
-def _item(dtype: Any) -> int:
-    return ITEM[_one_of(ITEM, dtype=str(dtype).removeprefix("torch."))]
-
-
-def _one_of(choices: Collection[str], **setting: str) -> str:
-    """The setting's value.
-
-    Raises:
-        SettingError: it is not among the choices.
-    """
-    ((name, value),) = setting.items()
-    if value not in choices:
-        raise SettingError(f"{name}={value!r}: use one of {', '.join(choices)}.")
-    return value
+def bytes_per_number(dtype: Any) -> int:
+    """Bytes that a number of a torch.dtype, or of its name, takes."""
+    return ITEM[one_of("dtype", str(dtype).removeprefix("torch."), ITEM)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,24 +37,12 @@ def fit(
         None where it does not fit.
     """
     room = hardware.memory - hardware.reserved
+    how |= {"processes": hardware.count, "sharded": hardware.count > 1}
     for checkpointing in (False, True):
-        devices = {"processes": hardware.count, "sharded": hardware.count > 1}
-        memory = size.training_bytes(
-            method, hardware.dtype, checkpointing=checkpointing, **devices, **how
-        )
+        memory = size.training_bytes(method, hardware.dtype, checkpointing=checkpointing, **how)
         if memory.total <= room:
             return memory, checkpointing
     return None
-
-
-def smallest_fit(size: Size, method: str = "lora", **how: Any) -> Hardware | None:
-    """The first machine of `HARDWARE` that can train the model; None if none of them can.
-
-    Args:
-        size, method, how: See `fit`.
-    """
-    fitting = (machine for machine in HARDWARE.values() if fit(size, machine, method, **how))
-    return next(fitting, None)
 
 
 def table(
@@ -74,25 +64,21 @@ def table(
     """
     import pandas
 
-    machines = [HARDWARE[one] if isinstance(one, str) else one for one in hardware]
     rows = []
-    for size in map(Size.of, models):
-        for method in METHODS:
-            row: dict[str, Any] = {
-                "model": size.name,
-                "weights, millions": round(size.parameters / 1e6),
-                "method": method,
-                "GB": size.training_bytes(method).total / 1e9,
-            }
-            rows.append(row | {one.name: _hours(size, one, method, tokens) for one in machines})
+    for size, method in itertools.product(map(Size.of, models), METHODS):
+        row: dict[str, Any] = {
+            "model": size.name,
+            "weights, millions": round(size.parameters / 1e6),
+            "method": method,
+            "GB": size.training_bytes(method).total / 1e9,
+        }
+        for one in hardware:
+            machine, hours = HARDWARE[one] if isinstance(one, str) else one, math.nan
+            if fits := fit(size, machine, method):
+                hours = size.seconds(tokens, machine, method, checkpointing=fits[1]) / 3600
+            row[machine.name] = hours
+        rows.append(row)
     return pandas.DataFrame(rows)
-
-
-def _hours(size: Size, machine: Hardware, method: str, tokens: float) -> float:
-    fits = fit(size, machine, method)
-    if fits is None:
-        return float("nan")
-    return size.seconds(tokens, machine, method, checkpointing=fits[1]) / 3600
 
 
 def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
@@ -105,14 +91,13 @@ def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
     import pandas
 
     rows = []
-    for name, count in FSDP.items():
+    for (name, count), method in itertools.product(FSDP.items(), METHODS):
         size, gpus = Size.of(name), Hardware("", 312e12, 80e9, count=count)
-        for method in METHODS:
-            memory = size.training_bytes(method, checkpointing=True, processes=count, sharded=True)
-            state = memory.weights + memory.gradients + memory.optimizer
-            hours = size.seconds(tokens, gpus, method, checkpointing=True) / 3600
-            sizes = (memory.total, state, memory.copies, memory.activations)
-            rows.append([name, method, count, *(number / 1e9 for number in sizes), hours])
+        memory = size.training_bytes(method, checkpointing=True, processes=count, sharded=True)
+        state = memory.weights + memory.gradients + memory.optimizer
+        hours = size.seconds(tokens, gpus, method, checkpointing=True) / 3600
+        sizes = (memory.total, state, memory.copies, memory.activations)
+        rows.append([name, method, count, *(number / 1e9 for number in sizes), hours])
     columns = ["model", "method", "GPUs", "GB each", "of it sharded", "gathered", "activations"]
     return pandas.DataFrame(rows, columns=[*columns, "hours"])
 
@@ -137,7 +122,7 @@ def considerations(
     import pandas
 
     here = machine or Hardware.measured(0.0)
-    batch = {"batch_tokens": 512, "length": 512}
+    batch: dict[str, Any] = {"batch_tokens": 512, "length": 512}
     rows = []
     for size in map(Size.of, models):
         answer = size.generation_bytes(here.dtype, length=1024).total
@@ -189,24 +174,23 @@ def customers(
 
 def markdown(frame: pandas.DataFrame) -> str:
     """A frame as a Markdown table: hours as a time, a dash where nothing fits."""
-    timed = [name in HARDWARE or name == "hours" for name in frame.columns]
+    hours = [name in HARDWARE or name == "hours" for name in frame.columns]
     names = ["time" if name == "hours" else name for name in frame.columns]
     rows = [
-        [_time(value) if time else _cell(value) for value, time in zip(row, timed, strict=True)]
+        [_time(value) if time else _number(value) for value, time in zip(row, hours, strict=True)]
         for row in frame.itertuples(index=False)
     ]
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in [names, ["---"] * len(names), *rows])
 
 
-def _cell(value: Any) -> str:
+def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _time(hours: float) -> str:
-    if hours != hours:
+    if math.isnan(hours):
         return "–"
     for unit, length in (("h", 1), ("min", 60)):
         if hours * length >= 1:
