@@ -106,87 +106,58 @@ RIGHT = [
     ("08-1", lambda train, test: [t for t in test if letters(t) in [*map(letters, train)]]),
     ("08-2", lambda customers, base, adapter: sum([adapter] * customers, start=base)),
 ]
-# Three for each exercise: the usual mistakes, and answers that are no answers.
+# Two for each exercise: a usual mistake, and another one or an answer that is no answer.
 WRONG: list[tuple[str, Any, str]] = [
     ("00-1", 0.54, "That is float32"),
-    ("00-1", 270e6, "bytes. A gigabyte"),
     ("00-1", "0.27", "without quotes"),
     ("00-2", METHODS | {"prices": "fine-tune"}, "trained in daily"),
-    ("00-2", METHODS | {"voice": "rag"}, "Passages bring facts"),
     ("00-2", {"prices": "rag"}, "keys prices, voice, once"),
-    ("01-1", lambda text: len({*text.split()}) / max(1, len(text.split())), "nothing is repeated"),
     ("01-1", lambda text: 1 - len({*text.split()}) / max(1, len(text.split())), "Capitals"),
     ("01-1", 0.5, "must be a function"),
     ("01-2", f"[INST] {SYSTEM}\n\nWhat is a lake?", "ends with the closing tag"),
-    ("01-2", f"[INST] What is a lake? {SYSTEM} [/INST]", "The system prompt comes first"),
     ("01-2", LAKE.replace("] <", "]<"), "right up to '[INST]'; then comes '<<S'"),
     ("01-3", lambda ids, end: ids[: ids.index(end) + 1] if end in ids else ids, "before the first"),
     ("01-3", lambda ids, end: itertools.count(5), "[5, 6, 7"),
-    ("01-3", lambda ids, end: np.array([[i] for i in until(ids, end)]), "before the first"),
     ("02-1", lambda ids: list(zip(ids, ids, strict=True)), "Each id is read once"),
-    ("02-1", lambda ids: ids[1:], "Each id is read once"),
     ("02-1", lambda ids: {*itertools.pairwise(ids)}, "A set has no order"),
     ("02-2", 8, "base 2"),
-    ("02-2", -math.log(256), "minus the logarithm"),
     ("02-2", np.array([5.545, 5.545]), "must be a number"),
     ("02-3", KINDS | {"mood": "expansion"}, "one word comes out"),
-    ("02-3", KINDS | {"minutes": "read"}, "a page of minutes"),
     ("02-3", KINDS | {"route": ...}, "none of extraction, expansion"),
-    ("03-1", lambda record: record["question"], "Spaces and line ends count"),
     ("03-1", lambda r: f"### Question:\n{r['question']}\n\n### Answer:\n", "line of its own"),
     ("03-1", lambda record: np.array(["a", "b"]), "Spaces and line ends count"),
     ("03-2", lambda answer, passage: [n for n in number(answer) if n not in passage], "another"),
-    ("03-2", lambda answer, passage: sorted({*number(answer)} - {*number(passage)}), "the order"),
     ("03-2", lambda answer, passage: {*number(answer)} - {*number(passage)}, "return a list"),
     ("03-3", {2, 4}, "number that is not in the passage"),
-    ("03-3", {1, 2, 4, 5}, "Pair 1 is fine"),
     ("03-3", "all", "set of whole numbers"),
     ("04-1", lambda prompt, completion, end: prompt + completion + [end], "get -100"),
     ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion, "get -100"),
-    ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion + [2], "passed in"),
     ("04-2", lambda rows, pad: [[pad] * (3 - len(row)) + row for row in rows], "on the right"),
     ("04-2", lambda rows, pad: rows, "length of the longest"),
-    (
-        "04-2",
-        lambda rows, _: [[*row, *[0] * 9][: max(map(len, rows))] for row in rows],
-        "passed in",
-    ),
     ("04-3", lambda train, test: [t for t in test if t in train], "Capitals and the question"),
     ("04-3", lambda train, test: [t for t in test if t not in train], "not in training"),
-    ("04-3", lambda a, b: [letters(t) for t in b if letters(t) in map(letters, a)], "in both"),
     ("05-1", lambda parts: sum(loss for loss, _ in parts) / len(parts), "three times as much"),
     ("05-1", lambda parts: sum(loss * count for loss, count in parts), "One part alone"),
-    ("05-1", lambda ps: sum(a * n for a, n in ps) / sum(n or 1 for _, n in ps), "weighs nothing"),
     ("05-2", lambda x, weight, down, up, scale: x @ weight.T, "added to the frozen layer's"),
     ("05-2", lambda x, weight, down, up, scale: scale * x @ down.T @ up.T, "only the frozen layer"),
-    ("05-2", lambda x, weight, down, up, scale: x @ weight.T + x @ down.T @ up.T, "by scale"),
     ("05-3", lambda weights: 4 * weights / 1e9, "the weights alone"),
     ("05-3", lambda weights: 16 * weights / 2**30, "not 2³⁰"),
-    ("05-3", lambda weights: 16.0, "Four numbers of four bytes"),
     ("06-1", lambda a, b: words_in_common(a, b) / len(a.split()), "Extra words"),
     ("06-1", lambda a, b: 2 * words_in_common(a, b) / len(f"{a} {b}".split()), "as often as"),
-    ("06-1", lambda a, b: float(a == b), "Extra words"),
     ("06-2", stale, "the bug of the loop in section 2"),
-    ("06-2", lambda ask, questions: [ask(q) for q in questions if "?" in q], "keep its place"),
     ("06-2", lambda ask, qs: [or_none(ask, q) and or_none(ask, q) for q in qs], "Call ask once"),
     ("06-3", agreed, "chance alone gives half"),
     ("06-3", lambda one, other: 1.0, "chance alone gives half"),
-    ("06-3", lambda one, other: 2 * agreed(one, other) - 1, "says a to everything"),
     ("07-1", lambda setup, prompt, tuned: setup / prompt, "only the difference"),
     ("07-1", lambda setup, prompt, tuned: setup * (prompt - tuned), "not times it"),
-    ("07-1", lambda s, a, b: s / (a - b) if a != b else math.inf, "costs more, so it never pays"),
     ("07-2", NEEDS | {"prices change weekly": "tune"}, "out of date by next week"),
-    ("07-2", NEEDS | {"which passage says so?": "tune"}, "the passage when it answers"),
     ("07-2", ["retrieve"], "a dict with the keys"),
     ("07-3", lambda right, refused: right.count(False) / len(right), "does not know"),
     ("07-3", lambda right, refused: refused.count(False) / len(refused), "does not say so"),
-    ("07-3", lambda right, _: float(not all(right)), "half of all answers"),
     ("08-1", lambda train, test: [q for q in test if q in train], "Case does not matter"),
     ("08-1", lambda a, b: [q for q in b if q.lower() in map(str.lower, a)], "Spaces do not"),
-    ("08-1", lambda a, b: [q.lower() for q in b if q.lower() in map(str.lower, a)], "in both"),
     ("08-2", lambda customers, base, adapter: customers * (base + adapter), "in memory once"),
     ("08-2", lambda customers, base, adapter: base + adapter, "an adapter of its own"),
-    ("08-2", 15.0, "must be a function"),
 ]
 
 
@@ -197,15 +168,14 @@ def test_right_answers_are_accepted(name: str, answer: Any) -> None:
 
 
 @pytest.mark.parametrize(("name", "answer", "message"), WRONG)
-def test_a_wrong_answer_is_told_the_likely_mistake(name: str, answer: Any, message: str) -> None:
+def test_a_wrong_answers_likely_mistake_is_named(name: str, answer: Any, message: str) -> None:
     outcome = BY_NAME[name].check(answer)
     assert outcome.kind == "wrong", outcome
     assert message in outcome.message
 
 
-def test_every_exercise_has_three_typical_wrong_answers() -> None:
-    counts = Counter(name for name, *_ in WRONG)
-    assert {name: counts[name] for name in BY_NAME if counts[name] < 3} == {}
+def test_every_exercise_is_tried_with_right_and_wrong_answers() -> None:
+    assert {name for name, _ in RIGHT} == {name for name, *_ in WRONG} == set(BY_NAME)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -231,20 +201,11 @@ def test_the_printed_solution_is_right_and_all_hints_print(
 def test_an_answer_that_is_not_there_yet_is_not_tried() -> None:
     def dots(ids: list[int], end: int) -> list[int]: ...
 
-    def text(ids: list[int], end: int) -> None:
-        """To be written."""
-
     def prints(ids: list[int], end: int) -> None:
         print(ids, end="")
 
-    task = BY_NAME["01-3"]
-    for nothing in (..., None):
-        assert repr(task.check(nothing)) == (
-            "○ Put your answer in place of the dots, then run again."
-        )
-    for stub in (dots, text, prints):
-        outcome = task.check(stub)
-        assert outcome.kind == "not tried" and "returns None" in outcome.message
+    for nothing in (..., None, dots, prints):
+        assert BY_NAME["01-3"].check(nothing).kind == "not tried"
 
 
 class Unprintable:
@@ -257,7 +218,6 @@ class Unprintable:
     [
         ("00-2", METHODS | {"prices": "x" * 3_000_000}),
         ("01-3", lambda ids, end: [["x" * 9_000] * 90] * 90),
-        ("01-3", lambda ids, end: Unprintable()),
         ("02-2", Unprintable()),
     ],
 )
@@ -274,15 +234,11 @@ def test_code_that_raises_is_named_with_the_call() -> None:
     def quits(ids: list[int], end: int) -> list[int]:
         raise SystemExit
 
-    def endless(ids: list[int], end: int) -> list[int]:
-        return endless(ids, end)
-
     for _ in range(2):  # the examples are not changed by what the learner's code does to them
         outcome = BY_NAME["01-3"].check(empties)
         assert outcome.kind == "raised"
         assert "IndexError" in outcome.message and "with [5, 6, 2, 0, 0], 2" in outcome.message
-    for stops in (quits, endless):
-        assert BY_NAME["01-3"].check(stops).kind == "raised"
+    assert BY_NAME["01-3"].check(quits).kind == "raised"
 
 
 def test_a_lesson_without_exercises_is_named() -> None:

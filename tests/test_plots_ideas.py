@@ -19,8 +19,8 @@ STILL = (
     plots.pretraining,
     plots.scraping,
     plots.first_time,
-    plots.three_ways,
-    plots.three_heights,
+    plots.three_methods,
+    plots.three_levels,
     plots.from_zero_to_chat,
     plots.the_loop,
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import html
 import re
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 import nbformat
 from publish import BADGE, LEDGER, ROOT, address
 
-from llmcourse import claims
+from llmcourse import claims, pages
 
 PAGES = (
     "docs/*.md",
@@ -34,6 +33,7 @@ The ledger of the `cpu` tier, to which the lessons' outputs belong. Shares come 
 and a 95 % interval.
 
 """
+IMAGE = '<img class="picture" src="{}" alt="{}" width="{}" height="{}" loading="lazy">'
 BESIDE = ("docs/*.yaml",)  # what pages link to as files
 
 
@@ -45,11 +45,8 @@ def lay_out(folder: Path) -> None:
     shutil.copytree(ROOT / "docs" / "site", folder, dirs_exist_ok=True)
     index = folder / "index.md"
     index.write_text(index.read_text("utf-8").replace("REPOSITORY", address()), encoding="utf-8")
-    ledger = (
-        "# What came out\n\nThe ledger of the `cpu` tier, to which the lessons' outputs belong."
-    )
-    ledger += " Shares come with their counts and a 95 % interval.\n\n"
-    (folder / "ledger.md").write_text(ledger + claims.as_markdown("cpu", LEDGER), encoding="utf-8")
+    ledger = LEDGER_HEAD + claims.as_markdown("cpu", LEDGER)
+    (folder / "ledger.md").write_text(ledger, encoding="utf-8")
     for source in (found for pattern in (*PAGES, *BESIDE) for found in ROOT.glob(pattern)):
         target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +61,7 @@ def lay_out(folder: Path) -> None:
 def lesson(path: Path, pictures: Path) -> str:
     """A notebook for the site: its pictures as files in `pictures`, nothing from elsewhere.
 
-    The site has words in place of the badge.
+    The site has words instead of the badge.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.language_info = {"name": "python", "pygments_lexer": "ipython3"}
@@ -77,17 +74,15 @@ def lesson(path: Path, pictures: Path) -> str:
             for mime in sorted(kinds, reverse=True)[:1]:  # an SVG before the PNG beside it
                 alt = output.metadata.get(mime, {}).get("alt", "")
                 name = f"{path.stem}-{number}-{place}"
-                file, size = save_picture(mime, output.data[mime], pictures, name)
-                output.data = {
-                    "text/html": f'<img class="picture" src="{up}_static/pictures/{file}" '
-                    f'alt="{html.escape(alt)}" {size} loading="lazy">'
-                }
+                file, width, height = save_picture(mime, output.data[mime], pictures, name)
+                image = pages.fill(IMAGE, f"{up}_static/pictures/{file}", alt, width, height)
+                output.data = {"text/html": str(image)}
                 output.metadata = {}
     return nbformat.writes(notebook)
 
 
-def save_picture(mime: str, data: str, folder: Path, name: str) -> tuple[str, str]:
-    """Write an output's picture; returns its file name and its size as attributes of `img`."""
+def save_picture(mime: str, data: str, folder: Path, name: str) -> tuple[str, int, int]:
+    """Write an output's picture; returns its file name, its width and its height in pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     if mime == "image/svg+xml":
         content, ending = data.encode(), "svg"
@@ -97,9 +92,10 @@ def save_picture(mime: str, data: str, folder: Path, name: str) -> tuple[str, st
         )
     else:
         content, ending = base64.b64decode(data), "png"
+        # A PNG has its size at these bytes of its first chunk.
         width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     (folder / f"{name}.{ending}").write_bytes(content)
-    return f"{name}.{ending}", f'width="{width}" height="{height}"'
+    return f"{name}.{ending}", width, height
 
 
 def build(out: Path) -> int:
@@ -107,22 +103,8 @@ def build(out: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         sources, made = Path(scratch) / "sources", Path(scratch) / "made"
         lay_out(sources)
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "sphinx",
-                "-W",
-                "--keep-going",
-                "-q",
-                "-b",
-                "html",
-                "-d",
-                str(Path(scratch) / "doctrees"),
-                str(sources),
-                str(made),
-            ]
-        )
+        sphinx = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+        done = subprocess.run([*sphinx, "-d", f"{scratch}/doctrees", str(sources), str(made)])
         if done.returncode == 0:
             (made / ".buildinfo").unlink(missing_ok=True)
             shutil.rmtree(out, ignore_errors=True)
@@ -136,8 +118,8 @@ def main() -> int:
     out = parser.parse_args().out
     status = build(out)
     if status == 0:
-        pages = len(list(out.rglob("*.html")))
-        print(f"{pages} pages: open {out / 'index.html'}")
+        count = len(list(out.rglob("*.html")))
+        print(f"{count} pages: open {out / 'index.html'}")
     return status
 
 

@@ -35,8 +35,8 @@ class Outcome:
     message: str
 
     def __repr__(self) -> str:
-        sign = {"right": "✓ Right.", "wrong": "✗ Not yet."}.get(self.kind, "○")
-        return f"{sign} {self.message}"
+        mark = {"right": "✓ Right.", "wrong": "✗ Not yet."}.get(self.kind, "○")
+        return f"{mark} {self.message}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Exercise:
                 "`return` and the result.",
             )
         except (Exception, SystemExit) as error:  # the learner's code may raise anything
-            cause = str(error) if isinstance(error, CallFailed) else _named(error)
+            cause = str(error) if isinstance(error, CallFailed) else error_text(error)
             return Outcome("raised", f"Your code stopped with {cause}. Fix that first.")
         if mistake:
             return Outcome("wrong", mistake)
@@ -153,12 +153,13 @@ def function(*cases: Case) -> Checker:
         for case in cases:
             arguments = ", ".join(map(repr, case.call))
             try:
+                # A copy, as the learner's code may change what it is given.
                 result = answer(*copy.deepcopy(case.call))
                 if isinstance(result, Iterator):
                     result = list(islice(result, 100))  # it may be endless
             except (Exception, SystemExit) as error:
                 where = f"called with {arguments}; {case.note.rstrip('.')}"
-                raise CallFailed(f"{_named(error)} ({where})") from error
+                raise CallFailed(f"{error_text(error)} ({where})") from error
             if result is None and case is cases[0]:
                 raise NotWritten
             if not same(result, case.gives):
@@ -264,6 +265,7 @@ def shown(value: Any, longest: int = 300) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _named(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """An error's type and the first line of its message."""
     name, line = type(error).__name__, first_line(error)
     return name if line == name else f"{name}: {line}"

@@ -32,7 +32,7 @@ class Progress:
 
 def store() -> Store:
     """Where the progress is kept."""
-    return Store(work_dir() / "progress.json", "Your progress", _sound, ExerciseError)
+    return Store(work_dir() / "progress.json", "Your progress", undamaged_entries, ExerciseError)
 
 
 def read() -> Progress:
@@ -55,7 +55,7 @@ def solved(name: str) -> None:
         NoSpace: the disk is full; the same.
     """
     if not run_by_program() and name not in read().exercises:
-        store().update(lambda done: done.setdefault("exercises", {}).setdefault(name, _now()))
+        store().update(lambda done: done.setdefault("exercises", {}).setdefault(name, now()))
 
 
 def answered(name: str, answer: str, right: bool) -> None:
@@ -68,24 +68,23 @@ def answered(name: str, answer: str, right: bool) -> None:
     def change(done: dict[str, Any]) -> None:
         row = {"right": False, "tries": 0} | done.setdefault("quizzes", {}).get(name, {})
         if not row["right"]:
-            row |= {"right": right, "tries": row["tries"] + 1} | _now()
+            row |= {"right": right, "tries": row["tries"] + 1} | now()
         done["quizzes"][name] = row | {"answer": answer}
 
     store().update(change)
 
 
-def _sound(found: dict[str, Any]) -> dict[str, Any]:
+def undamaged_entries(found: dict[str, Any]) -> dict[str, Any]:
     """The entries that are undamaged; parts that a later version has added stay as they are."""
-    return {
-        part: _rows(rows, _FIELDS[part]) if part in _FIELDS else rows
-        for part, rows in found.items()
-    }
+    undamaged = dict(found)
+    for part in _FIELDS.keys() & found.keys():
+        rows = found[part].items() if isinstance(found[part], dict) else ()
+        undamaged[part] = {
+            name: row for name, row in rows if isinstance(row, dict) and row.keys() >= _FIELDS[part]
+        }
+    return undamaged
 
 
-def _rows(rows: Any, fields: set[str]) -> dict[str, Any]:
-    items = rows.items() if isinstance(rows, dict) else ()
-    return {name: row for name, row in items if isinstance(row, dict) and row.keys() >= fields}
-
-
-def _now() -> dict[str, str]:
+def now() -> dict[str, str]:
+    """The time of an entry."""
     return {"when": datetime.now(UTC).isoformat(timespec="seconds")}

@@ -38,6 +38,7 @@ class Question:
 
 
 def _checker(table: dict[str, Any]) -> Checker:
+    """The checker that an exercise's table asks for."""
     if "cases" in table:
         return function(*(Case(**case) for case in table["cases"]))
     if "number" in table:

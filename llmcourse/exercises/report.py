@@ -15,7 +15,7 @@ _NAMES = {key: name for key, name, _ in LESSONS}
 _TITLE = "Finetuning large language models: what I did"
 
 
-def _counts(done: kept.Progress) -> list[tuple[str, int, int, int, int]]:
+def counts_by_lesson(done: kept.Progress) -> list[tuple[str, int, int, int, int]]:
     """For each lesson: its name, exercises solved and all, questions right and all."""
     rows = []
     for lesson, tasks in EXERCISES.items():
@@ -33,7 +33,7 @@ def progress_text() -> str:
         ExerciseError: the progress can't be read.
     """
     done = kept.read()
-    rows = _counts(done)
+    rows = counts_by_lesson(done)
     total = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     lines = [f"{'lesson':<27}  exercises  quiz"]
     for name, solved, tasks, right, count in [*rows, ("all", *total)]:
@@ -69,17 +69,17 @@ def summary(path: str | Path = "summary.html") -> Path:
         ("lesson", "exercises solved", "quiz questions right"),
         [
             (name, f"{solved} of {tasks}", f"{right} of {count}")
-            for name, solved, tasks, right, count in _counts(kept.read())
+            for name, solved, tasks, right, count in counts_by_lesson(kept.read())
         ],
         "What was solved on this machine.",
     )
     today = datetime.now(UTC).date().isoformat()
-    sections = {"Exercises and quizzes": solved, "What I measured": _measured()}
+    sections = {"Exercises and quizzes": solved, "What I measured": ledger_page()}
     text = pages.page(_TITLE, f"{today}, course companion {__version__}", sections)
     return pages.save(path, text)
 
 
-def _measured() -> pages.Markup:
+def ledger_page() -> pages.Markup:
     """The ledger of this tier, with its notes."""
     tier, entries = tiers.current().name, claims.read()
     if not entries:

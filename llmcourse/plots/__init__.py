@@ -1,13 +1,13 @@
 """The pictures: one palette, one typeface, every figure with a caption and alternative text."""
 
-from llmcourse.plots.base import show, table
+from llmcourse.plots.base import table
 from llmcourse.plots.diagrams import (
     from_zero_to_chat,
     lesson_map,
     low_rank,
     the_loop,
-    three_heights,
-    three_ways,
+    three_levels,
+    three_methods,
 )
 from llmcourse.plots.inspection import inspection
 from llmcourse.plots.instructing import (
@@ -56,12 +56,11 @@ __all__ = [
     "prompt_or_tune",
     "scraping",
     "shares",
-    "show",
     "side_by_side",
     "table",
     "the_loop",
-    "three_heights",
-    "three_ways",
+    "three_levels",
+    "three_methods",
     "tokens",
     "tuned_or_not",
     "two_kinds_of_task",

@@ -19,10 +19,10 @@ _TRADE_OFFS = (
     ("Makes things up", (3, 1, 2)),
     ("Tokens per request", (2, 3, 1)),
 )
-_LEVELS = ("none", "little", "some", "much")
+_RATINGS = ("none", "little", "some", "much")
 
 
-def three_ways() -> None:
+def three_methods() -> None:
     """Show prompting, retrieval and fine-tuning side by side, with what each asks of you."""
     draw = Sketch(9.6, 5.6)
     for column, (name, colour, (question, model, answer)) in enumerate(_METHODS):
@@ -41,9 +41,9 @@ def three_ways() -> None:
             for dot in range(3):
                 fill = colour if dot < value else "white"
                 draw.axes.scatter(left + 3 + dot * 3, height, s=75, color=fill, edgecolor=colour)
-            draw.label(left + 12, height, _LEVELS[value], ha="left")
+            draw.label(left + 12, height, _RATINGS[value], ha="left")
     ratings = "; ".join(
-        f"{label}: " + ", ".join(f"{_METHODS[c][0]} {_LEVELS[v]}" for c, v in enumerate(values))
+        f"{label}: " + ", ".join(f"{_METHODS[c][0]} {_RATINGS[v]}" for c, v in enumerate(values))
         for label, values in _TRADE_OFFS
     )
     draw.finish(
@@ -99,17 +99,17 @@ def lesson_map(here: str) -> None:
     )
 
 
-_FLOORS = (
+_LEVELS_OF_CODE = (
     ("One line", "generate(model, question)", "everything chosen for you", GREEN),
     ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
     ("PyTorch", "scores = model(ids).logits; ids + best", "you see every step", ORANGE),
 )
 
 
-def three_heights() -> None:
+def three_levels() -> None:
     """Show the same task at the levels of torch, transformers and the one-line call."""
     draw = Sketch(8.4, 3.6)
-    for row, (name, code, about, colour) in enumerate(_FLOORS):
+    for row, (name, code, about, colour) in enumerate(_LEVELS_OF_CODE):
         bottom = 24.5 - row * 11.5
         draw.box(1, bottom, 18, 9, name, colour, fill=PALE, fontsize=12, fontweight="bold")
         draw.box(21, bottom, 40, 9, code, colour, family="monospace", fontsize=9)

@@ -27,10 +27,7 @@ def instruction_tuning() -> None:
     draw.label(48, 13.2, "each answer with an end token: done", fontsize=SMALL)
     draw.arrow(20, 23, 25, 23)
     draw.arrow(71, 23, 76, 23)
-    base, tuned = (
-        draw.measured.text("synthetic-data", f"{role}: proper, finished")
-        for role in ("base", "tuned")
-    )
+    base, tuned = draw.measured.texts("synthetic-data", "proper, finished")
     draw.bold(48, 7.5, "proper, finished answers to new instructions")
     draw.label(10.5, 3, base, fontsize=11)
     draw.label(85.5, 3, tuned, fontsize=11)
@@ -97,10 +94,7 @@ def carries_over() -> None:
     for row, kind in enumerate(_HELD_OUT):
         draw.box(69, 26 - row * 9, 20, 6, kind, ORANGE)
         draw.arrow(57, 19.3, 69, 29 - row * 9)
-    base, tuned = (
-        draw.measured.text("generalises", f"{role}: proper, finished; kinds held out")
-        for role in ("base", "tuned")
-    )
+    base, tuned = draw.measured.texts("generalises", "proper, finished; kinds held out")
     draw.bold(79, 12, "proper, finished answers")
     draw.label(79, 8, f"base: {base}")
     draw.label(79, 4, f"tuned: {tuned}")

@@ -42,7 +42,7 @@ def pretraining() -> None:
 
 
 _STAGES = (
-    ("web pages", "as a scraper\nsaves them", "tags, scripts,\nbroken signs", ORANGE),
+    ("web pages", "as a scraper\nsaves them", "tags, scripts,\nbroken characters", ORANGE),
     ("text", "as a reader\nsees it", "menus, adverts,\nwhat is on every page", BLUE),
     ("clean text", "sentences\nabout something", "other languages, poor\ntext, repeats", BLUE),
     ("pretraining text", "trillions\nof tokens", "", GREEN),
@@ -87,10 +87,8 @@ def limits() -> None:
         draw.box(64, bottom, 31, 5, text, colour)
         draw.label(79.5, bottom + 6.5, page, fontsize=SMALL)
         draw.arrow(54, 27, 64, bottom + 2.5)
-    base, chat = (
-        draw.measured.text("question-breeds-questions", f"{role}: starts with a question")
-        for role in ("base", "chat")
-    )
+    what, roles = "starts with a question", ("base", "chat")
+    base, chat = draw.measured.texts("question-breeds-questions", what, roles)
     draw.label(22, 14, "It goes on with the page that your\nwords seem to come from.")
     draw.bold(48, 6, "asked a question, answered with a question")
     draw.label(48, 2, f"base model: {base};   chat model: {chat}")

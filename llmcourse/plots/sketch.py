@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -28,21 +29,25 @@ class Measured:
         Raises:
             ClaimError: it can't be read.
         """
-        self._entries, self._published = claims.read(), claims.published()
+        self._own, self._published = claims.read(), claims.published()
         self.borrowed = False
 
     def value(self, claim: str, name: str) -> float | None:
         """A number, a share as a part of 1; None where it was not measured yet."""
-        found = self._raw(claim, name)
+        found = self._number(claim, name)
         return found.value if isinstance(found, Share) else found
 
     def text(self, claim: str, name: str) -> str:
         """A number for people, as in "42 % (10 of 24)"; "run lesson 05" where there is none."""
-        found = self._raw(claim, name)
+        found = self._number(claim, name)
         if found is None:
             return f"run lesson {claims.CLAIMS[claim].lesson}"
-        mark = "" if claim in self._entries else "*"
+        mark = "" if claim in self._own else "*"
         return (found.text if isinstance(found, Share) else claims.shown(found)) + mark
+
+    def texts(self, claim: str, what: str, roles: Iterable[str] = ("base", "tuned")) -> list[str]:
+        """What was measured for each role, for people; see `text`."""
+        return [self.text(claim, f"{role}: {what}") for role in roles]
 
     def change(self, claim: str, before: str, after: str) -> str:
         """Two numbers of a claim with an arrow between; the lesson once where there are none."""
@@ -52,12 +57,12 @@ class Measured:
 
     def too_close(self, claim: str, before: str, after: str) -> bool:
         """Whether two shares of a claim lie so near that chance may have made the difference."""
-        pair = [self._raw(claim, name) for name in (before, after)]
+        pair = [self._number(claim, name) for name in (before, after)]
         return all(isinstance(one, Share) for one in pair) and more_often(*pair) is None
 
-    def _raw(self, claim: str, name: str) -> Any:
-        if claim in self._entries:
-            return claims.number(self._entries[claim]["numbers"].get(name))
+    def _number(self, claim: str, name: str) -> Any:
+        if claim in self._own:
+            return claims.number(self._own[claim]["numbers"].get(name))
         found = self._published.get(claim, {}).get("numbers", {}).get(name)
         self.borrowed = self.borrowed or found is not None
         return claims.number(found)

@@ -54,7 +54,7 @@ def tokens(
     on, and the padding; in plain text these are `prompt[completion]<end> (pad×3)`. Of a text it
     shows the tokens with their ids, in two colours by turns, without those the tokenizer adds.
     A token that is only a part of a character is shown as its byte or as "�", a control character
-    by its sign, such as "␀", and an invisible one by its number.
+    by its picture, such as "␀", and an invisible one by its number.
 
     Args:
         shown: A text; a row with `input_ids` and `labels`; several rows; or a batch as

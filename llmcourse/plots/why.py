@@ -96,7 +96,7 @@ def tuned_or_not() -> None:
     pairs = []
     for row, (name, claim, roles, what) in enumerate(_BEHAVIOURS):
         height = 16.5 - row * 4.6
-        values = [draw.measured.text(claim, f"{role}: {what}") for role in roles]
+        values = draw.measured.texts(claim, what, roles)
         draw.bold(1, height, name, ha="left")
         draw.label(42, height, values[0])
         draw.label(78, height, values[1])
@@ -145,7 +145,7 @@ def prompt_or_tune() -> None:
     for row, (text, number) in enumerate(_COSTS):
         height = 12.5 - row * 4.6
         draw.bold(1, height, text, ha="left", fontsize=SMALL)
-        values = [draw.measured.text("prompt-rag-finetune", f"{s[1]}: {number}") for s in _SIDES]
+        values = draw.measured.texts("prompt-rag-finetune", number, [side[1] for side in _SIDES])
         for column, value in enumerate(values):
             draw.label(39.5 + column * 37, height, value)
         sentences.append(f"{text}: {values[0]} with a careful prompt, {values[1]} tuned")

@@ -51,7 +51,7 @@ class ErrorBrowser(ui.Widget):
             who: A name for whoever labels.
 
         Raises:
-            DataError: the file has other things than labels of mistakes in it.
+            DataError: the file has other things than labels in it.
         """
         self.evaluation, self.path, self.who = evaluation, lines_path(path), who
         self._keys = [
@@ -62,11 +62,6 @@ class ErrorBrowser(ui.Widget):
         self.mine: dict[int, list[str]] = {
             n: theirs[key] for n, key in enumerate(self._keys) if key and key in theirs
         }
-        if any(not isinstance(one, list) or {*one} - {*KINDS} for one in self.mine.values()):
-            raise DataError(
-                f"{self.path} has other labels than kinds of mistakes ({', '.join(KINDS)}). Name "
-                f"another file."
-            )
         self._filling, self._place, self._left = False, 0, self.left()
         self._since = -ui.DOUBLE  # when the current answer came up
 
