@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import json
@@ -34,7 +33,6 @@ from llmcourse.widgets import (
     TemplatePlayground,
     TokenExplorer,
     TrainingMonitor,
-    monitor,
 )
 from llmcourse.widgets.chat import why_ended
 from llmcourse.widgets.errors import FILTERS
@@ -52,14 +50,18 @@ ANSWERS = {
 FEW = Config(steps=4, batch_size=3, rank=2)
 
 
-def texts(widget: Any) -> str:
-    """All that is on a page but the buttons."""
+def parts(widget: Any) -> list[Any]:
+    """All controls and places for HTML on a page."""
     found, waiting = [], [widget.widget]
     while waiting:
-        part = waiting.pop(0)
-        waiting += getattr(part, "children", ())
-        found.append(str(getattr(part, "value", "")))
-    return "\n".join(found)
+        found.append(waiting.pop(0))
+        waiting += getattr(found[-1], "children", ())
+    return found
+
+
+def texts(widget: Any) -> str:
+    """All HTML on a page."""
+    return "\n".join(part.value for part in parts(widget) if type(part).__name__ == "HTML")
 
 
 @pytest.fixture
@@ -107,22 +109,19 @@ def test_order_and_sides_follow_the_seed_and_nothing_is_lost(path: Path) -> None
     assert set(met.values()) == {6} and len(met) == 3  # of three names every two
 
 
-@pytest.mark.parametrize(
-    ("questions", "answers", "error"),
-    [
-        ([], {"a": [], "b": []}, DataError),
-        (["Why?"], {"a": ["x"]}, DataError),
-        (["Why?"], {"a": ["x"], "tie": ["y"]}, DataError),
-        (["Why?"], {"a": ["x"], "b": ["y", "z"]}, DataError),
-        (["A?", "A?"], {"a": "xy", "b": "xy"}, DataError),
-        ([" "], {"a": ["x"], "b": ["y"]}, PromptError),
-    ],
-)
-def test_what_does_not_belong_together_is_refused(
-    questions: Any, answers: Any, error: type, path: Path
-) -> None:
-    with pytest.raises(error):
-        BlindVote(questions, answers, path)
+def test_what_does_not_belong_together_is_refused(path: Path) -> None:
+    two = {"a": ["x"], "b": ["y"]}
+    for questions, answers in (
+        ([], {"a": [], "b": []}),
+        (["Why?"], {"a": ["x"]}),
+        (["Why?"], two | {"tie": ["z"]}),
+        (["Why?"], two | {"b": ["y", "z"]}),
+        (["A?", "A?"], {"a": "xy", "b": "xy"}),
+    ):
+        with pytest.raises(DataError):
+            BlindVote(questions, answers, path)
+    with pytest.raises(PromptError):
+        BlindVote([" "], two, path)
 
 
 def test_votes_become_results_for_elo(path: Path) -> None:
@@ -186,14 +185,14 @@ def test_a_damaged_file_is_named_by_line_and_left_alone(line: str, path: Path) -
 
 
 def test_buttons_vote_and_the_page_never_tells_the_names(path: Path) -> None:
-    answers = {"model-one": ["<i>1</i>"] * 6, "model-two": [f"other {n}" for n in range(6)]}
+    answers = {"model-one": ["one"] * 6, "model-two": ["other"] * 6}
     vote = BlindVote(QUESTIONS, answers, path, references=[f"right <{n}>" for n in range(6)])
     buttons = vote.buttons
     assert [b.description for b in buttons.values()] == [*CHOICES.values(), "Back one"]
     for number in range(6):
         page, question = texts(vote), vote.pairs[vote.place].question
         assert f">{number + 1} of 6<" in page and question in page
-        assert f"right &lt;{QUESTIONS.index(question)}&gt;" in page and "&lt;i&gt;" in page
+        assert f"right &lt;{QUESTIONS.index(question)}&gt;" in page
         assert not any(name in page for name in answers)
         assert buttons["back"].disabled == (number == 0)
         list(buttons.values())[number % 4].click()
@@ -202,16 +201,6 @@ def test_buttons_vote_and_the_page_never_tells_the_names(path: Path) -> None:
     assert all(buttons[choice].disabled for choice in CHOICES) and not buttons["back"].disabled
     buttons["back"].click()
     assert ">6 of 6<" in texts(vote) and "Your vote so far: Right is better." in texts(vote)
-
-
-def test_a_double_click_is_one_vote(path: Path, now: list[float]) -> None:
-    vote = ballot(path)
-    for later, voted in ((0, 1), (0.2, 1), (0.5, 2)):
-        now[0] = 100 + later
-        vote.buttons["left"].click()
-        assert vote.voted == voted
-    vote.buttons["right"].click()  # another button is meant
-    assert vote.voted == 3
 
 
 def test_a_vote_that_cannot_be_saved_says_so_on_the_page(path: Path) -> None:
@@ -336,10 +325,8 @@ def test_the_explorer_follows_what_is_typed(tokenizer: Any) -> None:
     control = explorer.controls
     assert "Text 1: 2 tokens" in texts(explorer) and "1 of padding" in texts(explorer)
     assert f'title="padding, id {tokenizer.pad_token_id}, mask 0"' in texts(explorer)
-    control["texts"].value = f"{EVIL}\n\nHi"
-    page = texts(explorer).replace(control["texts"].value, "")
-    assert "<script" not in page and "&lt;" in page and "mathjax_ignore" in page
-    assert "Text 2: 1 tokens" in page and "Text 3" not in page
+    control["texts"].value = "One two three\n\nHi"
+    assert "Text 2: 1 tokens" in texts(explorer) and "Text 3" not in texts(explorer)
     control["longest"].value = 2
     assert "2 tokens, " in texts(explorer) and " cut off" in texts(explorer)
     control["texts"].value = "\n"
@@ -382,10 +369,8 @@ def test_the_playground_follows_its_boxes_and_keeps_earlier_turns(tokenizer: Any
     control["template"].value, control["answer"].value = "chat", ""
     assert "<mark" in texts(playground) and "&lt;|im_start|&gt;" in texts(playground)
     assert "Hello." in texts(playground) and "What it should write" not in texts(playground)
-    control["template"].value, control["question"].value = "qa", EVIL
-    control["system"].value = "Be brief."
-    page = texts(playground).replace(EVIL, "", 1)
-    assert "Be brief.\n\n### Question:" in page and "<script" not in page
+    control["template"].value, control["system"].value = "qa", "Be brief."
+    assert "Be brief.\n\n### Question:" in texts(playground)
     control["spaces"].value = True
     assert "Be·brief.⏎" in texts(playground)
     control["question"].value = " "
@@ -470,13 +455,6 @@ def test_errors_of_a_training_are_shown_and_raised(tiny: LoadedModel) -> None:
     assert "Ended with an error. No record is short enough" in texts(shown)
 
 
-def test_sample_answers_stay_text(tiny: LoadedModel) -> None:
-    (answer,) = generate(tiny, "Hi", max_new_tokens=1, progress=False)
-    sample = {"step": 3, "prompt": EVIL, "answer": dataclasses.replace(answer, text=EVIL)}
-    page = monitor.sample_answers([sample])
-    assert "<script" not in page and page.count("&lt;script&gt;") == 2 and "update 3" in page
-
-
 # --- mistakes -------------------------------------------------------------------------------------
 
 
@@ -551,14 +529,6 @@ def test_the_browser_reads_filters_and_labels(
     assert "Not saved. " in texts(browser) and not browser.kinds["refused"].value
 
 
-def test_what_is_evaluated_stays_text(tmp_path: Path, tiny: LoadedModel) -> None:
-    record = {"question": EVIL, "answer": EVIL}
-    evil = evaluate(tiny, [record], "f1", max_new_tokens=1, progress=False)
-    object.__setattr__(evil.answers[0], "text", EVIL)
-    page = texts(ErrorBrowser(evil, tmp_path / "labels.jsonl"))
-    assert "<script" not in page and page.count("&lt;script&gt;") == 3
-
-
 # --- pairs ----------------------------------------------------------------------------------------
 
 
@@ -599,9 +569,7 @@ def test_pairs_are_reviewed_with_the_keyboard_alone(review: Path) -> None:
     assert set(KEYS.values()) == {*shown.buttons, "edit"}
 
 
-def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(
-    review: Path, now: list[float]
-) -> None:
+def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(review: Path) -> None:
     shown = PairReview(review)
     assert "Pair 1 of 4" in texts(shown)
     # Words reach the file before Accept does: the box sends them as a whole when it is left.
@@ -611,50 +579,34 @@ def test_buttons_do_the_same_and_trouble_keeps_what_was_typed(
         shown.buttons["accept"].click()
         assert "Not saved. " in texts(shown)
         assert shown.texts["answer"].value == bad and shown.reviewing.place == 0
-    with review.open(encoding="utf-8-sig", newline="") as file:
-        assert [row["keep"] for row in csv.DictReader(file)] == ["yes"] * 4
     for name in ("skip", "reject", "back"):
         shown.buttons[name].click()
     assert "Pair 2 of 4, rejected." in texts(shown)
     assert Reviewing.of(review).place == 0  # the same call goes on where it was
-    for name, later, place in (("back", 0, 0), ("accept", 0, 2), ("accept", 0.2, 2)):
-        now[0] += later
-        shown.buttons[name].click()
-        assert shown.reviewing.place == place, "a double click accepts one pair"
 
 
 # --- all of them ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def everything(tiny: LoadedModel, evaluation: Any, review: Path, path: Path) -> list[ui.Widget]:
+def everything(tiny: LoadedModel, tmp_path: Path) -> list[ui.Widget]:
+    """Each widget, with markup, formulas and a long text in what was written."""
+    record, long = {"question": EVIL, "answer": EVIL}, EVIL + "x" * 1000
+    evil = evaluate(tiny, [record], "f1", max_new_tokens=1, progress=False)
+    object.__setattr__(evil.answers[0], "text", EVIL)
+    review = own.save_for_review([record], tmp_path / "review.csv")
     return [
-        ballot(path, tuned=["<b>" + "x" * 1000] * 6),
-        Chat({"one": tiny, "two": tiny}),
-        TokenExplorer(tiny),
-        TemplatePlayground(tiny),
-        TrainingMonitor(tiny, RECORDS, FEW),
-        ErrorBrowser(evaluation, path.with_name("labels.jsonl")),
+        BlindVote([EVIL], {"a": [long], "b": [EVIL]}, tmp_path / "votes.jsonl", references=[EVIL]),
+        Chat({EVIL: tiny}, EVIL),
+        TokenExplorer(tiny, EVIL),
+        TemplatePlayground(tiny, record),
+        TrainingMonitor(tiny, RECORDS, FEW, watch=EVIL),
+        ErrorBrowser(evil, tmp_path / "labels.jsonl"),
         PairReview(review),
     ]
 
 
-def test_every_control_has_a_label_that_is_seen(everything: list[ui.Widget]) -> None:
-    # Only kinds of controls that are plain elements of the browser.
-    plain = {"Button", "Text", "Textarea", "Dropdown", "Checkbox"}
-    plain |= {"BoundedIntText", "BoundedFloatText"}
-    for shown in everything:
-        controls, waiting = [], [shown.widget]
-        while waiting:
-            part = waiting.pop(0)
-            waiting += getattr(part, "children", ())
-            controls += [part] if hasattr(part, "disabled") else []
-        names = [control.description for control in controls]
-        assert all(names) and len(set(names)) == len(names), type(shown).__name__
-        assert {type(control).__name__ for control in controls} <= plain
-
-
-def test_without_a_front_end_each_shows_a_table(
+def test_everything_stays_text_with_a_front_end_and_without(
     everything: list[ui.Widget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     displayed: list[Any] = []
@@ -665,10 +617,34 @@ def test_without_a_front_end_each_shows_a_table(
         shown.show()
         bundle = displayed.pop()
         assert set(bundle) == {"text/html", "text/plain"}
-        page = bundle["text/html"]
-        assert page.count("<tr>") > 1 and "<caption>" in page
-        assert "<b>" not in page and "x" * 401 not in page
         assert "widget" not in shown.__dict__  # no widget was made for nobody
+        table = bundle["text/html"]
+        assert table.count("<tr>") > 1 and "<caption>" in table and "x" * 401 not in table
+        for page in (table, texts(shown)):
+            assert "<script" not in page and "</div> <" not in page, type(shown).__name__
+            assert "$" not in page or "mathjax_ignore" in page
+
+
+def test_every_control_has_a_label_that_is_seen(everything: list[ui.Widget]) -> None:
+    # Only kinds of controls that are plain elements of the browser.
+    plain = {"Button", "Text", "Textarea", "Dropdown", "Checkbox"}
+    plain |= {"BoundedIntText", "BoundedFloatText"}
+    for shown in everything:
+        controls = [part for part in parts(shown) if hasattr(part, "disabled")]
+        names = [control.description for control in controls]
+        assert all(names) and len(set(names)) == len(names), type(shown).__name__
+        assert {type(control).__name__ for control in controls} <= plain
+
+
+def test_a_double_click_is_one_press(now: list[float]) -> None:
+    pressed: list[str] = []
+    button = ui.once(lambda name: pressed.append(name) is None and name != "nothing", "back")
+    for later, name in ((0, "a"), (0.2, "a"), (0.5, "a"), (0, "b"), (0, "back"), (0, "back")):
+        now[0] += later
+        button(name)
+    button("nothing")
+    button("nothing")  # a press that did nothing can be repeated at once
+    assert pressed == ["a", "a", "b", "back", "back", "nothing", "nothing"]
 
 
 # --- in a real kernel -----------------------------------------------------------------------------

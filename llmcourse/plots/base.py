@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, INK, PALE = "#56B4E9", "#F0E442", "#222222", "#F3F5F7"
 SHADE = "#cfcfcf"  # beside PALE, where two kinds of box take turns and mean the same
+# A role has the same colour in every picture of the course.
 ROLE_COLOURS = {"base": ORANGE, "chat": BLUE, "tuned": GREEN}
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -36,7 +37,7 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "figure.facecolor": "white",
-    "svg.hashsalt": "llmcourse",
+    "svg.hashsalt": "llmcourse",  # else the ids in an SVG are random, and each run differs
 }
 # matplotlib has one style for the entire program, and a training may draw its losses in a thread.
 _DRAWING = threading.RLock()
@@ -60,6 +61,7 @@ def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, A
     """A figure in the course's style that no other plot's state can change."""
     from matplotlib.figure import Figure
 
+    # Not pyplot's `figure`, which would change the notebook's current figure and stay in memory.
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(1, columns)
 
@@ -117,6 +119,7 @@ def show(figure: Figure, caption: str, alt: str, *, vector: bool = False) -> Non
         shown["image/png"] = base64.b64encode(encoded(figure, "png")).decode("ascii")
     if is_live():  # JupyterLab's own element for a picture has no alternative text
         shown["text/html"] = f'<img src="data:{mime};base64,{data}" alt="{words}">'
+    # nbconvert and our own site take the alternative text from the output's metadata.
     metadata = {kind: {"alt": alt} for kind in shown if kind.startswith("image/")}
     display(shown, metadata=metadata, raw=True)
     show_caption(caption)

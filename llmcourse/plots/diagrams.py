@@ -6,6 +6,8 @@ from llmcourse.errors import SettingError
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY
 from llmcourse.plots.sketch import Sketch
 
+# Coordinates are tenths of an inch from the lower left corner (see `Sketch`). They were chosen by
+# looking; `tests/pictures.py` finds words that are cut off, crossed by an arrow or on one another.
 _METHODS = (
     ("Better prompt", ORANGE, ("question\n+ instructions\n+ examples", "model", "answer")),
     ("Retrieve (RAG)", BLUE, ("question\n+ passages found\nin your documents", "model", "answer")),
@@ -33,6 +35,7 @@ def three_methods() -> None:
         draw.box(left, 25, 20, 4, answer, colour)
         draw.arrow(left + 10, 42, left + 10, 38.5)
         draw.arrow(left + 10, 32.5, left + 10, 29)
+    # Filled dots and a word for each rating: neither colour nor counting is needed to read it.
     for row, (label, values) in enumerate(_TRADE_OFFS):
         height = 19 - row * 4.2
         draw.bold(1, height, label, ha="left")
@@ -42,6 +45,7 @@ def three_methods() -> None:
                 fill = colour if dot < value else "white"
                 draw.axes.scatter(left + 3 + dot * 3, height, s=75, color=fill, edgecolor=colour)
             draw.label(left + 12, height, _RATINGS[value], ha="left")
+    # The alternative text has every rating too, from the same table.
     ratings = "; ".join(
         f"{label}: " + ", ".join(f"{_METHODS[c][0]} {_RATINGS[v]}" for c, v in enumerate(values))
         for label, values in _TRADE_OFFS
@@ -82,7 +86,7 @@ def lesson_map(here: str) -> None:
         raise SettingError(f"There is no lesson {here!r:.60}. There are: {', '.join(keys)}.")
     draw = Sketch(9.6, 3.4)
     for number, (key, name, about) in enumerate(LESSONS):
-        row, column = divmod(number, 5)
+        row, column = divmod(number, 5)  # nine lessons: five boxes in the first row
         left, bottom = 1 + column * 19.2, 19 - row * 16
         fill, colour = (SKY, INK) if key == here else (PALE, BLUE)
         text = f"{key}\n{name}\n{about}"
@@ -91,6 +95,7 @@ def lesson_map(here: str) -> None:
             draw.label(left + 8, bottom + (-1.8 if row else 12.6), "you are here", fontsize=9)
         if column < 4 and number < len(LESSONS) - 1:
             draw.arrow(left + 16, bottom + 5.5, left + 19.2, bottom + 5.5)
+    # From the end of the first row to the start of the second, between the two.
     draw.path([85.8, 85.8, 9, 9, 9], [19, 16.5, 16.5, 15.9, 14])
     names = ", ".join(f"{key} {name} ({about})" for key, name, about in LESSONS)
     draw.finish(
@@ -140,6 +145,7 @@ def from_zero_to_chat() -> None:
         draw.arrow(left, 15, left + 19, 15)
         draw.bold(left + 9.5, 19.6, name)
         draw.label(left + 9.5, 11.1, about, fontsize=9)
+    # A loop above the box: fine-tuning starts from a tuned model as well.
     draw.arrow(90, 21, 81, 21, connectionstyle="arc3,rad=0.9")
     draw.label(85.5, 30, "again, with more\nor better records", fontsize=9)
     draw.finish(
@@ -178,6 +184,7 @@ def the_loop() -> None:
 def low_rank() -> None:
     """Show a linear layer with an adapter beside it, and one base with an adapter per customer."""
     draw = Sketch(9.6, 4.2)
+    # Left, one layer: two paths from the input to the sum, one frozen and one trained.
     draw.bold(22, 40.2, "one layer", fontsize=12)
     draw.box(15, 1, 14, 4.5, "input", INK)
     draw.box(2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fill=PALE, fontsize=11)
@@ -195,6 +202,7 @@ def low_rank() -> None:
     draw.arrow(24, 33, 32, 33)
     draw.label(32.5, 33, "output", fontsize=9, ha="left")
     draw.axes.plot([52, 52], [2, 40], color="#CCCCCC", linewidth=1)
+    # Right, why that is useful: many adapters share the memory of one base.
     draw.bold(74, 40.2, "one base, an adapter per customer", fontsize=12)
     draw.box(56, 4, 36, 9, "base model, frozen, in memory once", BLUE, fill=PALE)
     for column, name in enumerate(("kettles", "law firm", "hospital")):

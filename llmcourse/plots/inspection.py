@@ -20,6 +20,7 @@ def inspection(report: Report) -> None:
     Args:
         report: What `data.inspect` gave.
     """
+    # As high as the bars need, and never so low that the histogram can't be read.
     rows = max(8, sum(one.count > 0 for one in report.findings))
     figure, (left, right) = new_figure(9.6, 1.2 + 0.24 * rows, columns=2)
     _draw_lengths(left, report)
@@ -54,6 +55,7 @@ def _most_frequent(values: dict[str, int]) -> list[tuple[str, int]]:
 def _draw_lengths(axes: Any, report: Report) -> None:
     for part, lengths in report.lengths.items():
         colour, hatch = COLOURS[part]
+        # Half transparent, as the two histograms overlap; hatched, for readers without colours.
         look = {"color": colour, "alpha": 0.35, "hatch": hatch}
         axes.stairs(lengths.counts, lengths.edges, fill=True, label=part, **look)
         axes.stairs(lengths.counts, lengths.edges, color=colour, linewidth=1.5)
@@ -75,6 +77,7 @@ def _draw_findings(axes: Any, report: Report) -> None:
     bars = axes.barh(list(counts), counts.values(), color=PURPLE, hatch="...", edgecolor="white")
     axes.bar_label(bars, [f"{count:,}" for count in counts.values()], padding=4)
     axes.invert_yaxis()
+    # Room for the number behind the longest bar.
     axes.set_xlim(0, 1.2 * max(counts.values()))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("records")

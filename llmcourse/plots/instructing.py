@@ -31,7 +31,7 @@ def instruction_tuning() -> None:
     draw.bold(48, 7.5, "proper, finished answers to new instructions")
     draw.label(10.5, 3, base, fontsize=11)
     draw.label(85.5, 3, tuned, fontsize=11)
-    draw.arrow(22, 3, 74, 3)
+    draw.arrow(22, 3, 74, 3)  # the numbers are below the models that they belong to
     draw.finish(
         "Instruction fine-tuning: the kind that made GPT-3, which continued text, into ChatGPT.",
         "Diagram. From a base model, which continues text and seldom stops, arrows lead through "
@@ -111,6 +111,7 @@ def carries_over() -> None:
 def meets_pretraining() -> None:
     """Show what a tuned model knows: what it read in pretraining, in the pairs, or nowhere."""
     draw = Sketch(9.6, 4.8)
+    # Three of the four boxes have a number from the ledger; for the first nothing was measured.
     form = draw.measured.text("generalises", "tuned: proper, finished; kinds held out")
     learned = draw.measured.text(FACTS[0], FACTS[2])
     invented = draw.measured.text("hallucination", "chat alone: confident and wrong")

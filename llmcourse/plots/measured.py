@@ -226,10 +226,12 @@ def draw_bar(
     start: float = 0.0,
 ) -> None:
     """A bar that differs in black and white too, with its interval and its text."""
+    # Every second series is hatched: in black and white its bars differ too.
     hatch = "///" if list(series).index(name) % 2 else None
     look = {"color": series_colour(name, series), "hatch": hatch, "edgecolor": "white"}
     axes.barh(place, size, height=0.8, **look)
-    for colour, width in (("white", 4.5), (INK, 1.8)) if interval else ():  # seen on any bar
+    # Dark on a wider white line, so that the interval is seen on the bar and beside it.
+    for colour, width in (("white", 4.5), (INK, 1.8)) if interval else ():
         axes.plot(interval, [place, place], color=colour, linewidth=width)
     end = (max(size, start, *interval), place)
     axes.annotate(text, end, xytext=(6, 0), textcoords="offset points", va="center")
@@ -240,6 +242,7 @@ def series_colour(name: str, series: Sequence[str]) -> str:
 
     What comes before a colon decides, so that "told: reading" and "told: writing" look alike.
     """
+    # Colours go by the heads' order, so that a series has one colour in all groups.
     heads = list(dict.fromkeys(one.split(":")[0].lower() for one in map(str, series)))
     roles = {h: next((c for role, c in ROLE_COLOURS.items() if role in h), None) for h in heads}
     free = [c for c in (BLUE, ORANGE, GREEN, PURPLE, SKY) if c not in roles.values()]
@@ -294,6 +297,7 @@ def comparison(
     """
     metric = metric or found.main
     title, caption = title or metric, caption or f"Figure. {metric}, for each method."
+    # NaN is a record for which the metric has no number, such as one that was not answered.
     values = {
         name: [value for value in one.values(metric) if not math.isnan(value)]
         for name, one in found.evaluations.items()
@@ -312,7 +316,7 @@ def ledger(lesson: str | None = None) -> None:
 
     rows = claims.rows(lesson=lesson)
     for row in rows:
-        if row["claim"]:
+        if row["claim"]:  # written once, in the first row of its numbers
             row["claim"] = f"{claims.CLAIMS[row['claim']].text} ({row['claim']})"
     caption = "Table. The claims, and what was measured for them on this machine."
     columns = ["claim", "measured", "value", "holds here"]

@@ -27,6 +27,7 @@ def pretraining() -> None:
         if column < 2:
             draw.arrow(left + 28, 21, left + 33, 21)
     draw.arrow(15, 34, 15, 26.5)
+    # Back to the first step, below the boxes.
     draw.path([81, 81, 15, 15], [16, 9, 9, 16])
     draw.label(48, 11, "the next place in the text, trillions of times")
     draw.bold(48, 3.5, "Nobody labels anything: the text itself is the right answer.")
@@ -121,6 +122,7 @@ def what_can_change() -> None:
         draw.bold(middle, 34, name, fontsize=13, color=colour)
         draw.label(middle, 29, about, fontsize=SMALL)
     for middle, name, value in ((17.5, "in style", style), (78.5, "facts right", facts)):
+        # Before and after on a line each: the ring has no room for both on one.
         text = f"{name}:\n{value.replace(' → ', chr(10) + '→ ')}"
         draw.label(middle, 24, text, fontsize=SMALL, va="top" if "→" in value else "center")
     draw.bold(48, 7, "and it may cost what was known before")
@@ -157,6 +159,7 @@ def two_kinds_of_task() -> None:
         middle, right = left + 23, left + 45 - second
         draw.bold(middle, 43.5, name, fontsize=13, color=colour)
         draw.label(middle, 40, about)
+        # A box is as large as the text: much in and little out, or the other way round.
         draw.box(left + 1, 29.5 - first * 0.4, first, first * 0.8, "text in", colour)
         draw.box(right, 29.5 - second * 0.4, second, second * 0.8, "out", colour, fill=PALE)
         draw.arrow(left + 1 + first, 29.5, right, 29.5)
@@ -164,7 +167,7 @@ def two_kinds_of_task() -> None:
         texts = [f"{name}, {about}: {one_line(tasks)}. "]
         for row, (what, unit, number) in enumerate(_TASK_NUMBERS):
             value = draw.measured.text("extraction-expansion", number.format(name.lower()))
-            known = not value.startswith("run")
+            known = not value.startswith("run")  # else it is "run lesson 02", without a unit
             draw.label(middle, 11 - row * 4, f"{what}: {value}" + f" {unit}" * known)
             texts.append(f"{what}, {unit}: {value}")
         halves.append(texts[0] + "; ".join(texts[1:]))

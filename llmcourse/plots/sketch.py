@@ -57,6 +57,7 @@ class Measured:
 
     def too_close(self, claim: str, before: str, after: str) -> bool:
         """Whether two shares of a claim lie so near that chance may have made the difference."""
+        # Of plain means there is no test here: the ledger has no single values.
         pair = [self._number(claim, name) for name in (before, after)]
         return all(isinstance(one, Share) for one in pair) and more_often(*pair) is None
 
@@ -73,6 +74,7 @@ class Sketch:
 
     def __init__(self, width: float, height: float) -> None:
         self.figure, self.axes = new_figure(width, height)
+        # Inches are the unit of fonts too, so text has the same size against boxes in each picture.
         self.axes.set(xlim=(0, width * 10), ylim=(0, height * 10))
         self.axes.set_axis_off()
 
@@ -116,6 +118,7 @@ class Sketch:
 
     def path(self, xs: list[float], ys: list[float]) -> None:
         """A line through points; its last piece is an arrow."""
+        # An annotation draws the last piece only: matplotlib has no arrow with corners.
         self.axes.plot(xs[:-1], ys[:-1], color=INK, linewidth=1.5)
         self.arrow(xs[-2], ys[-2], xs[-1], ys[-1])
 
@@ -130,6 +133,7 @@ class Sketch:
         hatch: str | None = None,
     ) -> None:
         """A bar for a part of 1, on a pale track of `length`, with its number behind the track."""
+        # The track shows where 100 % would be, as the picture has no axis.
         track = {"y": y, "height": 2.2, "left": x}
         self.axes.barh(width=length, facecolor=PALE, edgecolor="none", **track)
         look = {"facecolor": colour, "edgecolor": "white", "hatch": hatch, "linewidth": 0}
@@ -144,7 +148,7 @@ class Sketch:
             alt: What is to be seen, numbers included.
         """
         source = ""
-        if "measured" in self.__dict__:
+        if "measured" in self.__dict__:  # the property was read, so the ledger was
             source = " The numbers are from your own ledger."
             if self.measured.borrowed:
                 source = (

@@ -11,6 +11,7 @@ _TRAININGS = (
     ("GPT-4", "trained to write code", "GitHub Copilot"),
     ("a general model", "your records, minutes", "your own model"),
 )
+# What is shown is what the lessons recorded under these names, in the learner's own ledger.
 # Claim, number before and number after training, where several pictures show them.
 AGREEMENT = ("consistency", *(f"{role}: agreement of five answers" for role in ("chat", "tuned")))
 FACTS = (
@@ -60,13 +61,14 @@ def what_it_does() -> None:
     draw.bold(45, 46.3, "and after tuning", ha="left", color=GREEN)
     for row, (title, about, (claim, before, after)) in enumerate(_GAINS):
         middle = 39.5 - row * 11
-        if draw.measured.too_close(claim, before, after):
+        if draw.measured.too_close(claim, before, after):  # a longer bar is no gain by itself
             title += " (too close to tell)"
         draw.bold(1, middle + 3, title, ha="left", fontsize=11)
         draw.label(1, middle - 1.4, about, ha="left", fontsize=SMALL)
         texts = [draw.measured.text(claim, name) for name in (before, after)]
         parts = [draw.measured.value(claim, name) for name in (before, after)]
         draw.bar(36, middle + 1.6, 40, parts[0], texts[0], BLUE)
+        # Hatched as well as green: "before" and "after" differ without colours.
         draw.bar(36, middle - 1.6, 40, parts[1], texts[1], GREEN, hatch="///")
         gains.append(f"{title}, {one_line(about)}: before {texts[0]}, after {texts[1]}")
     draw.finish(
@@ -138,7 +140,8 @@ def prompt_or_tune() -> None:
         draw.box(left, 16.5, 35, 30, "", colour, fill=PALE)
         draw.bold(left + 17.5, 44, name, fontsize=13, color=colour)
         for row, line in enumerate((*good, *bad)):
-            height = 40.2 - row * 3.5 - (1.6 if row >= len(good) else 0)
+            gap = 1.6 if row >= len(good) else 0  # between what speaks for it and against it
+            height = 40.2 - row * 3.5 - gap
             draw.bold(left + 2, height, "+" if row < len(good) else "−", ha="left")
             draw.label(left + 5, height, line, ha="left")
         sentences.append(f"{name}. For it: {', '.join(good)}. Against it: {', '.join(bad)}")
