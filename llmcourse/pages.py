@@ -33,16 +33,18 @@ def escape(text: Any) -> Markup:
     """`text` with markup escaped and control characters visible; `Markup` stays as it is."""
     if isinstance(text, Markup):
         return text
+    # Control characters and halves of characters are no HTML; "�" shows that something was there.
     visible = re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]", "�", str(text))
     return Markup(html.escape(visible))
 
 
+# The macros of the template, called like functions. `finalize` gets each value that they write.
 _PARTS: Any = (
     jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         finalize=escape,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not an empty text
         trim_blocks=True,
     )
     .get_template("pages.html")
@@ -135,6 +137,7 @@ def output_table(
 
 def without_formulas(body: Any) -> Any:
     """HTML for a notebook whose dollar signs and backslashes begin no formula."""
+    # Only where there is something to protect: the saved notebooks stay readable.
     if not re.search(r"[$\\]", body):
         return body
     return type(body)(f'<div class="tex2jax_ignore mathjax_ignore">{body}</div>')

@@ -56,6 +56,7 @@ class Widget(ABC):
         """Places for HTML by name; "left" and "right" share a line where the page is wide."""
         import ipywidgets as w
 
+        # 18em wide or more: two texts beside each other on a desktop, below each other on a phone.
         half = {"flex": "1 1 18em", "min_width": "0"}
         return defaultdict(w.HTML, {s: w.HTML(layout=w.Layout(**half)) for s in ("left", "right")})
 
@@ -75,6 +76,7 @@ class Widget(ABC):
         bundle = self.fallback()
         if is_live():
             model_id = self.widget.model_id
+            # A front end shows the richest kind that it knows: the controls, else the table.
             bundle[VIEW] = {"version_major": 2, "version_minor": 0, "model_id": model_id}
         return bundle
 
@@ -100,6 +102,7 @@ class Threaded(Widget):
     def begin(self, work: Callable[[], object]) -> None:
         """Do `work` in a thread that ends with the kernel; returns at once."""
         self.stopping.clear()
+        # A daemon thread does not keep a kernel alive that is to be shut down.
         self._thread = threading.Thread(target=work, name="llmcourse widget", daemon=True)
         self._thread.start()
 
@@ -141,6 +144,7 @@ def make_buttons(texts: Mapping[str, str], pressed: Callable[[str], object]) -> 
     """Buttons by name; `pressed` is called with the name."""
     made = {name: control("Button", text) for name, text in texts.items()}
     for name, button in made.items():
+        # `name=name` binds this button's name; the loop's variable would be the last one's.
         button.on_click(lambda _, name=name: pressed(name))
     return made
 
@@ -168,6 +172,7 @@ def control(kind: str, label: str, width: str = "auto", **settings: Any) -> Any:
     """A control of ipywidgets, such as "Dropdown", whose label is written out."""
     import ipywidgets as w
 
+    # By default ipywidgets cuts long descriptions off. A button has none: its text is inside.
     style = {} if kind == "Button" else {"style": {"description_width": "initial"}}
     return getattr(w, kind)(description=label, layout=w.Layout(width=width), **style, **settings)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises.checking import Exercise, Outcome
 from llmcourse.exercises.lessons import EXERCISES
+from llmcourse.exercises.quizzes import Quiz
 from llmcourse.exercises.report import progress_text, summary
-
-if TYPE_CHECKING:
-    from llmcourse.exercises.quizzes import Quiz
 
 __all__ = ["Exercise", "Outcome", "lesson", "progress_text", "quiz", "summary"]
 
@@ -21,7 +17,10 @@ def lesson(number: str) -> tuple[Exercise, ...]:
     Raises:
         ExerciseError: the lesson has none.
     """
-    _require(number)
+    if number not in EXERCISES:
+        raise ExerciseError(
+            f"Lesson {number!r:.40} has no exercises and no quiz. Try {', '.join(EXERCISES)}."
+        )
     return EXERCISES[number]
 
 
@@ -31,14 +30,5 @@ def quiz(number: str) -> Quiz:
     Raises:
         ExerciseError: the lesson has none.
     """
-    from llmcourse.exercises.quizzes import Quiz  # loads the widgets, and torch with them
-
-    _require(number)
+    lesson(number)  # every lesson with exercises has a quiz, and no other one
     return Quiz(number)
-
-
-def _require(number: str) -> None:
-    if number not in EXERCISES:
-        raise ExerciseError(
-            f"Lesson {number!r:.40} has no exercises and no quiz. Try {', '.join(EXERCISES)}."
-        )

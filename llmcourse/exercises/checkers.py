@@ -31,6 +31,7 @@ def llama2_prompt(answer: Any) -> str | None:
         return "The question itself is missing."
     if text.index("lake") < text.index("<<SYS>>"):
         return "The system prompt comes first, then the question."
+    # Everything is there, and a space or a line end differs: show where.
     equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, right)))  # noqa: B905
     return (
         f"Close. It is right up to {text[:equal][-12:]!r}; then comes "
@@ -48,7 +49,7 @@ _BAD_PAIRS = {
 def rejected_pairs(answer: Iterable[int]) -> str | None:
     """The numbers of the pairs of lesson 03 that should not go into training."""
     try:
-        chosen = {float(number) for number in islice(answer, 100)}
+        chosen = {float(number) for number in islice(answer, 100)}  # numpy's numbers too
     except (TypeError, ValueError):
         return "Your answer must be a set of whole numbers, such as {1, 6}."
     if odd := chosen - set(range(1, 7)):
@@ -62,6 +63,7 @@ def lora(answer: Any) -> str | None:
     """A linear layer with an adapter."""
     import torch
 
+    # Small whole numbers, so that each mistake gives another result.
     x = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
     weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     down, up = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0], [0.0], [2.0]])
@@ -86,7 +88,7 @@ def lora(answer: Any) -> str | None:
 
 def ask_all(answer: Any) -> str | None:
     """A loop that survives questions that fail; `ask` here fails where there is no "?"."""
-    twice = "asked twice"
+    twice = "asked twice"  # what a loop returns here that calls `ask` twice for a question
 
     def with_ask(questions: list[str]) -> Any:
         asked: list[str] = []

@@ -87,7 +87,8 @@ class Exercise:
                 "Your function returns None. Put your code in place of the dots; it must end with "
                 "`return` and the result.",
             )
-        except (Exception, SystemExit) as error:  # the learner's code may raise anything
+        # The learner's code may raise anything, and may call exit(); Ctrl-C still stops it.
+        except (Exception, SystemExit) as error:
             cause = str(error) if isinstance(error, CallFailed) else error_text(error)
             return Outcome("raised", f"Your code stopped with {cause}. Fix that first.")
         if mistake:
@@ -155,14 +156,16 @@ def function(*cases: Case) -> Checker:
             try:
                 # A copy, as the learner's code may change what it is given.
                 result = answer(*copy.deepcopy(case.call))
-                if isinstance(result, Iterator):
-                    result = list(islice(result, 100))  # it may be endless
+                if isinstance(result, Iterator):  # `yield` is as good as a list; it may be endless
+                    result = list(islice(result, 100))
             except (Exception, SystemExit) as error:
                 where = f"called with {arguments}; {case.note.rstrip('.')}"
                 raise CallFailed(f"{error_text(error)} ({where})") from error
+            # A stub returns None, as does a function that prints. Later cases may want None.
             if result is None and case is cases[0]:
                 raise NotWritten
             if not same(result, case.gives):
+                # The result of a usual mistake is known: its note says more than the case's.
                 notes = [note for value, note in case.mistakes if same(result, value)]
                 if isinstance(result, AbstractSet):
                     notes = ["A set has no order and drops duplicates: return a list."]
@@ -182,6 +185,7 @@ def same(value: Any, right: Any) -> bool:
         return number is not None and math.isclose(number, right, abs_tol=1e-6)
     if isinstance(value, str | Mapping | AbstractSet) or not isinstance(value, Iterable):
         return False
+    # Arrays and tensors too; one item more than needed is enough to see that it is too long.
     items = value.tolist() if hasattr(value, "tolist") else list(islice(value, len(right) + 1))
     return len(items) == len(right) and all(map(same, items, right))
 
@@ -190,6 +194,7 @@ def number_of(value: Any) -> float | None:
     """`value` as a float if it is one number of any kind, numpy's, torch's and fractions too."""
     try:
         value = value.item() if hasattr(value, "item") else value
+        # float("5") would take a text for a number, and True for 1.
         return None if isinstance(value, str | bytes | bool) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return None
@@ -254,6 +259,7 @@ def sorting(
 
 # --- messages -------------------------------------------------------------------------------------
 
+# An answer may be a list of millions, or a text of megabytes: `repr` of it would take minutes.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 200
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 12

@@ -11,6 +11,7 @@ from llmcourse.files import work_dir
 from llmcourse.progress import run_by_program
 from llmcourse.store import Store
 
+# What an entry of each kind has; others are damaged.
 _FIELDS = {"exercises": {"when"}, "quizzes": {"answer", "right", "tries", "when"}}
 
 
@@ -67,7 +68,7 @@ def answered(name: str, answer: str, right: bool) -> None:
 
     def change(done: dict[str, Any]) -> None:
         row = {"right": False, "tries": 0} | done.setdefault("quizzes", {}).get(name, {})
-        if not row["right"]:
+        if not row["right"]:  # later answers are for reading the reasons: they do not count
             row |= {"right": right, "tries": row["tries"] + 1} | now()
         done["quizzes"][name] = row | {"answer": answer}
 

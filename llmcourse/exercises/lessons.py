@@ -52,12 +52,14 @@ def _exercise(name: str, table: dict[str, Any]) -> Exercise:
 
 
 def _question(name: str, table: dict[str, Any]) -> Question:
+    # The keys of one letter are the options, in the file's order.
     options = {key: tuple(value) for key, value in table.items() if len(key) == 1}
     return Question(name, table["text"], table["right"], options)
 
 
 EXERCISES: dict[str, tuple[Exercise, ...]] = {}
 QUESTIONS: dict[str, tuple[Question, ...]] = {}
+# Read when this module is imported: 45 kilobytes in all, and torch is not needed.
 for _file in sorted(
     resources.files(__package__).joinpath("texts").iterdir(), key=lambda file: file.name
 ):

@@ -59,6 +59,7 @@ class Quiz(ui.Widget):
             )
         text, reason = question.options[letter]
         right = letter == question.right
+        # A full disk must not keep anybody from learning why: the reason comes all the same.
         try:
             kept.answered(question.name, text, right)
         except CourseError as error:
@@ -125,7 +126,7 @@ class Quiz(ui.Widget):
             parts += [text, ui.row(*self.buttons[number - 1].values()), self.html[question.name]]
             before = done.get(question.name, {}).get("answer")
             for letter, (option, reason) in question.options.items():
-                if option == before:
+                if option == before:  # by its text, as an edited quiz may have other letters
                     self._explain_choice(number, letter, reason)
         return ui.column(*parts, self.html["count"])
 

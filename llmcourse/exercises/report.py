@@ -34,6 +34,7 @@ def progress_text() -> str:
     """
     done = kept.read()
     rows = counts_by_lesson(done)
+    # All columns but the first, which has the names.
     total = [sum(column) for column in list(zip(*rows, strict=True))[1:]]
     lines = [f"{'lesson':<27}  exercises  quiz"]
     for name, solved, tasks, right, count in [*rows, ("all", *total)]:

@@ -38,7 +38,7 @@ def fit(
     """
     room = hardware.memory - hardware.reserved
     how |= {"processes": hardware.count, "sharded": hardware.count > 1}
-    for checkpointing in (False, True):
+    for checkpointing in (False, True):  # without it first: it costs a second forward pass
         memory = size.training_bytes(method, hardware.dtype, checkpointing=checkpointing, **how)
         if memory.total <= room:
             return memory, checkpointing
@@ -125,6 +125,7 @@ def considerations(
     batch: dict[str, Any] = {"batch_tokens": 512, "length": 512}
     rows = []
     for size in map(Size.of, models):
+        # Records are trained on one at a time here, the least that a training can do with.
         answer = size.generation_bytes(here.dtype, length=1024).total
         sums = {"GB to answer": answer / 1e9}
         fits = {"answers here": "yes" if answer <= here.memory - here.reserved else "no"}
@@ -165,6 +166,7 @@ def customers(
     import pandas
 
     size = Size.of(model)
+    # An adapter is trained and kept in float32: four bytes a weight.
     base, adapter = size.generation_bytes(dtype).weights, 4 * size.lora_parameters(rank)
     adapters = [(base + count * adapter) / 1e9 for count in counts]
     whole = [count * base / 1e9 for count in counts]

@@ -94,6 +94,7 @@ class Chat(ui.Threaded):
         Raises:
             SettingError: it is still answering.
         """
+        # One model at a time: two that generate at once would share the cores and be slower.
         if self.answering:
             raise SettingError("Still answering. Press Stop first, or wait.")
         self.wait()  # the page may not show the last answer yet
@@ -129,6 +130,7 @@ class Chat(ui.Threaded):
                 side.text = answer.text
                 side.why = why_ended(answer, stopped=self.stopping.is_set())
         except Exception as error:
+            # Our own errors are written for people; of others the type says the most.
             text = str(error)
             if not isinstance(error, CourseError):
                 text = f"{type(error).__name__}: {first_line(error)}"
@@ -185,7 +187,7 @@ class Chat(ui.Threaded):
         )
 
     def _pressed(self, name: str) -> None:
-        before = Markup(self.html["note"].value)
+        before = Markup(self.html["note"].value)  # made by `pages`, so it is escaped already
         if name == "stop":
             if self.answering:
                 self.put(note=pages.status("Stopping after the current token …"))
@@ -207,6 +209,7 @@ class Chat(ui.Threaded):
             return
         changed.changed = now
         for place, side in zip(("left", "right"), self.sides, strict=False):
+            # "(no text)" is for an answer that ended empty; one that waits shows dots.
             page = ui.part(side.name, side.text)
             if not side.text and not side.why:
                 page = pages.section(side.name, pages.fill("<div>…</div>"))

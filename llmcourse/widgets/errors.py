@@ -54,6 +54,8 @@ class ErrorBrowser(ui.Widget):
             DataError: the file has other things than labels in it.
         """
         self.evaluation, self.path, self.who = evaluation, lines_path(path), who
+        # What labels are kept under; "" where there is no answer. With the answer in it, labels
+        # never go over to another model's answer to the same question.
         self._keys = [
             "" if answer is None else f"{self.question(number)}\n→ {answer.text}"
             for number, answer in enumerate(evaluation.answers)
@@ -102,6 +104,7 @@ class ErrorBrowser(ui.Widget):
         numbers = list(filter(is_left, range(len(self._keys))))
         if by == IN_ORDER:
             return numbers
+        # The worst first: low values, or high ones of a metric that should be low, as perplexity.
         values = self.evaluation.values(by)
         sign = -1 if METRICS[by].better == "low" else 1
         return sorted(numbers, key=lambda n: (math.isnan(values[n]), sign * values[n]))
@@ -122,6 +125,7 @@ class ErrorBrowser(ui.Widget):
             raise DataError("This record failed: there is no answer to label.")
         labels = [kind for kind in KINDS if kind in kinds]
         save_labels(self.path, {self._keys[number]: labels}, self.who)
+        # The same question with the same answer may be there twice.
         self.mine |= {n: labels for n, key in enumerate(self._keys) if key == self._keys[number]}
 
     def agreement(self) -> dict[str, Agreement]:
@@ -237,7 +241,7 @@ class ErrorBrowser(ui.Widget):
         filter, until another filter is chosen."""
         number = self.record
         kinds = [] if number is None else self.labels(number)
-        self._filling = True  # the changes made here are no clicks
+        self._filling = True  # ipywidgets reports the changes made here like a person's
         chosen = self.controls["kind"].value
         self.controls["kind"].options = self._filters()  # with the counts of now
         self.controls["kind"].value = chosen

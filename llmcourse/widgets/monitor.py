@@ -74,6 +74,7 @@ class TrainingMonitor(ui.Threaded):
         """
         super().__init__()
         check_loaded(model)
+        # Kept as given: Train after Stop makes the same call again, and `finetune` goes on.
         self._base, self._call, self._settings = model, (model, records, config), settings
         self._state, self.step, self.total = "waiting", 0, 0
         self._tuned: TunedModel | None = None  # as far as it is trained
@@ -134,7 +135,7 @@ class TrainingMonitor(ui.Threaded):
 
     def stop(self) -> None:
         """End it after the current update; as Ctrl-C does, this saves where a folder is named."""
-        if self.running:
+        if self.running:  # `finetune` looks after each update
             self.stopping.set()
 
     def result(self) -> TunedModel:

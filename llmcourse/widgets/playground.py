@@ -43,14 +43,16 @@ def prompt_and_completion(
         PromptError, TemplateError: see `templates.render`.
     """
     rendered = templates.render(record, template, tokenizer=tokenizer, system=system or None)
+    # By turns: what is read, and what an assistant wrote; the last part is the answer.
     *read, written = encoding.tokenized([rendered], tokenizer)[0]
-    if written:
+    if written:  # a record without an answer has no end to learn either
         written += [end for end in encoding.end_ids(tokenizer, template) if end is not None]
     return [token for part in read for token in part], written
 
 
 def pieces(ids: list[int], tokenizer: Any) -> list[tuple[str, bool]]:
     """Runs of ordinary tokens as text, and each special token by itself: text, whether special."""
+    # Decoded run by run: token by token, a character of several tokens would be "�".
     known, found = set(tokenizer.all_special_ids), []
     for special, group in itertools.groupby(ids, key=known.__contains__):
         for run in [[token] for token in group] if special else [list(group)]:

@@ -124,7 +124,7 @@ class PairReview(ui.Widget):
             line = f"All {len(review.rows)} pairs are decided on:"
         more = [name for name in pair if name not in (*FIRST, SEEN) and pair[name].strip()]
         source = "".join(ui.part(name, ui.cut(pair[name])) for name in more)
-        if not note:
+        if not note:  # with trouble, what was typed is still to be saved
             for name, box in self.texts.items():
                 box.value = pair.get(name, "")
         progress = pages.status(f"{line} {self.counts}.")

@@ -62,6 +62,7 @@ def batch_of(
     if longest is not None:
         around = tokenizer.num_special_tokens_to_add() if special else 0
         limit = {"truncation": True, "max_length": whole("longest", longest, around + 1)}
+    # Once without a limit, to count what is cut off; `verbose` would warn of the length.
     uncut = tokenizer(texts, add_special_tokens=special, verbose=False).input_ids
     # The side to cut on is an attribute of the tokenizer, not an argument of the call.
     before, tokenizer.truncation_side = tokenizer.truncation_side, cut_side
@@ -82,7 +83,7 @@ def page_of(rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase) -> Markup:
         boxes, second = [], False
         for token, mask in zip(row.ids, row.mask, strict=True):
             kind = "padding" if not mask else "special" if token in known else "text"
-            second = kind == "text" and not second
+            second = kind == "text" and not second  # two colours by turns show where tokens end
             look = LOOKS["other" if second else "plain" if kind == "text" else kind]
             text, title = piece_of(token, tokenizer), f"{kind}, id {token}, mask {mask}"
             boxes.append(token_box(text, STACKED + look, title, below=[token, mask]))
@@ -163,7 +164,7 @@ class TokenExplorer(ui.Widget):
         settings = {name: control.value for name, control in self.controls.items()}
         lines = [line for line in settings.pop("texts").split("\n") if line.strip()]
         texts = [line[:LONGEST_TEXT] for line in lines[:MOST]]
-        settings["longest"] = settings["longest"] or None
+        settings["longest"] = settings["longest"] or None  # a number box can't be empty: 0 is "no"
         if not texts:
             self.put(tokens=pages.status("Type at least one text; blank ones have no tokens."))
             return

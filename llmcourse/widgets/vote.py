@@ -51,6 +51,8 @@ class Pair:
     @property
     def key(self) -> str:
         """What a vote is kept under: the same whichever side an answer is on."""
+        # Without the sides, a vote counts with any seed. With the texts, a vote on an answer that
+        # was generated again does not count.
         sides = sorted([(self.left, self.left_text), (self.right, self.right_text)])
         return hashlib.sha256(json.dumps([self.question, sides]).encode()).hexdigest()[:16]
 
@@ -106,6 +108,7 @@ class BlindVote(ui.Widget):
             if not prompts or len(given) != len(prompts):
                 raise DataError(f"{name}: {len(given)} texts for {len(prompts)} questions.")
         self.references = dict(zip(prompts, known, strict=True))
+        # Shuffled sides, as people prefer the answer on the left; shuffled order, as they tire.
         rng = random.Random(seed)
         self.pairs = []
         for number, prompt in enumerate(prompts):
@@ -154,7 +157,7 @@ class BlindVote(ui.Widget):
             with lock(self.path.with_name(f".{self.path.name}.lock")):
                 # Another window may have voted meanwhile.
                 votes = self._read_votes() | {pair.key: dict(zip(FIELDS, values, strict=True))}
-                write_lines(self.path, votes.values())
+                write_lines(self.path, votes.values())  # all or nothing, by a rename
         except OSError as error:
             raise DataError(f"{self.path} can't be written: {first_line(error)}.") from error
         self._votes = votes
@@ -182,6 +185,7 @@ class BlindVote(ui.Widget):
 
     def _next(self, start: int) -> int:
         """The first pair without a vote from `start` on, else from the beginning."""
+        # On from here first; then round, to the pairs that were left out.
         order = [*range(start, len(self.pairs)), *range(start)]
         return next((place for place in order if not self.choice(place)), len(self.pairs))
 
