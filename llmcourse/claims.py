@@ -12,7 +12,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +42,14 @@ class Claim:
 CLAIMS = {
     name: Claim(**fields)
     for name, fields in json.loads(
-        resources.files("llmcourse").joinpath("claims.json").read_text(encoding="utf-8")
+        Path(__file__).with_name("claims.json").read_text(encoding="utf-8")
     ).items()
 }
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 
 
 def ledger_path(tier: str | None = None) -> Path:
-    """The ledger file of a tier (this run's if not given), one for each pair of models.
-
-    Raises:
-        ClaimError: there is no such tier.
-    """
-    if tier and tier not in tiers.TIERS:
-        raise ClaimError(f"There is no tier {tier!r}. There are: {', '.join(tiers.TIERS)}.")
+    """The ledger file of a tier (this run's if not given), one for each pair of models."""
     size = tiers.TIERS[tier] if tier else tiers.current()
     pair = tiers.pair_name(size)
     return work_dir() / f"ledger-{size.name}{'' if pair == size.models else f'-{pair}'}.json"
@@ -70,14 +64,14 @@ def record(
     models: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> None:
-    """Write a claim's numbers into the ledger; a later run of the same lesson replaces them.
+    """Write a claim's numbers into the ledger; the next run of the same lesson replaces them.
 
     Args:
         claim_id: A key of `CLAIMS`.
         numbers: What was measured, by name. A `Share` keeps its counts.
         holds: Whether the claim came out true here; None where the numbers can't tell. An
             honest no is a result.
-        because: A sentence on why, for a claim that came out false or half.
+        because: A sentence on why, for a claim that came out false or in part.
         models: Which model played which role; the tier's pair if not given.
         seed: Of every random draw behind the numbers.
 
@@ -100,7 +94,8 @@ def record(
         "tier": tier.name,
         "models": {"base": pair.base, "chat": pair.chat} if models is None else dict(models),
         "seed": int(seed),
-        "versions": versions(),
+        "versions": {"llmcourse": __version__, "python": platform.python_version()}
+        | {package: metadata.version(package) for package in ("torch", "transformers")},
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -125,19 +120,8 @@ def _as_json(claim_id: str, name: str, value: Any) -> Any:
 
 
 def number(value: Any) -> Share | int | float:
-    """A number as `record` was given it, from what the ledger keeps."""
+    """A number of the ledger as `record` got it."""
     return Share(value["count"], value["of"]) if isinstance(value, dict) else value
-
-
-def versions() -> dict[str, str]:
-    """The versions that a number depends on."""
-    found = {"llmcourse": __version__, "python": platform.python_version()}
-    for package in ("torch", "transformers"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _store(path: Path) -> Store:
@@ -148,7 +132,7 @@ def _store(path: Path) -> Store:
 
 
 def _is_entry(entry: Any) -> bool:
-    """True where `entry` has what the tables show."""
+    """True where `entry` has everything that the tables show."""
     try:
         for name, value in entry["numbers"].items():
             _as_json("", name, number(value))
@@ -165,7 +149,7 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
     Claims of another version of the course stay in the file and are not shown.
 
     Raises:
-        ClaimError: the file is not a ledger, or can't be opened; or there is no such tier.
+        ClaimError: the file is not a ledger, or can't be opened.
     """
     path = path or ledger_path(tier)
     entries, undamaged = _store(path).read()
@@ -176,12 +160,11 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
 
 def published() -> dict[str, dict[str, Any]]:
     """The ledger that comes with the course: the cpu tier's, of the saved notebooks."""
-    with resources.as_file(resources.files("llmcourse").joinpath("ledger-cpu.json")) as path:
-        return read(path=path)
+    return read(path=Path(__file__).with_name("ledger-cpu.json"))
 
 
 def shown(value: Any) -> str:
-    """A number of the ledger for people: shares with their counts, others at three digits."""
+    """A number of the ledger as text: shares with their counts, others with three digits."""
     value = number(value)
     if isinstance(value, Share):
         return str(value)
@@ -194,13 +177,12 @@ def rows(
     """The ledger as one row per number, for tables."""
     result = []
     for claim_id, entry in read(tier, path).items():
-        if lesson and CLAIMS[claim_id].lesson != lesson:
-            continue
-        verdict = HOLDS[entry["holds"]]
-        for name, value in entry["numbers"].items():
-            cells = (claim_id, name, shown(value), verdict)
-            result.append(dict(zip(("claim", "measured", "value", "holds"), cells, strict=True)))
-            claim_id = verdict = ""  # only a claim's first row names it
+        if lesson in (None, CLAIMS[claim_id].lesson):
+            claim, holds = claim_id, HOLDS[entry["holds"]]
+            for name, value in entry["numbers"].items():
+                row = {"claim": claim, "measured": name, "value": shown(value), "holds": holds}
+                result.append(row)
+                claim = holds = ""  # only a claim's first row names it
     return result
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import textwrap
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,18 +17,8 @@ from llmcourse.files import cache_dir, free_bytes, is_writable, shown, work_dir,
 from llmcourse.models import hub
 
 NEEDED = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "gguf",
-    "accelerate",
-    "huggingface-hub",
-    "numpy",
-    "pandas",
-    "datasets",
-    "matplotlib",
-    "ipython",
+    "torch transformers tokenizers safetensors gguf accelerate huggingface-hub numpy pandas "
+    "datasets matplotlib ipython"
 )
 
 
@@ -36,43 +27,37 @@ class Check:
     """One line of the examination.
 
     Attributes:
-        name: What was looked at.
+        name: What was checked.
         found: What was found.
-        advice: What to do; "" where all is well.
+        advice: What to do; "" where nothing needs to be done.
     """
 
     name: str
     found: str
     advice: str = ""
 
-    @property
-    def well(self) -> bool:
-        """True where nothing needs to be done."""
-        return not self.advice
-
 
 def examine() -> list[Check]:
-    """Look at everything a lesson needs. Nothing is changed, and no model is loaded."""
-    sections = {
-        "Python": _python,
-        "Packages": _packages,
-        "Memory": _memory,
-        "Disk": _disk,
-        "Your files": _work,
-        "Device": _device,
-        "Tier": _tier,
-        "Models": _models,
-        "Lessons": _lessons,
-    }
+    """Check everything that a lesson needs, without changing anything or loading a model."""
     checks: list[Check] = []
-    for name, look in sections.items():
+    for name, look in (
+        ("Python", _python),
+        ("Packages", _packages),
+        ("Memory", _memory),
+        ("Disk", _disk),
+        ("Your files", _work),
+        ("Device", _device),
+        ("Tier", _tier),
+        ("Models", _models),
+        ("Lessons", _lessons),
+    ):
         try:
             checks += look()
-        except CourseError as error:  # a wrong setting; it is told once, and the rest goes on
+        except CourseError as error:  # a wrong setting: report it once, and go on
             if str(error) not in (check.advice for check in checks):
                 checks.append(Check(name, "unknown", str(error)))
         except ImportError:
-            pass  # what is missing is told under its own name
+            pass  # reported under "Packages"
     return checks
 
 
@@ -84,7 +69,7 @@ def _python() -> list[Check]:
 
 def _packages() -> list[Check]:
     checks = []
-    for name in NEEDED:
+    for name in NEEDED.split():
         try:
             checks.append(Check(name, metadata.version(name)))
         except metadata.PackageNotFoundError:
@@ -96,30 +81,27 @@ def _memory() -> list[Check]:
     import psutil
 
     memory = psutil.virtual_memory()
-    found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    try:
+    kind = "float32"  # takes more than bfloat16
+    with suppress(CourseError, ImportError):  # a wrong setting or no torch: reported elsewhere
         kind = notebooks.number_type()
-    except (CourseError, ImportError):  # another line tells
-        kind = "float32"  # which takes more
     needed = max(lesson["peak_gb"] for lesson in notebooks.published_times("cpu", kind).values())
-    short = memory.available < needed * 1e9
-    advice = f"Close other programs: a lesson needs up to {needed:g} GB." if short else ""
-    return [Check("Memory", found, advice)]
+    found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    advice = f"Close other programs: a lesson needs up to {needed:g} GB."
+    return [Check("Memory", found, advice if memory.available < needed * 1e9 else "")]
 
 
 def _disk() -> list[Check]:
     cache = cache_dir()
-    there = all(models.is_converted(name) for name in models.PACKAGED)
+    converted = all(models.is_converted(name) for name in models.PACKAGED)
     free, needed = free_bytes(cache), sum(model.disk for model in models.PACKAGED.values())
     found, advice = f"{free / 1e9:.0f} GB free for models, in {shown(cache)}", ""
     if not is_writable(cache):
         found = f"{shown(cache)}, which can't be written to"
-        advice = "" if there else "Set LLMCOURSE_CACHE to a folder that you can write to."
-    elif free < needed and not there:
+        advice = "" if converted else "Set LLMCOURSE_CACHE to a folder that you can write to."
+    elif free < needed and not converted:
         advice = f"Free {needed / 1e9:.1f} GB, or set LLMCOURSE_CACHE to a larger disk."
-    scratch = writable_cache()
-    elsewhere = [] if scratch == cache else [Check("Temporary files", f"in {shown(scratch)}")]
-    return [Check("Disk", found, advice), *elsewhere]
+    checks, scratch = [Check("Disk", found, advice)], writable_cache()
+    return checks if scratch == cache else [*checks, Check("Temporary files", shown(scratch))]
 
 
 def _work() -> list[Check]:
@@ -149,11 +131,12 @@ def _tier() -> list[Check]:
 def _models() -> list[Check]:
     checks = []
     for role in models.ROLES:
-        name, label, advice = models.resolve(role), f"{role.capitalize()} model", ""
+        name, advice = models.resolve(role), ""
         if name not in models.PACKAGED:
-            there = Path(name).is_dir() or hub.is_cached(name)
-            state = "downloaded" if there else "not downloaded"
-            advice = "" if there else "Run `python -m llmcourse prefetch` while online."
+            state = "downloaded"
+            if not (Path(name).is_dir() or hub.is_cached(name)):
+                state = "not downloaded"
+                advice = "Run `python -m llmcourse prefetch` while online."
         elif models.is_converted(name):
             state = "ready"
         else:
@@ -162,7 +145,7 @@ def _models() -> list[Check]:
                 models.part_paths(models.PACKAGED[name])
             except CourseError as error:
                 state, advice = "missing", str(error)
-        checks.append(Check(label, f"{name}, {state}", advice))
+        checks.append(Check(f"{role.capitalize()} model", f"{name}, {state}", advice))
     return checks
 
 
@@ -179,28 +162,18 @@ def _lessons() -> list[Check]:
     return [Check("Lessons", f"about {total} in all ({each}){where}")]
 
 
-def _wrapped(text: str, begin: str) -> list[str]:
-    """`text` after `begin` in lines of at most 88 signs, cut between words only."""
-    return textwrap.wrap(
-        text,
-        88,
-        initial_indent=begin,
-        subsequent_indent=" " * len(begin),
-        break_long_words=False,
-        break_on_hyphens=False,
-    ) or [begin.rstrip()]
-
-
 def report(checks: list[Check] | None = None) -> str:
-    """The examination as text: one line a check, what to do below it."""
+    """The examination as text: one line per check, with what to do below it."""
     checks = examine() if checks is None else checks
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        begin = f"{'ok ' if check.well else '!! '} {check.name:<{width}}  "
-        lines += _wrapped(check.found, begin)
-        lines += [f"{'':<{width + 6}}{row}" for row in check.advice.splitlines()]
-    troubles = sum(not check.well for check in checks)
-    lines.append("")
-    lines.append("All is well." if not troubles else f"{troubles} thing(s) to mend, marked !!")
-    return "\n".join(lines)
+        begin = f"{'!! ' if check.advice else 'ok '} {check.name:<{width}}  "
+        blank = " " * len(begin)
+        lines += textwrap.wrap(
+            check.found, 88, initial_indent=begin, subsequent_indent=blank, break_on_hyphens=False
+        )
+        lines += [blank + row for row in check.advice.splitlines()]
+    problems = sum(bool(check.advice) for check in checks)
+    end = f"{problems} thing(s) to fix, marked !!" if problems else "All is well."
+    return "\n".join([*lines, "", end])

@@ -1,19 +1,21 @@
-"""The one family of errors a learner sees: what went wrong, and the way out."""
+"""The one family of errors that a learner sees: each says what went wrong, and what to do."""
 
 from __future__ import annotations
 
 import errno
 import operator
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 
 class CourseError(Exception):
-    """A mistake or a missing thing that the reader can mend.
+    """An error that the user can fix.
 
     The command line prints only the message. In a notebook, IPython calls
-    `_render_traceback_` (documented under "Custom Tracebacks") and shows the message
-    without a wall of frames that are not the learner's.
+    `_render_traceback_` (documented under "Custom Tracebacks") and shows the message without
+    the frames of our own code.
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -22,23 +24,23 @@ class CourseError(Exception):
 
 
 class SettingError(CourseError):
-    """An environment variable or option has a value that means nothing."""
+    """An environment variable or option has an invalid value."""
 
 
 class UnknownModel(CourseError):
-    """No role, package, folder or hub name is meant by this."""
+    """The name is no role, packaged model, folder or hub name."""
 
 
 class ModelNotInstalled(CourseError):
-    """The packages that carry the model are missing."""
+    """The packages with the model's files are missing."""
 
 
 class CorruptModel(CourseError):
-    """A model file is not what it should be."""
+    """A model file is damaged."""
 
 
 class ModelTooLarge(CourseError):
-    """The weights would not fit into this machine's memory."""
+    """The weights do not fit into this machine's memory."""
 
 
 class NotFinite(CourseError):
@@ -46,7 +48,7 @@ class NotFinite(CourseError):
 
 
 class HubError(CourseError):
-    """The model hub can't be reached, or does not hand out this model."""
+    """The model hub can't be reached, or does not serve this model."""
 
 
 class NoSpace(CourseError):
@@ -66,7 +68,7 @@ class DataError(CourseError):
 
 
 class ClaimError(CourseError):
-    """A claim is unknown, or its numbers can't be written down."""
+    """A claim is unknown, or its numbers can't be recorded."""
 
 
 class NotebookError(CourseError):
@@ -74,14 +76,14 @@ class NotebookError(CourseError):
 
 
 class ExerciseError(CourseError):
-    """An exercise was used in a way it can't be."""
+    """An exercise was used in a wrong way."""
 
 
 # --- the names that the course's own library gave its errors; llmcourse.llama has them too --------
 
 
 class UserError(CourseError):
-    """The call asks for something that can't be had: an unknown model, a wrong type, no data."""
+    """The call can't be served: an unknown model, a wrong type, no data."""
 
 
 class ModelNameError(UserError):
@@ -93,22 +95,22 @@ class APIError(CourseError):
 
 
 class AuthenticationError(APIError):
-    """A server refused the key, or there is none."""
+    """A server refused the key, or no key is set."""
 
 
 class RateLimitError(APIError):
-    """A server was asked too often; waiting helps."""
+    """A server got too many requests; waiting helps."""
 
 
 class UnavailableResourceError(APIError):
-    """What was asked for is not there now: a server that can't be reached, or too little memory."""
+    """Not available now: a server can't be reached, or memory is too small."""
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """The setting `name` as a whole number of at least `least`.
+    """Check that the setting `name` is a whole number of at least `least`, and return it.
 
     Raises:
-        SettingError: it is none.
+        SettingError: it is not.
     """
     try:
         number = least - 1 if isinstance(value, bool) else operator.index(value)
@@ -142,30 +144,42 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none or can't say it."""
+    """The first line of an error's message, or its type where it has no message."""
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # an exception of somebody else's whose message raises
+    except Exception:  # a learner's own exception class may fail to print
         lines = []
     return lines[0][:200] if lines else type(error).__name__
 
 
+# Two libraries give the system's answer in words alone, without a type or an error number; each
+# has a test in tests/test_files.py that fails when the words change:
+# torch's CPU allocator and its MPS backend raise a bare RuntimeError ...
+_TORCH_OUT_OF_MEMORY = re.compile("out of memory|can't allocate", re.IGNORECASE)
+# ... and safetensors, written in Rust, a SafetensorError that ends in "(os error 28)".
+_SAFETENSORS_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+# A full disk or an exceeded quota; 112 is Windows' own number. (EDQUOT does not exist there.)
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), 112}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for CUDA's, the CPU allocator's, the system's and Python's own ways of saying so."""
-    words = ("out of memory", "can't allocate", "cannot allocate")
+    """True where memory ran out: the GPU's, or this machine's."""
+    torch = sys.modules.get("torch")  # not imported yet: no error of its own either
+    kinds = (MemoryError, *([torch.OutOfMemoryError] if torch else []))
     return any(
-        isinstance(cause, MemoryError) or any(word in str(cause).lower() for word in words)
+        isinstance(cause, kinds)
+        or getattr(cause, "errno", None) == errno.ENOMEM
+        or (isinstance(cause, RuntimeError) and _TORCH_OUT_OF_MEMORY.search(str(cause)))
         for cause in causes(error)
     )
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """True where `error` comes from a full disk or an exceeded quota.
-
-    safetensors reports a full disk in words only, so the message is looked at too.
-    """
-    full = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    return any(
-        getattr(cause, "errno", None) in full or "No space left" in str(cause)
-        for cause in causes(error)
-    )
+    """True where `error` comes from a full disk or an exceeded quota."""
+    for cause in causes(error):
+        number = getattr(cause, "errno", None)
+        if number is None and (words := _SAFETENSORS_OS_ERROR.search(str(cause))):
+            number = int(words[1])
+        if number in _DISK_FULL:
+            return True
+    return False

@@ -1,4 +1,4 @@
-"""Where files live, and how they are written so that nothing is lost half-way."""
+"""Where files are kept, and how they are written: complete, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
@@ -38,7 +37,7 @@ def work_dir() -> Path:
 
 
 def _folder(variable: str, default: Callable[..., str]) -> Path:
-    """The folder that an environment variable names, or the system's; it need not exist yet."""
+    """The folder that an environment variable names, or the system's; it may not exist yet."""
     chosen = os.environ.get(variable, "").strip()
     try:
         path = Path(chosen or default("llmcourse", appauthor=False)).expanduser()
@@ -55,8 +54,8 @@ def writable_cache(name: str = "") -> Path:
     """The folder `name` of the cache, made where this user can write.
 
     A class may share one read-only cache of unpacked models. Then the folder is in the user's own
-    cache, and where there is none either (a container without a home folder, say) it is a temporary
-    one that goes with this process.
+    cache. Where that can't be written either (in a container without a home folder, say), it is a
+    temporary folder that is removed when this process ends.
     """
     for cache in (cache_dir, partial(platformdirs.user_cache_path, "llmcourse", appauthor=False)):
         try:
@@ -81,7 +80,7 @@ def _temporary() -> Path:
 def is_writable(folder: Path) -> bool:
     """Whether files can be made in `folder`, or where it does not exist yet, a folder for it.
 
-    It is tried out: permissions alone say little on Windows, network drives and read-only disks.
+    It tries: permissions alone say little on Windows, network drives and read-only disks.
     """
     try:
         with tempfile.TemporaryFile(dir=_nearest(folder)):
@@ -98,7 +97,7 @@ def _nearest(folder: Path) -> Path:
 
 
 def shown(path: Path) -> str:
-    """`path` for people: their home folder as "~", so that no name gets into saved outputs."""
+    """`path` with "~" for the home folder, so that no user's name gets into saved outputs."""
     path = path.expanduser().absolute()
     home = os.path.expanduser("~")  # noqa: PTH111 - stays "~" where nobody has a home folder
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
@@ -117,7 +116,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a draft beside `path` that takes its place once the block succeeds.
+    """Give the path of a draft beside `path` that replaces it once the block succeeds.
 
     Raises:
         NoSpace: the disk is full; the old file is untouched.
@@ -137,24 +136,13 @@ def replacing(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def put_aside(path: Path) -> Path:
-    """Keep a copy of a damaged file under a new name beside it, which is returned."""
-    aside, number = path.with_suffix(".damaged.json"), 1
-    while aside.exists():
-        number += 1
-        aside = path.with_suffix(f".damaged{number}.json")
-    with replacing(aside) as draft:
-        shutil.copyfile(path, draft)
-    return aside
-
-
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as JSON in the manner of `write_text`."""
+    """Write `value` as JSON, as `write_text` writes text."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def no_space(folder: Path, needed: int = 0, hint: str = "") -> NoSpace:
-    """The error for a full disk: where, how much is needed (bytes), and the way out."""
+    """The error for a full disk: the folder, the bytes needed, and what to do."""
     amount = f"{needed / 1e9:.1f} GB are needed and " if needed else ""
     return NoSpace(
         f"No space left in {folder}: {amount}{free_bytes(folder) / 1e9:.1f} GB are free. "
@@ -169,10 +157,9 @@ def free_bytes(folder: Path) -> int:
 
 @contextmanager
 def lock(path: Path, waiting: str = "") -> Iterator[None]:
-    """Hold the lock file `path`, saying `waiting` once where another process has it.
+    """Hold the lock file `path`; print `waiting` once where another process holds it.
 
-    The operating system lets go of the lock when its process dies, so a killed run
-    never leaves a lock behind.
+    The operating system releases the lock when its process dies, so a killed run leaves none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)
@@ -188,55 +175,40 @@ def lock(path: Path, waiting: str = "") -> Iterator[None]:
         held.release()
 
 
-def _put(draft: Path, target: Path) -> None:
-    """Put `draft` in the place of `target`, which stays whole if that fails."""
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that becomes `target` once the block succeeds.
+
+    Call it under a lock: what killed runs left beside `target` is cleaned up first.
+
+    Raises:
+        NoSpace: the disk filled up; the temporary folder is removed.
+    """
+    draft = target.with_name(f".{target.name}.new-folder")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear(target)
+        draft.mkdir()
+        yield draft
+        for path in draft.iterdir():
+            path.chmod(0o644)  # safetensors makes private files; a shared cache must be readable
+        # No rename replaces a folder that has files, so the old one moves aside first. A kill
+        # between the two renames leaves no `target`; `_clear` then moves the old one back.
         if target.exists():
-            target.replace(target.with_name(f".{target.name}.old-{uuid.uuid4().hex[:8]}"))
+            target.replace(target.with_name(f".{target.name}.old-folder"))
         draft.replace(target)
+    except Exception as error:
+        if is_disk_full(error) and not isinstance(error, NoSpace):
+            raise no_space(target.parent) from error
+        raise
     finally:
         _clear(target)
 
 
 def _clear(target: Path) -> None:
-    """Remove what was replaced; it gets its place back where a failure or a kill left none."""
-    for old in target.parent.glob(f".{target.name}.old-*"):
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.replace(target)
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that becomes `target` once the block succeeds.
-
-    Call it under a lock: left-overs of killed runs beside `target` are removed first.
-
-    Raises:
-        NoSpace: the disk filled up; the temporary folder is removed.
-    """
-    prefix = f".{target.name}.new-"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for stale in target.parent.glob(prefix + "*"):
-            shutil.rmtree(stale, ignore_errors=True)
-        _clear(target)
-        draft = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    except OSError as error:
-        if is_disk_full(error):
-            raise no_space(target.parent) from error
-        raise
-    try:
-        yield draft
-        draft.chmod(0o755)  # mkdtemp's folder is private; a shared cache is meant to be read
-        for path in draft.iterdir():
-            path.chmod(0o644)
-        _put(draft, target)
-    except Exception as error:
-        if is_disk_full(error) and not isinstance(error, NoSpace):
-            shutil.rmtree(draft, ignore_errors=True)
-            raise no_space(target.parent) from error
-        raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    """Remove the folders that `new_folder` made beside `target`; restore a lost `target`."""
+    old = target.with_name(f".{target.name}.old-folder")
+    if old.exists() and not target.exists():
+        old.replace(target)
+    for left_over in (old, target.with_name(f".{target.name}.new-folder")):
+        shutil.rmtree(left_over, ignore_errors=True)

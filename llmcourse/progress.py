@@ -25,29 +25,29 @@ _FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} lef
 
 
 class Pace:
-    """How long a unit of work takes here, by what was done lately.
+    """How long a unit of work takes on this machine, from the recent past.
 
-    A machine becomes slower when it is hot or others use it, and the units differ (training stops
-    to measure and to answer), so neither the whole past nor the last unit alone says much: the last
-    quarter of the time counts, and at least half a minute.
+    A machine slows down when it is hot or shared, and units differ (training pauses to evaluate),
+    so neither the whole past nor the last unit alone predicts well: the last quarter of the time
+    counts, and at least half a minute.
     """
 
     RECENT = 30.0  # seconds
 
     def __init__(self) -> None:
         self.parts: list[tuple[float, float]] = []  # (units, seconds), oldest first
-        self.units = self.seconds = 0.0  # in all
+        self.seconds = 0.0  # in all
 
     def add(self, units: float, seconds: float) -> None:
-        """Take down that `units` more took `seconds`."""
-        self.units, self.seconds = self.units + units, self.seconds + seconds
+        """Record that `units` more took `seconds`."""
+        self.seconds += seconds
         if self.parts and self.parts[-1][1] < 0.5:  # many quick units make one part
             before = self.parts.pop()
             units, seconds = units + before[0], seconds + before[1]
         self.parts.append((units, seconds))
 
     def each(self) -> float | None:
-        """Seconds a unit; None where nothing was done yet."""
+        """Seconds per unit; None where nothing was done yet."""
         enough = max(self.RECENT, self.seconds / 4)
         done = taken = 0.0
         for units, seconds in reversed(self.parts):
@@ -58,10 +58,7 @@ class Pace:
 
 
 class _Line(tqdm):
-    """A tqdm whose time left follows the recent pace.
-
-    Its `write` puts "?" for signs that stdout, sent into a file perhaps, can't take.
-    """
+    """A tqdm whose time left follows the recent pace."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.pace, self.last = Pace(), perf_counter()
@@ -75,19 +72,19 @@ class _Line(tqdm):
         return super().update(n)
 
     def resume(self, n: float) -> None:
-        """Begin at `n` units, which an earlier run has done: they say nothing about the pace."""
+        """Start at `n` units, which an earlier run has done: they say nothing about the pace."""
         self.n = self.initial = self.last_print_n = n
         self.last = perf_counter()
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the line is made of; tqdm's own rate is that of the last few calls alone."""
+        """What tqdm makes the line of; its own rate is that of the last few calls alone."""
         each = self.pace.each()
         return super().format_dict | {"rate": 1 / each if each else None}
 
     @classmethod
     def write(cls, s: str, file: Any = None, end: str = "\n", nolock: bool = False) -> None:
-        """Print without disturbing the bar."""
+        """Print without disturbing the bar, with "?" for characters that stdout can't encode."""
         file = sys.stdout if file is None else file
         kind = getattr(file, "encoding", None) or "utf-8"
         super().write(s.encode(kind, "replace").decode(kind), file, end, nolock)
@@ -115,8 +112,8 @@ class _NotebookLine(_Line):
         if isinstance(error, KeyboardInterrupt):
             # IPython shows these lines instead of all the frames below the learner's cell
             # (documented under "Custom Tracebacks").
-            told = ["KeyboardInterrupt: stopped by you. Run the cell again to begin it anew."]
-            error._render_traceback_ = lambda: told  # type: ignore[attr-defined]
+            lines = ["KeyboardInterrupt: stopped by you. Run the cell again to start over."]
+            error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
         super().__exit__(kind, error, trace)
 
     def close(self) -> None:
@@ -124,19 +121,16 @@ class _NotebookLine(_Line):
             self.disable: bool = True
             ended = "stopped after" if self._broken else "done in"
             spent = self.format_interval(self.format_dict["elapsed"])
-            self.display(f"{self.desc}: {ended} {spent}{_postfix(self.postfix)}")
+            postfix = f", {self.postfix}" if self.postfix else ""
+            self.display(f"{self.desc}: {ended} {spent}{postfix}")
 
 
-class _Unseen(_Line):
-    """A line that shows nothing: tqdm's `write` prints even where the bar is off."""
+class _Silent(_Line):
+    """A disabled bar whose `write` is silent too; tqdm's own prints even then."""
 
     @classmethod
     def write(cls, *args: Any, **kwargs: Any) -> None:
         """Show nothing."""
-
-
-def _postfix(text: str | None) -> str:
-    return f", {text}" if text else ""
 
 
 def in_notebook() -> bool:
@@ -159,7 +153,7 @@ def is_live() -> bool:
 
 
 def run_by_program() -> bool:
-    """Whether a program runs this notebook: it says that nobody can be asked (`allow_stdin`)."""
+    """Whether a program runs this notebook: its requests say that nobody can type an input."""
     if not in_notebook():
         return False
     kernel = sys.modules["IPython"].get_ipython().kernel
@@ -177,7 +171,7 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
     or a pipe it is silent.
     """
     if not enabled:
-        return _Unseen(total=total, disable=True)
+        return _Silent(total=total, disable=True)
     kind = _NotebookLine if in_notebook() else _Line
     quiet = False if in_notebook() else None
     return kind(
@@ -187,10 +181,10 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' bars and advice off the page: our own line says what goes on.
+    """Hide the bars and warnings of the libraries; our own line shows the progress.
 
-    It changes what the whole program has one of. So where threads are in it together, the first
-    one in makes it quiet, and the last one out puts everything back.
+    The settings behind it are global. So where several threads are in it (a chat widget beside a
+    training), the first one in silences the libraries, and the last one out restores them.
     """
     with _Quiet.lock:
         if not _Quiet.users:
@@ -206,7 +200,7 @@ def quiet() -> Iterator[None]:
 
 
 class _Quiet:
-    """How many are in `quiet`, and what puts everything back."""
+    """How many threads are in `quiet`, and what restores the settings."""
 
     lock, held, users = threading.Lock(), ExitStack(), 0
 
@@ -235,14 +229,14 @@ def _silenced() -> Iterator[None]:
 def quiet_datasets(*, long: bool = False) -> Iterator[None]:
     """`quiet`, and `datasets` silent too, in this process and in those that it starts.
 
-    Where it takes `long`, the bar of `datasets` stays, with the time left, for whoever watches.
+    Where the work is `long`, the bar of `datasets` stays, with the time left.
     """
     import datasets
 
     environment, name = os.environ, "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     bars, level = datasets.is_progress_bar_enabled(), datasets.logging.get_verbosity()
-    os.environ[name] = "false"  # said aloud, tokenizers do not warn of the forks to come
+    os.environ[name] = "false"  # set explicitly, tokenizers do not warn when the process forks
     seen = long and (in_notebook() or sys.stderr.isatty())
     (datasets.enable_progress_bars if seen else datasets.disable_progress_bars)()
     datasets.logging.set_verbosity_error()
@@ -250,7 +244,7 @@ def quiet_datasets(*, long: bool = False) -> Iterator[None]:
         with nullcontext() if seen else quiet():
             yield
     finally:
-        # `Dataset.map` puts a copy in its place, unseen by those who imported the first.
+        # `Dataset.map` (datasets 4) replaces os.environ by a copy, unseen by earlier importers.
         os.environ = environment  # noqa: B003
         if before is None:
             os.environ.pop(name, None)

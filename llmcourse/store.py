@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import CourseError, DataError, first_line
-from llmcourse.files import lock, put_aside, write_json, write_text
+from llmcourse.files import lock, write_json, write_text
 
 
 @dataclass(frozen=True)
 class Store:
-    """A JSON object in a file: whole at every moment, and no process loses another one's entries.
+    """A JSON object in a file: complete at every moment, safe for several processes at once.
 
     Attributes:
         path: The file; it need not exist yet.
         what: What messages call it, such as "The ledger".
-        sound: Takes the file's object and returns it without what is damaged or not known.
+        sound: Returns the file's object without the entries that are damaged or unknown.
         error: Class of the errors raised.
     """
 
@@ -29,7 +31,7 @@ class Store:
     error: type[CourseError]
 
     def read(self) -> tuple[dict[str, Any], bool]:
-        """The sound entries, none where there is no file; and whether the file is undamaged.
+        """The undamaged entries, none where there is no file; and whether that is all of the file.
 
         Raises:
             self.error: the file can't be opened.
@@ -48,7 +50,7 @@ class Store:
         return entries, entries == found
 
     def update(self, change: Callable[[dict[str, Any]], object]) -> None:
-        """Let `change` alter the entries; a damaged file is kept under another name, and said so.
+        """Let `change` edit the entries; a damaged file is kept under another name, with a message.
 
         Raises:
             self.error: the file can't be read or written; it stays as it is.
@@ -58,11 +60,7 @@ class Store:
             with lock(self.path.with_suffix(".lock")):
                 entries, undamaged = self.read()
                 if not undamaged:
-                    aside = put_aside(self.path)
-                    print(
-                        f"{self.path.name} was damaged. It is kept as {aside.name}; "
-                        f"the entries that are whole are kept here."
-                    )
+                    self._keep_damaged_copy()
                 change(entries)
                 write_json(self.path, entries)
         except OSError as error:
@@ -71,12 +69,21 @@ class Store:
                 f"LLMCOURSE_WORK to a folder of your own."
             ) from error
 
+    def _keep_damaged_copy(self) -> None:
+        names = (self.path.with_suffix(f".damaged{number}.json") for number in count(1))
+        aside = next(path for path in names if not path.exists())
+        shutil.copyfile(self.path, aside)
+        print(
+            f"{self.path.name} was damaged. A copy is kept as {aside.name}; the entries that can "
+            f"still be read stay."
+        )
+
 
 # --- files of one JSON object per line ------------------------------------------------------------
 
 
 def lines_path(path: str | Path) -> Path:
-    """`path` as a Path to a .jsonl file, with the home folder filled in.
+    """`path` as a Path to a .jsonl file, with "~" expanded.
 
     Raises:
         DataError: its name does not end in .jsonl, or it is a folder.
@@ -110,7 +117,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace `path` by one JSON object per line, whole or not at all.
+    """Replace `path` by one JSON object per line, completely or not at all.
 
     Raises:
         NoSpace, OSError: see `files.write_text`.
@@ -119,5 +126,5 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def is_writable(text: str) -> bool:
-    """False for half a character, which no file can keep."""
+    """False for text with half a surrogate pair, which UTF-8 can't encode."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,8 +1,8 @@
 """How much work a lesson does, with which models, on which device and in which dtype.
 
-`LLMCOURSE_TIER` chooses the tier (`smoke`, `cpu`, `gpu`); unset, it is `gpu` where CUDA is
-there and `cpu` elsewhere. `LLMCOURSE_MODELS` chooses the pair of models. Notebooks never ask
-what hardware there is; they read the tier.
+`LLMCOURSE_TIER` chooses the tier (`smoke`, `cpu`, `gpu`); unset, it is `gpu` where there is CUDA
+and `cpu` elsewhere. `LLMCOURSE_MODELS` chooses the pair of models. Notebooks never check the
+hardware; they read the tier.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,152 +29,98 @@ class Pair:
     """The two models that a lesson compares.
 
     Attributes:
-        base: Name of the pretrained model that was never taught to chat.
-        chat: Name of the model that was.
-        licence: Under which terms the two come.
-        same_family: True where `chat` is `base` after tuning, so that tuning alone differs.
-        learner: Name of the chat model that lesson 05 trains in full too; not above 400 million
-            weights, for that takes 16 bytes a weight.
+        base: Name of the pretrained model.
+        chat: Name of the model that was tuned to chat.
+        licence: The terms of the two.
+        same_family: True where `chat` is `base` after tuning, so that they differ in tuning alone.
+        learner: Name of the chat model that lesson 05 also trains in full; `chat` if not given.
     """
 
     base: str
     chat: str
     licence: str
-    same_family: bool
-    learner: str
+    same_family: bool = False
+    learner: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learner", self.learner or self.chat)
+
+
+_GEMMA, _APACHE = "Gemma Terms of Use; Apache-2.0", "Apache-2.0"
+# Training every weight takes 16 bytes per weight: a T4 can do it for 400 million, not for 1.7B.
+_SMALL = "HuggingFaceTB/SmolLM2-360M-Instruct"
 
 PAIRS: dict[str, Pair] = {
-    "packaged": Pair(
-        "gemma-3-270m",
-        "smollm2-135m-instruct",
-        "Gemma Terms of Use; Apache-2.0",
-        False,
-        "smollm2-135m-instruct",
-    ),
-    "hub": Pair(
-        "google/gemma-3-270m",
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "Gemma Terms of Use; Apache-2.0",
-        False,
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-    ),
+    "packaged": Pair("gemma-3-270m", "smollm2-135m-instruct", _GEMMA),
+    "hub": Pair("google/gemma-3-270m", "HuggingFaceTB/SmolLM2-135M-Instruct", _GEMMA),
     "apache": Pair(
-        "HuggingFaceTB/SmolLM2-135M",
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "Apache-2.0",
-        True,
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M-Instruct", _APACHE, True
     ),
     "open": Pair(
-        "HuggingFaceTB/SmolLM2-1.7B",
-        "HuggingFaceTB/SmolLM2-1.7B-Instruct",
-        "Apache-2.0",
-        True,
-        "HuggingFaceTB/SmolLM2-360M-Instruct",
+        "HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct", _APACHE, True, _SMALL
     ),
     "llama2": Pair(
         "meta-llama/Llama-2-7b-hf",
         "meta-llama/Llama-2-7b-chat-hf",
         "Llama 2 Community License",
         True,
-        "HuggingFaceTB/SmolLM2-360M-Instruct",
+        _SMALL,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Tier:
-    """One size of the course.
-
-    Attributes:
-        name: `smoke`, `cpu` or `gpu`.
-        purpose: For whom, in words.
-        models: Key of `PAIRS` used unless `LLMCOURSE_MODELS` says otherwise.
-        prompts: How many prompts a measured claim uses.
-        new_tokens: Longest answer, in tokens.
-        batch_size: Prompts answered at once.
-        minutes: The most one notebook should take, in minutes.
-        pretrain_steps: Updates of the tiny model that lesson 02 trains from nothing.
-        tune_records: Records that a model is tuned on in lessons 03 and 04.
-        tune_epochs: How often it sees them.
-        facts: Facts of the company's that a model learns in lesson 05.
-        fact_epochs: How often it sees each of their wordings.
-        short_steps: Updates of that lesson's short runs.
-        known_facts: Facts that a model learns in lessons 06 and 07, to be evaluated on.
-        known_epochs: How often it sees each of their wordings.
-    """
+    """One size of the course; what a tier does not set is as on the cpu tier."""
 
     name: str
     purpose: str
-    models: str
-    prompts: int
-    new_tokens: int
-    batch_size: int
-    minutes: float
-    pretrain_steps: int
-    tune_records: int
-    tune_epochs: float
-    facts: int
-    fact_epochs: float
-    short_steps: int
-    known_facts: int
-    known_epochs: float
+    models: str = "packaged"  # key of PAIRS, unless LLMCOURSE_MODELS names another
+    prompts: int = 24  # behind each measured claim
+    new_tokens: int = 160  # longest answer
+    batch_size: int = 24  # prompts answered at once
+    minutes: float = 4  # the most that one notebook should take
+    pretrain_steps: int = 250  # lesson 02: updates of the tiny model trained from scratch
+    tune_records: int = 90  # lessons 03 and 04: records that a model is tuned on
+    tune_epochs: float = 2
+    facts: int = 10  # lesson 05: facts that a model learns, three paraphrases each
+    fact_epochs: float = 5.5
+    short_steps: int = 5  # lesson 05: updates of the short runs
+    known_facts: int = 20  # lessons 06 and 07: facts that a model learns, to be evaluated on
+    known_epochs: float = 3.6
 
 
-TIERS: dict[str, Tier] = {
-    "smoke": Tier(
-        "smoke",
-        "the test suite",
-        "packaged",
-        8,
-        24,
-        16,
-        1.5,
-        60,
-        24,
-        1,
-        3,
-        1,
-        2,
-        4,
-        1,
-    ),
-    "cpu": Tier(
-        "cpu",
-        "learning on a laptop",
-        "packaged",
-        24,
-        160,
-        24,
-        4,
-        250,
-        90,
-        2,
-        10,
-        5.5,
-        5,
-        20,
-        3.6,
-    ),
-    "gpu": Tier(
-        "gpu",
-        "Colab and workstations",
-        "open",
-        24,
-        160,
-        24,
-        10,
-        1500,
-        200,
-        3,
-        120,
-        4,
-        16,
-        120,
-        4,
-    ),
-}
+_SMOKE = Tier(
+    "smoke",
+    "the test suite",
+    prompts=8,
+    new_tokens=24,
+    batch_size=16,
+    minutes=1.5,
+    pretrain_steps=60,
+    tune_records=24,
+    tune_epochs=1,
+    facts=3,
+    fact_epochs=1,
+    short_steps=2,
+    known_facts=4,
+    known_epochs=1,
+)
+_GPU = Tier(
+    "gpu",
+    "Colab and workstations",
+    models="open",
+    minutes=10,
+    pretrain_steps=1500,
+    tune_records=200,
+    tune_epochs=3,
+    facts=120,
+    fact_epochs=4,
+    short_steps=16,
+    known_facts=120,
+    known_epochs=4,
+)
+TIERS = {tier.name: tier for tier in (_SMOKE, Tier("cpu", "learning on a laptop"), _GPU)}
 
 
 def _setting(variable: str, allowed: dict, default: str) -> str:
@@ -190,13 +137,13 @@ def has_cuda() -> bool:
     """True where torch is installed and sees an NVIDIA (or ROCm) GPU."""
     try:
         import torch
-    except ImportError:
+    except ImportError:  # `doctor` runs without torch too, to say that it is missing
         return False
     return torch.cuda.is_available()
 
 
 def current() -> Tier:
-    """The tier in force.
+    """The tier of this run.
 
     Raises:
         SettingError: `LLMCOURSE_TIER` names no tier.
@@ -207,7 +154,7 @@ def current() -> Tier:
 
 
 def pair_name(tier: Tier | None = None) -> str:
-    """Key of `PAIRS` in force: `LLMCOURSE_MODELS`, else the tier's.
+    """Key of `PAIRS` of this run: `LLMCOURSE_MODELS`, else the tier's.
 
     Raises:
         SettingError: `LLMCOURSE_MODELS` names no pair.
@@ -216,7 +163,7 @@ def pair_name(tier: Tier | None = None) -> str:
 
 
 def pair(tier: Tier | None = None) -> Pair:
-    """The base and the chat model in force.
+    """The base and the chat model of this run.
 
     Raises:
         SettingError: `LLMCOURSE_MODELS` names no pair.
@@ -278,20 +225,19 @@ def dtype(on: torch.device | None = None) -> torch.dtype:
 def bfloat16_speedup() -> float:
     """How many times faster bfloat16 is than float32 on this CPU, measured once and kept.
 
-    What is timed is the work of answering a batch: a large matrix times 24 rows. The two kinds take
-    turns, and the fastest round of each counts, so that other work on the machine does not decide.
-    The result is kept in the cache folder under the processor's and torch's names.
+    It times the work of answering a batch: a large matrix times 24 rows. The two types take turns,
+    and the fastest round of each counts, so that other work on the machine does not decide. The
+    result is kept in the cache folder under the processor's and torch's names.
     """
     import torch
 
     key = f"{cpu_name()}, torch {torch.__version__}, 24 rows"
     store = writable_cache() / "bfloat16.json"
-    try:
-        known = json.loads(store.read_text(encoding="utf-8"))
-        if isinstance(known.get(key), float):
-            return known[key]
-    except (OSError, ValueError, AttributeError):
-        known = {}
+    known: dict[str, float] = {}
+    with suppress(OSError, ValueError, TypeError):  # not measured yet, or damaged
+        known = dict(json.loads(store.read_text(encoding="utf-8")))
+    if key in known:
+        return float(known[key])
     kinds = (torch.float32, torch.bfloat16)
     operands = {kind: [torch.ones(n, 2048, dtype=kind) for n in (24, 4096)] for kind in kinds}
     fastest = dict.fromkeys(kinds, math.inf)
@@ -301,19 +247,15 @@ def bfloat16_speedup() -> float:
             torch.nn.functional.linear(rows, matrix)
             fastest[kind] = min(fastest[kind], time.perf_counter() - start)
     ratio = fastest[torch.float32] / fastest[torch.bfloat16]
-    try:
-        write_json(store, {**(known if isinstance(known, dict) else {}), key: round(ratio, 2)})
-    except (OSError, NoSpace):
-        pass  # a full disk only means measuring again next time
+    with suppress(OSError, NoSpace):  # a full disk only means measuring again next time
+        write_json(store, known | {key: round(ratio, 2)})
     return ratio
 
 
 def cpu_name() -> str:
     """The processor's model name; Python itself only knows its architecture on Linux."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.lower().startswith("model name"):
                 return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

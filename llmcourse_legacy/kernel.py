@@ -14,7 +14,7 @@ from typing import Any
 from llmcourse.errors import UserError
 from llmcourse.llama.settings import note, taken
 
-# What installs something, from a shell line or a magic such as %pip.
+# Commands that install something, in a shell line or a magic such as %pip.
 INSTALL = re.compile(
     r"\b(pip[\d.]*|conda|mamba|micromamba|apt|apt-get|brew|poetry|npm)\b[^|;&\n]*?"
     r"\s(install|uninstall|update|upgrade|add)\b"
@@ -45,19 +45,17 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", "")])
     shell = get_ipython()
     for name in ("system", "getoutput"):
-        setattr(shell, name, _guarded(getattr(shell, name)))
+        setattr(shell, name, guarded(getattr(shell, name)))
     shell.run_cell_magic = _without_installs(shell.run_cell_magic)
 
 
-def _guarded(original: Callable) -> Callable:
-    """A shell command's runner that installs nothing, and knows the one command which is gone."""
+def guarded(original: Callable) -> Callable:
+    """A shell command's runner that installs nothing and explains the harness's lost script."""
 
     def call(command: str, *more: Any, **given: Any) -> Any:
         if HARNESS.search(command):
             raise UserError(harness_gone(command))
-        if INSTALL.search(command):
-            return _ignored(command)
-        return original(command, *more, **given)
+        return _ignore(command) if INSTALL.search(command) else original(command, *more, **given)
 
     return call
 
@@ -69,32 +67,32 @@ def _without_installs(original: Callable) -> Callable:
         if magic in SHELLS:
             lines = cell.splitlines(keepends=True)
             for each in filter(INSTALL.search, lines):
-                _ignored(each)
+                _ignore(each)
             cell = "".join(each for each in lines if not INSTALL.search(each))
         return original(magic, line, cell)
 
     return call
 
 
-def _ignored(command: str) -> None:
-    """Say that an install was not run: it would change the course's environment, by a network."""
-    own = f"{sys.executable} -m pip"
-    told = "nothing is installed here. What the labs need comes with the course"
-    note("ignored", f"{command.strip()}: {told}; for more, use {own} in a terminal")
+def _ignore(command: str) -> None:
+    """Do not run an install: it would change the course's environment, over the network."""
+    why = "nothing is installed here. What the labs need comes with the course"
+    more = f"for more, use {sys.executable} -m pip in a terminal"
+    note("ignored", f"{command.strip()}: {why}; {more}")
 
 
 def harness_gone(command: str) -> str:
     """What to run instead of the evaluation harness's old script, with its model and tasks."""
     tasks = re.search(r"--tasks[ =](\S+)", command)
     model = re.search(r"pretrained=[\"']?([^\s,\"']+)", command)
-    asked = f"--model {model[1] if model else 'FOLDER'}"
-    asked += f" --tasks {tasks[1].replace(',', ' ') if tasks else 'arc_easy'}"
+    options = f"--model {model[1] if model else 'FOLDER'}"
+    options += f" --tasks {tasks[1].replace(',', ' ') if tasks else 'arc_easy'}"
     return (
         f"The harness's main.py is gone, so this line is not run. The same measurement today: "
-        f"python -m llmcourse harness {asked} (after: pip install -r requirements-harness.txt)"
+        f"python -m llmcourse harness {options} (after: pip install -r requirements-harness.txt)"
     )
 
 
-def told() -> str:
+def notes() -> str:
     """The notes since the last call, as JSON; for the notebook's runner."""
     return json.dumps(taken())

@@ -396,7 +396,7 @@ def test_an_install_is_ignored_and_told(notebook: Callable, tmp_path: Path) -> N
 )
 def test_the_harness_script_alone_is_gone(line: str, gone: bool) -> None:
     asked: list[str] = []
-    call = kernel._guarded(asked.append)
+    call = kernel.guarded(asked.append)
     if gone:
         with pytest.raises(UserError, match="python -m llmcourse harness --model FOLDER --tasks"):
             call(line)

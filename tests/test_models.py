@@ -361,7 +361,7 @@ def test_an_old_folder_stays_where_a_new_one_cannot_be_put(
         (draft / "new").write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == ["made", "old"]
     monkeypatch.undo()
-    target.rename(tmp_path / ".made.old-killed")  # a kill between the two renames
+    target.rename(tmp_path / ".made.old-folder")  # a kill between the two renames
     with pytest.raises(ValueError), files.new_folder(target):
         raise ValueError
     assert (target / "old").read_text() == "kept"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -129,12 +130,11 @@ class TestEveryLesson:
         right = [o for c in solved for o in c.outputs if "✓ Right." in str(o.get("data"))]
         assert len(right) == len(tasks)
 
-    def test_every_link_to_a_lesson_or_document_is_true_or_announced(self, path: Path) -> None:
-        planned: set[str] = set()  # lessons that are announced and not there yet
+    def test_every_link_to_a_lesson_or_document_leads_somewhere(self, path: Path) -> None:
         for cell in read(path).cells:
             if cell.cell_type == "markdown":
                 for target in re.findall(r"\]\((?!http)([^)#]+)\)", cell.source):
-                    assert target in planned or (path.parent / target).exists(), target
+                    assert (path.parent / target).exists(), target
 
 
 def test_each_claim_of_a_lesson_is_recorded_there_and_nowhere_else() -> None:
@@ -166,9 +166,7 @@ def test_badges_times_and_tables_are_up_to_date() -> None:
 
 
 def test_a_new_address_reaches_every_badge(tmp_path: Path) -> None:
-    """Change the one setting in a copy: the check fails, publishing mends it, all places follow."""
-    import shutil
-
+    """Change the one setting in a copy: the check fails, publishing fixes it in all places."""
     for name in ("tools", "notebooks", "llmcourse", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "README.md", tmp_path)
@@ -193,45 +191,104 @@ def test_a_new_address_reaches_every_badge(tmp_path: Path) -> None:
 
 
 def lesson_with(path: Path, *sources: str) -> Path:
-    """A notebook of one code cell a source."""
+    """A notebook of one code cell per source."""
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     metadata: dict[str, Any] = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
     return path
 
 
+@pytest.fixture
+def run(cli: Run, tmp_path: Path) -> Run:
+    """`run` the lessons in the test's folder."""
+    folders = ("--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
+    return lambda *options: cli("run", *folders, *options)
+
+
 @pytest.mark.notebook
-def test_a_failing_lesson_is_told_and_the_others_still_run(cli: Run, tmp_path: Path) -> None:
+def test_every_lesson_runs_and_what_went_wrong_is_reported(run: Run, tmp_path: Path) -> None:
     lesson_with(tmp_path / "00_fine.ipynb", "1 + 1")
-    lesson_with(tmp_path / "01_broken.ipynb", "x = 1", "x / 0", "print('never')")
-    lesson_with(tmp_path / "02_fine.ipynb", "2 + 2")
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1
+    stale = read(lesson_with(tmp_path / "01_broken.ipynb", "x = 1", "x / 0", "3", "4"))
+    for number, cell in enumerate(stale.cells, 1):
+        cell.execution_count = number  # of an older run, which must not tell the place
+    nbformat.write(stale, tmp_path / "01_broken.ipynb")
+    (tmp_path / "02_bad.ipynb").write_text("{half")
+    path = lesson_with(tmp_path / "03_fortran.ipynb", "1")
+    path.write_text(path.read_text().replace('"python3"', '"fortran"'))
+    lesson_with(tmp_path / "04_dies.ipynb", "import os; os._exit(3)")
+    lesson_with(tmp_path / "05_fine.ipynb", "2 + 2")
+    done = run()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: 01_broken, code cell 2: ZeroDivisionError: division by zero" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "02_fine: done in" in done.stdout
+    assert "02_bad.ipynb is no notebook" in done.stderr and "'fortran'" in done.stderr
+    assert "04_dies, the kernel died" in done.stderr and "05_fine: done in" in done.stdout
+    assert re.search(r"\[1/6\] 00_fine: done in .* GB .* about [\d mins]+ left", done.stdout)
     kept = read(tmp_path / "out" / "01_broken.ipynb")
     assert kept.cells[1].outputs[0].ename == "ZeroDivisionError"
+    times = json.loads((tmp_path / "work" / "times-smoke.json").read_text())
+    assert set(times) == {"00_fine", "05_fine"} and times["00_fine"]["peak_gb"] > 0
 
 
 @pytest.mark.notebook
-def test_progress_names_lesson_elapsed_and_left(cli: Run, tmp_path: Path) -> None:
-    lesson_with(tmp_path / "00_first.ipynb", "1")
-    lesson_with(tmp_path / "01_second.ipynb", "2")
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert re.search(
-        r"\[1/2\] 00_first: done in \d+ s, [\d.]+ GB .* about [\d mins]+ left", done.stdout
+def test_running_leaves_the_lessons_alone_unless_asked(run: Run, tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_first.ipynb", "print(40 + 2)")
+    edited = tmp_path / "01_edited.ipynb"
+    lesson_with(edited, f"open({str(edited)!r}, 'a').write(' ')")  # as an editor that saves
+    before, edits = path.read_bytes(), edited.read_text()
+    assert run("0").returncode == 0 and path.read_bytes() == before
+    done = run("--save")
+    assert "01_edited.ipynb was changed while it ran, so it was left alone" in done.stderr
+    saved = read(path)
+    assert saved.cells[0].outputs[0].text == "42\n" and edited.read_text() == edits + " "
+    assert saved.metadata.llmcourse.sources == notebooks.fingerprint(saved)
+
+
+def test_copies_never_replace_the_lessons_or_a_file(tmp_path: Path) -> None:
+    path = lesson_with(tmp_path / "00_first.ipynb", "1")
+    for out, message in ((tmp_path, "folder of the lessons"), (path / "sub", "is a file")):
+        with pytest.raises(NotebookError, match=message):
+            notebooks.run([path], out)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.notebook
+@pytest.mark.parametrize("command", ["run", "notebook"])
+def test_ctrl_c_ends_the_run_and_its_kernel(command: str, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    note = f"import os; open({str(started)!r}, 'w').write(str(os.getpid()))"
+    slow = lesson_with(tmp_path / "00_slow.ipynb", note, "import time; time.sleep(120)")
+    which = [str(slow)] if command == "notebook" else ["--notebooks", str(tmp_path)]
+    arguments = ["-m", "llmcourse", command, *which, "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
     )
-    times = json.loads((tmp_path / "work" / "times-smoke.json").read_text())
-    assert set(times) == {"00_first", "01_second"}
-    assert times["00_first"]["peak_gb"] > 0
+    deadline = time.monotonic() + 90
+    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kernel = int(started.read_text())
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Stopped." in err and "Traceback" not in err and "died" not in out, out + err
+    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
 
 
-PUBLISHED = {
-    "00_a": {"seconds": 60, "cells": [0.0, 20.0, 40.0]},
-    "01_b": {"seconds": 100},
-    "02_c": {"seconds": 200},
-}
+def test_unknown_lessons_list_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(NotebookError, match="no lesson '77'. There are: 00_start_here"):
+        notebooks.find(ROOT / "notebooks", ["77"])
+    with pytest.raises(NotebookError, match="There are no lessons in .*--notebooks FOLDER"):
+        notebooks.folder(str(tmp_path))
+    assert [p.stem for p in notebooks.find(ROOT / "notebooks", ["1"])] == ["01_why_finetune"]
+
+
+# --- time left -----------------------------------------------------------------------------------
+
+PUBLISHED = {"00_a": {"seconds": 60}, "01_b": {"seconds": 100}, "02_c": {"seconds": 200}}
 
 
 @pytest.fixture
@@ -254,7 +311,7 @@ def test_time_left_follows_the_pace_of_the_lessons_before(
 
     monkeypatch.setattr(notebooks, "_run_one", slow)
     said: list[str] = []
-    notebooks.run(published, tmp_path / "out", "smoke", say=said.append)
+    notebooks.run(published, tmp_path / "out", say=said.append)
     assert "about 6 min in all (published times, of another machine" in said[0]
     assert said[1].endswith("00_a: about 1 min") and said[3].endswith("01_b: about 2 min 40 s")
     assert "about 8 min left" in said[2]
@@ -262,31 +319,17 @@ def test_time_left_follows_the_pace_of_the_lessons_before(
     # From now on what was measured here counts, also for the lesson that never ran to its end.
     expected = notebooks.expected_seconds(list(PUBLISHED), "smoke")
     assert expected == pytest.approx({"00_a": 96, "01_b": 160, "02_c": 320})
-    notebooks.run(published, tmp_path / "out", "smoke", say=said.append)
+    notebooks.run(published, tmp_path / "out", say=said.append)
     assert "in all" in said[7] and "published" not in said[7]
+    times = tmp_path / "work" / "times-smoke.json"
+    for odd in ("[1]", '{"00_a": 3}', '{"00_a": {"seconds": "long"}}', "{half"):
+        times.write_text(odd)
+        assert notebooks.own_times("smoke") == {}
 
 
-def test_time_left_of_a_lesson_follows_the_pace_of_its_cells(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(notebooks, "perf_counter", lambda: now[0])
-    left = notebooks.Estimate(60, PUBLISHED["00_a"]["cells"], progress.Pace(), 3)
-    assert left.left() == 60
-    now[0] = 3.0
-    left.step()  # the first cell should take no time; this says nothing about the others
-    assert left.left() == 60
-    now[0] = 43.0
-    left.step()
-    assert left.left() == pytest.approx(80)  # the cells of late took twice their time
-    now[0] = 1000.0
-    assert left.left() == 0
-    assert left.taken == [3.0, 40.0]
-    # A lesson that was edited has other cells, whose times are not known.
-    edited = notebooks.Estimate(60, PUBLISHED["00_a"]["cells"], progress.Pace(), 4)
-    now[0] += 10
-    edited.step()
-    assert edited.left() == 50
+def test_cells_share_a_lessons_expected_time_as_they_did_before() -> None:
+    assert notebooks.cell_seconds(60, [0, 10, 20], 3) == [0, 20, 40]
+    assert notebooks.cell_seconds(60, [0, 10, 20], 4) == [15] * 4  # edited since
 
 
 def test_time_left_of_a_bar_follows_the_recent_pace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,117 +347,3 @@ def test_time_left_of_a_bar_follows_the_recent_pace(monkeypatch: pytest.MonkeyPa
         assert line.n == 570
         left = 430 / line.format_dict["rate"]
         assert 430 < left < 1.6 * 430
-
-
-@pytest.mark.notebook
-def test_running_leaves_the_lessons_alone_unless_asked(cli: Run, tmp_path: Path) -> None:
-    path = lesson_with(tmp_path / "00_first.ipynb", "print(40 + 2)")
-    before = path.read_bytes()
-    common = ("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert cli(*common).returncode == 0
-    assert path.read_bytes() == before
-    assert cli(*common, "--save").returncode == 0
-    saved = read(path)
-    assert saved.cells[0].outputs[0].text == "42\n"
-    assert saved.metadata.llmcourse.sources == notebooks.fingerprint(saved)
-
-
-@pytest.mark.notebook
-def test_a_damaged_notebook_is_told(cli: Run, tmp_path: Path) -> None:
-    (tmp_path / "00_bad.ipynb").write_text("{half")
-    (tmp_path / "01_bad.ipynb").write_text("[]")
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1
-    assert done.stderr.count("is no notebook") == 2 and "Traceback" not in done.stderr
-
-
-@pytest.mark.notebook
-def test_the_place_of_an_error_is_not_told_from_an_older_run(cli: Run, tmp_path: Path) -> None:
-    path = lesson_with(tmp_path / "00_stale.ipynb", "1", "1 / 0", "3", "4")
-    stale = read(path)
-    for number, cell in enumerate(stale.cells):
-        cell.execution_count = number + 1
-    nbformat.write(stale, path)
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert "code cell 2: ZeroDivisionError" in done.stderr
-
-
-@pytest.mark.notebook
-def test_edits_made_while_a_lesson_runs_are_kept(cli: Run, tmp_path: Path) -> None:
-    path = tmp_path / "00_edited.ipynb"
-    edit = f"open({str(path)!r}, 'a').write(' ')"  # as an editor that saves meanwhile
-    lesson_with(path, edit)
-    before = path.read_text()
-    done = cli("run", "--save", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1
-    assert "was changed while it ran, so it was left alone" in done.stderr
-    assert path.read_text() == before + " "
-
-
-def test_copies_never_replace_the_lessons_or_hit_a_file(cli: Run, tmp_path: Path) -> None:
-    path = lesson_with(tmp_path / "00_first.ipynb", "1")
-    before = path.read_bytes()
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path))
-    assert done.returncode == 1 and "is the folder of the lessons themselves" in done.stderr
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(path / "sub"))
-    assert done.returncode == 1 and "is a file. Name a folder" in done.stderr
-    assert path.read_bytes() == before
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.notebook
-def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    lesson_with(
-        tmp_path / "00_slow.ipynb",
-        f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid()))",
-        "time.sleep(120)",
-    )
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "llmcourse",
-            "run",
-            "--notebooks",
-            str(tmp_path),
-            "--out",
-            str(tmp_path / "out"),
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
-    deadline = time.monotonic() + 60
-    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    kernel = int(started.read_text())
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Stopped. Run the same again" in err and "Traceback" not in err, err
-    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == "zombie"
-
-
-def test_odd_records_of_times_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path))
-    for odd in ("[1]", '{"00_first": 3}', '{"00_first": {"seconds": "long"}}', "{half"):
-        (tmp_path / "times-smoke.json").write_text(odd)
-        assert notebooks.own_times("smoke") == {}
-
-
-@pytest.mark.notebook
-def test_a_kernel_that_is_not_there_is_told(cli: Run, tmp_path: Path) -> None:
-    path = lesson_with(tmp_path / "00_first.ipynb", "1")
-    path.write_text(path.read_text().replace('"python3"', '"fortran"'))
-    done = cli("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 1 and "there is no kernel 'fortran' here" in done.stderr
-
-
-def test_unknown_lessons_list_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(NotebookError, match="no lesson '77'. There are: 00_start_here"):
-        notebooks.find(ROOT / "notebooks", ["77"])
-    with pytest.raises(NotebookError, match="There are no lessons in .*--notebooks FOLDER"):
-        notebooks.folder(str(tmp_path))
-    assert [p.stem for p in notebooks.find(ROOT / "notebooks", ["1"])] == ["01_why_finetune"]

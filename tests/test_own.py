@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
@@ -14,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from llmcourse import club, models, own, pages, sizing, templates
+from llmcourse import cli, club, models, own, pages, sizing, templates
 from llmcourse.data import from_documents
 from llmcourse.errors import DataError, SettingError
-from llmcourse.own import command, pipeline
+from llmcourse.own import pipeline
 from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
 from llmcourse.own.source import BY_TEMPLATE
 from tests.conftest import ROOT
@@ -546,21 +545,15 @@ def test_an_adapter_a_customer_shares_the_base() -> None:
 # --- the command and the export -------------------------------------------------------------------
 
 
-def options(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
-    return parser.parse_args(arguments)
-
-
 def test_the_command_stops_for_a_review_and_goes_on(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
     given = (str(source), "--out", str(out), "--base", base)
-    assert command.main(options(*given, "--review")) == 0
+    assert cli.main(["own", *given, "--review"]) == 0
     assert "run the same without --review" in capsys.readouterr().out
     assert not (out / "model").exists()
-    assert command.main(options(*given, "--hold-out", "facts", "--epochs", "1")) == 0
+    assert cli.main(["own", *given, "--hold-out", "facts", "--epochs", "1"]) == 0
     shown = capsys.readouterr().out
     assert "report.html" in shown and re.search(r"^tuned +0", shown, flags=re.M)
 

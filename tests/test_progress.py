@@ -74,8 +74,8 @@ def test_a_damaged_file_is_put_aside_and_what_is_whole_goes_on(
     assert "is damaged" in exercises.progress_text()
     assert file.read_text("utf-8") == text  # looking changes nothing
     kept.answered("03-q1", "B", True)
-    assert "It is kept as progress.damaged.json" in capsys.readouterr().out
-    assert file.with_name("progress.damaged.json").read_text("utf-8") == text
+    assert "It is kept as progress.damaged1.json" in capsys.readouterr().out
+    assert file.with_name("progress.damaged1.json").read_text("utf-8") == text
     after = kept.read()
     assert after.undamaged and set(after.exercises) == {"00-1"} and set(after.quizzes) == {"03-q1"}
     assert json.loads(file.read_text("utf-8"))["later"] == ["a"]  # of a later version
