@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llmcourse.errors import SettingError
+from llmcourse.errors import one_of
 
 _FORMAT = "{desc}: {percentage:3.0f}% |{bar:24}| {elapsed} gone, {remaining} left{postfix}"
 
@@ -146,9 +146,8 @@ def is_live() -> bool:
     Raises:
         SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
     """
-    setting = os.environ.get("LLMCOURSE_STATIC", "").strip()
-    if setting not in ("", "0", "1"):
-        raise SettingError(f"LLMCOURSE_STATIC={setting!r} is not known. Use 1, or leave it unset.")
+    setting = os.environ.get("LLMCOURSE_STATIC", "").strip() or "0"
+    one_of("LLMCOURSE_STATIC", setting, ("0", "1"))
     return setting != "1" and in_notebook() and not run_by_program()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmcourse.errors import NoSpace, SettingError
+from llmcourse.errors import NoSpace, SettingError, one_of
 from llmcourse.files import writable_cache, write_json
 
 if TYPE_CHECKING:
@@ -125,12 +125,7 @@ TIERS = {tier.name: tier for tier in (_SMOKE, Tier("cpu", "learning on a laptop"
 
 def _setting(variable: str, allowed: dict, default: str) -> str:
     value = os.environ.get(variable, "").strip().lower() or default
-    if value not in allowed:
-        raise SettingError(
-            f"{variable}={value!r} is not known. Use one of {', '.join(allowed)}, "
-            f"or unset {variable} for the default."
-        )
-    return value
+    return one_of(variable, value, allowed)
 
 
 def has_cuda() -> bool:

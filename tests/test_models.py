@@ -570,9 +570,7 @@ def test_settings_choose_device_and_dtype(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LLMCOURSE_DTYPE", "float16")
     assert tiers.dtype() == torch.float16
     monkeypatch.setenv("LLMCOURSE_DTYPE", "int8")
-    with pytest.raises(
-        CourseError, match="LLMCOURSE_DTYPE='int8' is not known. Use one of float32"
-    ):
+    with pytest.raises(CourseError, match="LLMCOURSE_DTYPE='int8': use one of float32"):
         tiers.dtype()
     monkeypatch.setenv("LLMCOURSE_DEVICE", "tpu")
     with pytest.raises(CourseError, match="LLMCOURSE_DEVICE='tpu' can't be used here"):
