@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import html
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from llmcourse import pages
 from llmcourse.errors import DataError
+from llmcourse.plots.base import escape_markdown
+from llmcourse.plots.tokens import token_box
 
-EVIL = '"><img src=x onerror=1><script>alert("x")</script>\x07'
+EVIL = '"><img src=x onerror=1><script>alert("x")</script>\x07 $x$ \\(y\\) </div> {} {{ 7 * 7 }}'
+texts = st.text(
+    st.characters() | st.sampled_from("<>&\"'$\\*_`[]{}\x00\x07\u200b\ud800 \n"), min_size=1
+)
 
 
 class Page(HTMLParser):
@@ -28,7 +37,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -41,26 +50,55 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_every_text_is_escaped_wherever_it_stands() -> None:
+def full_page(text: str) -> Page:
+    """A page with `text` in every place where one can be."""
     parts = [
-        pages.paragraph(EVIL),
-        pages.bullets([EVIL], lettered=True),
-        pages.details(EVIL, EVIL),
-        pages.section(EVIL, EVIL),
-        pages.status(EVIL, EVIL),
-        pages.picture(b"\x89PNG", EVIL, EVIL),
-        pages.table([EVIL, "b"], [[EVIL, EVIL], [EVIL, "c"]], EVIL, shared=1),
-        pages.fill("<b>{}</b> {name}", EVIL, name=EVIL),
+        pages.paragraph(text),
+        pages.bullets([text], lettered=True),
+        pages.details(text, text),
+        pages.section(text, text),
+        pages.status(text, text),
+        pages.picture(b"\x89PNG", text, text),
+        pages.table([text, "b"], [[text, text], [text, "c"]], text, shared=1),
+        pages.output_table([text], [[text]], text)["text/html"],
+        pages.fill("<b>{}</b> {name}", text, name=text),
+        token_box(text, "color:red", text, below=[text]),
     ]
-    page = Page(text := pages.page(EVIL, EVIL, {EVIL: pages.Markup("").join(parts)}))
-    assert not page.all("script") and "\x07" not in text
-    assert [image["src"] for image in page.all("img")] == ["data:image/png;base64,iVBORw=="]
+    return Page(pages.page(text, text, {text: pages.Markup("").join(map(pages.Markup, parts))}))
+
+
+@settings(deadline=None)
+@given(texts)
+@example(EVIL)
+def test_every_text_stays_text_wherever_it_is(text: str) -> None:
+    page, usual = full_page(text), full_page("plain")
+    # Line ends and signs of formulas add elements of our own; nothing else may.
+    added = {"br", "wbr", "div", "small"}
+    known = [tag for tag, _ in usual.tags if tag not in added]
+    assert [tag for tag, _ in page.tags if tag not in added] == known
+    assert {name for _, attributes in page.tags for name in attributes} <= {
+        *(name for _, attributes in usual.tags for name in attributes),
+        "class",
+    }
+    assert not re.search("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]", "".join(page.words))
+    shown = str(pages.escape(text))
+    assert html.unescape(shown) in "".join(page.words) or "\r" in text
+
+
+@settings(deadline=None)
+@given(texts)
+@example("a *b* _c_ `d` [e](f) <script> ~~g~~ | & $h$ \\(i\\)\n\nnew")
+def test_markdown_has_no_marks_of_a_text(text: str) -> None:
+    escaped = escape_markdown(text)
+    assert not set("*_`[]~|$\\\n") & set(escaped)
+    assert set(re.findall("<[^>]*>?", escaped)) <= {"<span>", "</span>"}
+
+
+def test_a_page_and_its_tables_can_be_used_by_keyboard_and_reader() -> None:
+    page = full_page("plain")
     assert page.all("html") == [{"lang": "en"}]
     named = {attributes.get("id") for _, attributes in page.tags}
-    assert {link["href"][1:] for link in page.all("a")} <= named  # type: ignore[index]
-
-
-def test_a_table_has_headings_shares_cells_and_scrolls_by_keyboard() -> None:
+    assert {str(link["href"])[1:] for link in page.all("a")} <= named
     rows = [("a", 1), ("a", 2), ("b", 2)]
     page = Page(pages.table(("name", "n"), rows, "What there is", shared=1))
     assert page.all("div")[0]["tabindex"] == "0" and page.words[0] == "What there is"
@@ -74,7 +112,6 @@ def test_a_table_has_headings_shares_cells_and_scrolls_by_keyboard() -> None:
 
 def test_a_page_is_an_html_file(tmp_path: Path) -> None:
     assert pages.save(tmp_path / "new" / "page.html", "<p>").read_text("utf-8") == "<p>"
-    with pytest.raises(DataError, match="ends in .html"):
-        pages.save(tmp_path / "page.pdf", "<p>")
-    with pytest.raises(DataError, match="can't be written"):
-        pages.save(tmp_path / "new" / "page.html" / "page.html", "<p>")
+    for bad in (tmp_path / "page.pdf", tmp_path / "new" / "page.html" / "page.html"):
+        with pytest.raises(DataError):
+            pages.save(bad, "<p>")

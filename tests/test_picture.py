@@ -41,17 +41,8 @@ ANSWERS = {
 def test_it_holds_whatever_was_written(picture: ModuleType, name: str) -> None:
     text = ANSWERS[name]
     question = "How long is it? " * 30 if name == "long" else "How long does the lamp shine?"
-    found = picture.Found(
-        "Gemma 3 270M",
-        question,
-        text,
-        text,
-        Share(0, 20),
-        Share(20, 20),
-        60,
-        84.2,
-        "128 cores, no GPU",
-    )
+    shares, machine = (Share(0, 20), Share(20, 20)), "128 cores, no GPU"
+    found = picture.Found("Gemma 3 270M", question, text, text, *shares, 60, 84.2, machine)
     figure = picture.draw(found)
     assert misplaced(figure) == [] and crossed(figure) == [] and strange_colours(figure) == set()
     shown = " ".join(text.get_text() for text in texts(figure))
@@ -73,7 +64,7 @@ def test_its_numbers_are_measured(picture: ModuleType, tiny: models.LoadedModel)
     assert found.model == tiny.title and "no GPU" in found.machine
 
 
-def test_it_is_written_and_told(
+def test_it_is_written_with_its_words(
     picture: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     found = picture.Found("M", "Why [so]?", "a", "b", Share(1, 4), Share(3, 4), 9, 5.0, "2 cores")
