@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -164,34 +165,42 @@ def controls_in(tokenizer: Any, ids: list[int]) -> list[str]:
     return [tokenizer.convert_ids_to_tokens(token) for token in ids if token in known]
 
 
-def spelt(tokenizer: Any) -> str:
-    """A text that spells out every control token, with blanks and without."""
-    names = list(templates.Controls.of(tokenizer).ids)
-    return f"the {' the '.join(names)} end{''.join(names)}is"
+def trained_and_controls(tokenizer: Any, text: str, template: str, system: str | None) -> tuple:
+    """The control tokens of a record that is all `text`; and those that are trained on."""
+    record = {"question": text, "input": text, "answer": text}
+    row = encode([record], tokenizer, template, system=system, max_length=5000).dataset[0]
+    pairs = zip(row["input_ids"], row["labels"], strict=True)
+    trained = [token for token, label in pairs if label != UNTRAINED]
+    return trained, controls_in(tokenizer, row["input_ids"])
 
 
 @pytest.mark.parametrize("template", ["chat", "qa", "plain"])
-@pytest.mark.parametrize("system", [None, "the {} end"])
-def test_no_text_forges_a_control_token(tokenizer: Any, template: str, system: str | None) -> None:
-    bad = spelt(tokenizer)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(draw=strategies.data())
+def test_no_text_forges_a_control_token(tokenizer: Any, template: str, draw: Any) -> None:
+    """Whatever control tokens a text spells out, and whatever stands around and within them."""
+    names = list(templates.Controls.of(tokenizer).ids)
+    piece = strategies.sampled_from([*names, *(n[:2] for n in names), *(n[2:] for n in names)])
+    words = strategies.sampled_from(["the", " ", "end", "\n", "<", "|", ">", "is", "\ufdd0", "é"])
+    text = "the" + "".join(draw.draw(strategies.lists(piece | words, max_size=8)))
+    system = text
     if template == "chat" and "raise_exception" in tokenizer.chat_template:
         system = None
-    record = {"question": bad, "input": bad, "answer": bad}
-    mild = dict.fromkeys(record, "the end")
-    told = system and system.format(bad)
-    row, plain = (
-        encode([one], tokenizer, template, system=text, max_length=5000).dataset[0]
-        for one, text in ((record, told), (mild, system and "the end"))
-    )
-    assert controls_in(tokenizer, row["input_ids"]) == controls_in(tokenizer, plain["input_ids"])
-    trained = [
-        i for i, label in zip(row["input_ids"], row["labels"], strict=True) if label != UNTRAINED
-    ]
+    trained, controls = trained_and_controls(tokenizer, text, template, system)
+    _, wanted = trained_and_controls(tokenizer, "the end", template, system and "the end")
+    assert controls == wanted
     ends = encoding.end_ids(tokenizer, template)
     assert controls_in(tokenizer, trained) == tokenizer.convert_ids_to_tokens(ends)
+
+
+@pytest.mark.parametrize("template", ["chat", "qa"])
+def test_what_is_spelt_out_comes_back_as_text(tokenizer: Any, template: str) -> None:
     if len(tokenizer) > 10:  # whole words have no letters to spell with
+        names = list(templates.Controls.of(tokenizer).ids)
+        text = f"the {' the '.join(names)} end{''.join(names)}is"
+        trained, _ = trained_and_controls(tokenizer, text, template, None)
         said = tokenizer.decode(trained[:-1], clean_up_tokenization_spaces=False)
-        assert said.replace(" ", "") == bad.replace(" ", "")
+        assert said.replace(" ", "") == text.replace(" ", "")
 
 
 def test_text_that_spells_nothing_out_is_read_as_ever(tokenizer: Any) -> None:
@@ -201,30 +210,27 @@ def test_text_that_spells_nothing_out_is_read_as_ever(tokenizer: Any) -> None:
         assert encoding.prompt_ids(rendered, tokenizer) == wanted
 
 
+def shared(one: list[int], other: list[int]) -> int:
+    """How many ids two lists have in common at their beginning."""
+    return next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+
+
 def test_around_a_spelt_token_all_is_read_as_ever(tokenizer: Any) -> None:
     """The careful way and the usual one differ in what is spelt out and in nothing else."""
     if len(tokenizer) < 10:
         return  # whole words have no letters to spell with
     end = templates.Controls.of(tokenizer).end
-    careful = templates.render(f"the {end} end", "chat", tokenizer=tokenizer)
-    usual = templates.render("the QQ end", "chat", tokenizer=tokenizer)
-    told, wanted = (
-        tokenizer.convert_ids_to_tokens(encoding.prompt_ids(one, tokenizer))
-        for one in (careful, usual)
+    careful, usual = (
+        encoding.prompt_ids(
+            templates.render(f"the {text} end", "chat", tokenizer=tokenizer), tokenizer
+        )
+        for text in (end, "QQ")
     )
-    start = next(n for n, pair in enumerate(zip(told, wanted, strict=False)) if len(set(pair)) > 1)
-    rest = next(
-        n
-        for n, pair in enumerate(zip(told[::-1], wanted[::-1], strict=False))
-        if len(set(pair)) > 1
-    )
+    start, rest = shared(careful, usual), shared(careful[::-1], usual[::-1])
     assert start >= 2 and rest >= 2
-    assert (
-        tokenizer.convert_tokens_to_string(told[start - 1 : len(told) - rest])
-        .replace(" ", "")
-        .strip()
-        .endswith(end)
-    )
+    between = tokenizer.convert_ids_to_tokens(careful[start - 1 : len(careful) - rest])
+    text = tokenizer.convert_tokens_to_string(between)
+    assert text.replace(" ", "").strip().endswith(end)
 
 
 def test_an_added_token_for_text_stays_one() -> None:

@@ -31,7 +31,7 @@ from llmcourse.encoding import (
     encode,
     padding_share,
 )
-from llmcourse.errors import DataError, SettingError, TemplateError
+from llmcourse.errors import DataError, PromptError, SettingError, TemplateError
 
 RECORDS = company.records("questions", "train")[:40]
 RECORDS.append({"question": "Add", "input": "1 2", "answer": "  3\n\n\tdone — 日本 🎉 "})
@@ -57,13 +57,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder; returns where rows go."""
-    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path))
-    return tmp_path / "records"
 
 
 def record(words: int = 3, **fields: str) -> dict[str, str]:
@@ -183,17 +176,13 @@ def word_tokenizer(single: str = "<bos> $A") -> PreTrainedTokenizerBase:
     )
 
 
-def test_rows_are_counted_and_told(gemma: PreTrainedTokenizerBase) -> None:
+def test_rows_are_counted_and_reported(gemma: PreTrainedTokenizerBase) -> None:
     encoded = encode([record(), record(900), record()], gemma)
     rows = list(encoded.dataset)
     assert len(encoded) == 2 and encoded.left_out == [1]
     assert encoded.tokens == sum(row["length"] for row in rows)
     assert encoded.trained_tokens == sum(len(split(row)[1]) for row in rows)
-    told = encoded.as_text()
-    assert "3 records in, template 'qa', at most 512 tokens" in told
-    assert "2 encoded; shortened: none; left out as too long: 1 (record 1)" in told
-    share = 100 * encoded.trained_tokens / encoded.tokens
-    assert f"{encoded.tokens} tokens, {encoded.trained_tokens} ({share:.0f} %)" in told
+    assert "3 records in" in encoded.as_text() and "1 (record 1)" in encoded.as_text()
 
 
 # --- too long ------------------------------------------------------------------------------------
@@ -253,75 +242,34 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
 @pytest.mark.parametrize(
     ("records", "options", "error", "message"),
     [
-        ([], {}, DataError, "holds no records"),
-        (record(), {}, DataError, "A list of records is wanted, not one record"),
-        (
-            datasets.DatasetDict(train=Dataset.from_list([record()])),
-            {},
-            DataError,
-            "several splits .*choose a split",
-        ),
-        (Dataset.from_list([record()]).to_iterable_dataset(), {}, DataError, "is a stream"),
-        ([record(), "Hi"], {}, DataError, "record 2: an object belongs here, not text"),
-        ([record(), {"question": "Hi"}], {}, DataError, "record 2, field 'answer': missing"),
-        ([record(), record(answer=" \n")], {}, DataError, "record 2, field 'answer': blank"),
+        ([], {}, DataError, "no records"),
+        ([record(), {"question": "Hi"}], {}, DataError, "Record 1 .* no answer"),
+        ([record(), record(answer=" \n")], {}, DataError, "Record 1 .* no answer"),
+        ([record(question=" ")], {}, PromptError, "Record 0 .* question is empty"),
         ([record(answer="\udcff")], {}, DataError, "record 1, field 'answer': half a character"),
-        (
-            Dataset.from_dict({"question": ["Hi", "Ho"], "answer": ["So", " "]}),
-            {},
-            DataError,
-            "record 2, field 'answer': blank",
-        ),
         ([record()], {"too_long": "cut"}, SettingError, "too_long='cut' is not known"),
         ([record()], {"max_length": 7}, SettingError, "max_length=7 must .* at least 8"),
         ([record()], {"workers": 0}, SettingError, "workers=0"),
         ([record()], {"template": "qq"}, TemplateError, "^There is no template 'qq'"),
         ([record()], {"template": "chat"}, TemplateError, "^This model has no chat template"),
+        ([record()], {"tokenizer": "base"}, SettingError, r"models.load_tokenizer\('base'\)"),
+        ([record()], {"tokenizer": None}, SettingError, "A tokenizer is wanted"),
     ],
 )
-def test_mistakes_are_told(records: Any, options: dict, error: type, message: str) -> None:
+def test_mistakes_are_named(records: Any, options: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        encode(records, word_tokenizer(), **options)
-
-
-@pytest.mark.parametrize("kind", ["pandas", "torch", "numpy", "arrow"])
-def test_a_data_sets_format_changes_nothing(kind: str) -> None:
-    data, tokenizer = Dataset.from_list([record(n) for n in (1, 2)]), word_tokenizer()
-    wanted = list(encode(data, tokenizer).dataset)
-    assert list(encode(data.with_format(kind), tokenizer).dataset) == wanted
-
-
-def test_a_data_sets_transform_is_not_looked_at() -> None:
-    data, tokenizer = Dataset.from_list([record()]), word_tokenizer()
-    shouted = data.with_transform(lambda rows: {k: [t.upper() for t in v] for k, v in rows.items()})
-    assert list(encode(shouted, tokenizer).dataset) == list(encode(data, tokenizer).dataset)
+        encode(records, **{"tokenizer": word_tokenizer()} | options)
 
 
 @pytest.mark.parametrize(
     "use", [lambda t: encode([record()], t), Collator], ids=["encode", "collate"]
 )
-def test_the_tokenizer_may_come_in_its_model_but_not_by_name(use: Callable) -> None:
+def test_the_tokenizer_may_come_in_its_model_and_needs_end_and_padding(use: Callable) -> None:
     tokenizer = word_tokenizer()
-    for good in (tokenizer, SimpleNamespace(tokenizer=tokenizer)):
-        use(good)
-    for bad, message in (
-        ("base", r"'base' is a name.* models.load_tokenizer\('base'\)"),
-        (None, r'A tokenizer is wanted.*, not NoneType. Load one: models.load_tokenizer\("base"\)'),
-        (SimpleNamespace(tokenizer=None), "A tokenizer is wanted.*, not SimpleNamespace"),
-        (type(tokenizer), "A tokenizer is wanted"),
-        (small(LlamaConfig), "A tokenizer is wanted.*, not LlamaForCausalLM"),
-    ):
-        with pytest.raises(SettingError, match=message):
-            use(bad)
-
-
-def test_a_tokenizer_without_end_or_padding_is_refused() -> None:
-    tokenizer = word_tokenizer()
+    use(SimpleNamespace(tokenizer=tokenizer))
     tokenizer.eos_token = tokenizer.pad_token = None
-    with pytest.raises(SettingError, match="no end-of-sequence token"):
-        encode([record()], tokenizer)
-    with pytest.raises(SettingError, match="no padding token"):
-        Collator(tokenizer)
+    with pytest.raises(SettingError, match="no (end-of-sequence|padding) token"):
+        use(tokenizer)
 
 
 # --- many records --------------------------------------------------------------------------------
@@ -353,17 +301,8 @@ def test_the_librarys_bars_are_off_for_the_time_being(monkeypatch: pytest.Monkey
     assert seen == [True] and datasets.are_progress_bars_disabled() == before
 
 
-def test_lists_and_data_sets_give_the_same_rows(gemma: PreTrainedTokenizerBase) -> None:
-    mixed = [{"instruction": r["question"], "output": r["answer"]} for r in RECORDS[:20]]
-    data = Dataset.from_list([{"id": "x", **r} for r in RECORDS]).shuffle(seed=1)
-    shuffled = encode(data, gemma)
-    assert list(shuffled.dataset) == list(encode(list(data), gemma).dataset)
-    rows = encode([*mixed, *RECORDS[20:]], gemma).dataset
-    assert list(rows) == list(encode(RECORDS, gemma).dataset)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_in_a_worker_arrives_as_it_is(workers: int, capfd: pytest.CaptureFixture) -> None:
+def test_an_error_in_a_worker_arrives_as_it_is(workers: int) -> None:
     data = Dataset.from_list([record()] * 9 + [record(90)])
     with pytest.raises(DataError) as caught:
         encode(data, word_tokenizer(), workers=workers, max_length=20, too_long="error")
@@ -502,15 +441,7 @@ def test_batches_by_length_hold_every_record_once() -> None:
     assert [lengths[batch[0]] for batch in batches] != sorted(lengths[b[0]] for b in batches)
     shuffled = [list(range(start, min(start + 8, 203))) for start in range(0, 203, 8)]
     assert padding_share(lengths, batches) < 0.1 < 0.3 < padding_share(lengths, shuffled)
-    assert batches_by_length(lengths, 8, seed=numpy.int64(3)) == batches
-    assert batches_by_length(numpy.array(lengths), 8, seed=3) == batches
     assert batches_by_length(Dataset.from_dict({"length": lengths})["length"], 8, seed=3) == batches
-
-
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("seed", "a")])
-def test_batches_of_something_else_are_refused(name: str, value: Any) -> None:
-    with pytest.raises(SettingError, match=f"{name}={value!r}"):
-        batches_by_length(**{"lengths": [1, 2], "batch_size": 2} | {name: value})
 
 
 def test_padding_share_counts_places() -> None:
@@ -520,19 +451,9 @@ def test_padding_share_counts_places() -> None:
     assert type(found) is float and found == 0.25
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "There are no rows to put into a batch"),
-        (
-            [{"input_ids": [4, 5], "labels": [4, 5]}, {"input_ids": [4, 5], "labels": [5]}],
-            r"Row 1 of the batch \(counted from 0\) has 2 tokens and 1 labels",
-        ),
-        ([{"input_ids": [4]}], "has 1 tokens and 0 labels; .* Encode records first"),
-    ],
-)
-def test_what_is_no_batch_is_refused(rows: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+@pytest.mark.parametrize("rows", [[], [{"input_ids": [4, 5], "labels": [5]}], [{"input_ids": [4]}]])
+def test_what_is_no_batch_is_refused(rows: Any) -> None:
+    with pytest.raises(DataError, match="one label for each token"):
         Collator(word_tokenizer())(rows)
 
 

@@ -4,7 +4,7 @@ from llmcourse.data.cleaning import STEPS, Cleaned, clean
 from llmcourse.data.documents import Passage, from_documents, skipped_documents
 from llmcourse.data.findings import Finding
 from llmcourse.data.readers import open_source
-from llmcourse.data.records import SCHEMAS, Problem, load_records
+from llmcourse.data.records import SCHEMAS, Problem, as_records, load_records
 from llmcourse.data.report import Report, inspect
 from llmcourse.data.saving import save_records
 from llmcourse.data.splits import split
@@ -17,6 +17,7 @@ __all__ = [
     "Passage",
     "Problem",
     "Report",
+    "as_records",
     "clean",
     "from_documents",
     "inspect",

@@ -1,20 +1,21 @@
-"""Cleaning records: what can be mended is mended, the rest left out, and every change is listed."""
+"""Cleaning records: what can be fixed is fixed, the rest left out, and every change is listed."""
 
 from __future__ import annotations
 
-import itertools
+import functools
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates
-from llmcourse.data import alike, patterns
-from llmcourse.data.measuring import Counter
-from llmcourse.data.records import as_records, as_text
+from llmcourse.data import near_duplicates, patterns
+from llmcourse.data.near_duplicates import jaccard, shingles
+from llmcourse.data.records import as_records, question_of, text_fields, texts_of
+from llmcourse.data.tables import token_counts
 from llmcourse.errors import SettingError, whole
 from llmcourse.progress import quiet_datasets
+from llmcourse.templates import is_blank
 
 if TYPE_CHECKING:
     import pandas
@@ -31,10 +32,9 @@ STEPS = (
     "near-duplicates",
     "contradictions",
 )
-NEAR = 0.9  # share of three-word runs that question and answer must each have in common
-COLUMNS = ("record", "step", "action", "field", "before", "after")
-Record = dict[str, Any]
-Settle = Callable[[list[Record]], int | None]
+NEAR = 0.9  # share of three-word shingles that question and answer must each have in common
+Settle = Callable[[list[dict[str, Any]]], int | None]
+Reasons = dict[int, tuple[str, str, str]]  # a record's place -> step, field, why it is left out
 
 
 @dataclass(frozen=True)
@@ -43,23 +43,14 @@ class Cleaned:
 
     Attributes:
         dataset: Those that stayed, with all their columns. Only `question`, `input` and `answer`,
-            or `text`, are mended; the others keep their types and values.
+            or `text`, and earlier turns are fixed; other columns keep their types and values.
         changes: What was done, as a table: record (its number in the input, from 1), step,
-            action ("mended" or "left out"), field, before, after. Of a record left out `after`
-            says why. What was personal stands under `before`, so don't pass the table on.
+            action ("fixed" or "left out"), field, before, after. Of a record left out `after`
+            says why. Personal data is still in `before`, so don't pass the table on.
     """
 
     dataset: Dataset
     changes: pandas.DataFrame
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """What of a record is compared: the whole, what is asked, what is answered."""
-
-    whole: int
-    asked: int
-    answered: int
 
 
 def clean(
@@ -75,25 +66,24 @@ def clean(
 
     The steps, always in this order:
 
-    - encoding: text decoded wrongly and control characters are mended (`ftfy`); quotes stay.
-    - html: the readable text takes the place of left-over HTML; code and "a < b" stay.
+    - encoding: text decoded wrongly and control characters are fixed (`ftfy`); quotes stay.
+    - html: left-over HTML is replaced by its readable text; code and "a < b" stay.
     - whitespace: blanks at the ends, runs of blanks within a line and of empty lines go.
       Indented lines keep their indent.
-    - personal data: "[e-mail]", "[phone]" and so on take its place. Names of people have no form
+    - personal data: replaced by "[e-mail]", "[phone]" and so on. Names of people have no form
       that a pattern could find, so they stay, as in "Yours, Jane Roe, [address]".
     - blank: records without question or answer are left out.
     - duplicates: of the same records the first stays.
     - near-duplicates: the first stays of records with the same question and answer but for case
-      and punctuation, and of long ones where both share 90 % of their three-word runs and have
-      the same numbers. Another wording of a question is none.
+      and punctuation, and of long ones where both share 90 % of their three-word shingles and have
+      the same numbers. A paraphrase of a question is none.
     - contradictions: all records are left out that answer the same question differently, since a
       program can't know which is right. Records whose other columns give the question another
       context (a passage, a history) are none. Leave the step out where questions have several
       right answers, as "Write a poem" has.
 
     Args:
-        dataset: A data set or list with these fields, blank ones and all; or what `load_records`
-            takes, which then must have no problems. Of a list all fields become text.
+        dataset: What `data.load_records` gives or takes; blank texts are fine here.
         steps: Those of `STEPS` to take.
         longest: Leave out records longer than this, question and answer together, after "blank".
         tokenizer: Counts `longest` in tokens; None counts words.
@@ -115,53 +105,54 @@ def clean(
     if not all(isinstance(piece, str) and piece.strip() for piece in keep):
         raise SettingError(f"keep={keep!r:.80} must be pieces of text, such as ['Quillon Lane'].")
     longest = None if longest is None else whole("longest", longest, 1)
-    records = as_records(dataset)
     changes: list[tuple[Any, ...]] = []
-    mended = _mended(records, steps, keep, changes)
-    out = _left_out(mended, steps, longest, Counter(tokenizer), settle)
+    fixed = _fixed(as_records(dataset), steps, keep, changes)
+    out = _left_out(fixed, steps, longest, tokenizer, settle)
     for place, (step, field, why) in out.items():
-        before = alike.asked(mended[place]) if field != "answer" else mended[place]["answer"]
+        before = fixed[place]["answer"] if field == "answer" else question_of(fixed[place])
         changes.append((place + 1, step, "left out", field, before, why))
-    left = mended.select([place for place in range(len(mended)) if place not in out])
-    table = pandas.DataFrame(changes, columns=list(COLUMNS)).sort_values("record", kind="stable")
+    left = fixed.select([place for place in range(len(fixed)) if place not in out])
+    columns = ["record", "step", "action", "field", "before", "after"]
+    table = pandas.DataFrame(changes, columns=columns).sort_values("record", kind="stable")
     return Cleaned(left, table.reset_index(drop=True))
 
 
-# --- mending --------------------------------------------------------------------------------------
+# --- fixing ---------------------------------------------------------------------------------------
 
 
-def _mended(
+def _fixed(
     records: Dataset, steps: Sequence[str], keep: Collection[str], changes: list[tuple[Any, ...]]
 ) -> Dataset:
-    """The records with their text mended; `changes` grows by what was done.
-
-    The other columns go through as they are.
-    """
-    menders: dict[str, Callable[[str], str]] = {
+    """The records with their texts fixed; `changes` grows by what was done."""
+    fixes: dict[str, Callable[[str], str]] = {
         "encoding": patterns.ungarbled,
         "html": patterns.without_markup,
-        "whitespace": _spaced,
-        "personal data": lambda text: patterns.masked(text, keep),
+        "whitespace": _single_spaced,
+        "personal data": functools.partial(patterns.masked, keep=keep),
     }
 
-    def mend(text: str | None, number: int, field: str) -> str:
+    def fix(text: str | None, number: int, field: str) -> str:
         text = text or ""
-        for step, mender in menders.items():
-            if step in steps and (after := mender(text)) != text:
-                changes.append((number, step, "mended", field, text, after))
-                text = after
+        for _ in range(10):  # what one step uncovers may be another's: text that was escaped twice
+            last = text
+            for step, fixed in fixes.items():
+                if step in steps and (after := fixed(text)) != text:
+                    changes.append((number + 1, step, "fixed", field, text, after))
+                    text = after
+            if text == last:
+                break
         return text
 
     def batch(columns: dict[str, list[Any]], numbers: list[int]) -> dict[str, list[Any]]:
-        for name in alike.fields(records):
+        for name in text_fields(columns):
+            pairs = zip(columns[name], numbers, strict=True)
             if name == "history":
                 columns[name] = [
-                    [turn | {"content": mend(turn["content"], n + 1, name)} for turn in turns or ()]
-                    for n, turns in zip(numbers, columns[name], strict=True)
+                    [turn | {"content": fix(turn["content"], n, name)} for turn in turns or ()]
+                    for turns, n in pairs
                 ]
             else:
-                texts = zip(columns[name], numbers, strict=True)
-                columns[name] = [mend(text, n + 1, name) for text, n in texts]
+                columns[name] = [fix(text, n, name) for text, n in pairs]
         return columns
 
     with quiet_datasets():
@@ -176,7 +167,7 @@ def _mended(
         )
 
 
-def _spaced(text: str) -> str:
+def _single_spaced(text: str) -> str:
     """`text` without superfluous blanks; code between ``` and indents stay as they are."""
     pieces = re.split(r"(```.*?```)", text, flags=re.DOTALL)
     for place in range(0, len(pieces), 2):
@@ -187,139 +178,78 @@ def _spaced(text: str) -> str:
 
 # --- leaving out ----------------------------------------------------------------------------------
 
-Reason = tuple[str, str, str]  # step, field, why
-
 
 def _left_out(
     records: Dataset,
     steps: Sequence[str],
     longest: int | None,
-    counter: Counter,
+    tokenizer: PreTrainedTokenizerBase | None,
     settle: Settle | None,
-) -> dict[int, Reason]:
+) -> Reasons:
     """Which records are left out, and why."""
-    out: dict[int, Reason] = {}
-    keys: dict[int, _Keys] = {}
-    unit = "words" if counter.tokenizer is None else "tokens"
-    names = alike.fields(records)
-    texts = [alike.texts_of(record) for record in records.select_columns(list(names))]
+    out: Reasons = {}
+    unit = "words" if tokenizer is None else "tokens"
+    names = text_fields(records.column_names)
+    texts = [texts_of(record) for record in records.select_columns(list(names))]
+    table = near_duplicates.keys(records)
     for place, record in enumerate(texts):
-        needed = [name for name in names if name not in ("input", "history")]
-        blank = next((name for name in needed if templates.is_blank(record[name])), None)
-        if blank and "blank" in steps:
-            out[place] = ("blank", blank, f"no {blank}")
-            continue
-        size = sum(counter([alike.asked(record), record.get("answer", "")])) if longest else 0
-        if longest and size > longest:
-            out[place] = ("overlong", "", f"{size} {unit}")
-        elif not blank:
-            keys[place] = _keys(record)
-    for step in ("duplicates", "near-duplicates"):
-        if step in steps:
-            out |= _repeated(keys, step)
-            keys = {place: key for place, key in keys.items() if place not in out}
+        if table.blank[place] and "blank" in steps:
+            needed = (name for name in names if name not in ("input", "history"))
+            field = next(name for name in needed if is_blank(record[name]))
+            out[place] = ("blank", field, f"no {field}")
+        elif longest:
+            parts = [question_of(record), record.get("answer", "")]
+            if (size := sum(token_counts(parts, tokenizer))) > longest:
+                out[place] = ("overlong", "", f"{size} {unit}")
+    table = table[~table.blank].drop(index=out, errors="ignore")
+    for step, same in (("duplicates", ["record"]), ("near-duplicates", ["question", "answer"])):
+        if step in steps and len(table):
+            first = table.index.to_series().groupby([table[name] for name in same])
+            firsts = first.transform("first")
+            for place, kept in firsts[firsts != firsts.index].items():
+                out[place] = (step, "", f"the same as record {kept + 1}")
+            table = table[firsts == firsts.index]
     if "near-duplicates" in steps:
-        out |= _near(texts, list(keys))
+        for low, high in near_duplicates.candidates(table[near_duplicates.RECORD]):
+            if low not in out and high not in out and _is_near(texts[low], texts[high]):
+                out[high] = ("near-duplicates", "", f"nearly the same as record {low + 1}")
+        table = table.drop(index=out, errors="ignore")
     if "contradictions" in steps and "answer" in names:
-        out |= _contradictions(records, {p: k for p, k in keys.items() if p not in out}, settle)
+        out |= _contradictions(records, table, settle)
     return out
 
 
-def _keys(record: Record) -> _Keys:
-    """What `record` is compared by."""
-    return _Keys(
-        alike.number("\x1f".join(map(alike.tidied, record.values()))),
-        alike.number(alike.wording(alike.asked(record))),
-        alike.number(alike.wording(record.get("answer", ""))),
-    )
-
-
-def _repeated(keys: dict[int, _Keys], step: str) -> dict[int, Reason]:
-    """All but the first of the records that are the same."""
-    first: dict[Any, int] = {}
-    out: dict[int, Reason] = {}
-    for place, key in keys.items():
-        same = key.whole if step == "duplicates" else (key.asked, key.answered)
-        if first.setdefault(same, place) != place:
-            out[place] = (step, "", f"the same as record {first[same] + 1}")
-    return out
-
-
-def _near(records: Sequence[Record], places: list[int]) -> dict[int, Reason]:
-    """All but the first of long records whose parts are each nearly the same, numbers and all."""
-    out: dict[int, Reason] = {}
-    if len(places) < 2:
-        return out
-    texts = (" ".join(_parts(records[place])) for place in places)
-    for low, high in _candidates(texts, places):
-        if low not in out and high not in out and _is_near(records[low], records[high]):
-            out[high] = ("near-duplicates", "", f"nearly the same as record {low + 1}")
-    return out
-
-
-def _candidates(texts: Iterator[str], places: list[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of `places` whose texts may be nearly the same."""
-    import numpy as np
-
-    blocks = []
-    while block := list(itertools.islice(texts, 1000)):
-        blocks.append(alike.bands(block))
-    first, second, _ = alike.candidates(np.concatenate(blocks).T)
-    for low, high in zip(first.tolist(), second.tolist(), strict=True):
-        yield places[low], places[high]
-
-
-def _parts(record: Record) -> tuple[str, str]:
-    """What a record asks, and its answer."""
-    return alike.asked(record), record.get("answer", "")
-
-
-def _is_near(one: Record, other: Record) -> bool:
-    """True where both parts are nearly the same and have the same numbers."""
-    for first, second in zip(_parts(one), _parts(other), strict=True):
+def _is_near(one: dict[str, str], other: dict[str, str]) -> bool:
+    """True where questions and answers are nearly the same and have the same numbers."""
+    parts = [(question_of(record), record.get("answer", "")) for record in (one, other)]
+    for first, second in zip(*parts, strict=True):
         if re.findall(r"\d+", first) != re.findall(r"\d+", second):
             return False
-        if first != second and alike.overlap(alike.runs(first), alike.runs(second)) < NEAR:
+        if first != second and jaccard(shingles(first), shingles(second)) < NEAR:
             return False
     return True
 
 
-def _contradictions(
-    records: Dataset, keys: dict[int, _Keys], settle: Settle | None
-) -> dict[int, Reason]:
-    """All records of the questions that have different answers, but those settled as right."""
-    given = records.select_columns(alike.context(records))
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, key in keys.items():
-        around = map(as_text, given[place].values()) if given.column_names else ()
-        groups.setdefault((key.asked, *around), []).append(place)
-    out: dict[int, Reason] = {}
-    for places in groups.values():
-        if len({keys[place].answered for place in places}) == 1:
+def _contradictions(records: Dataset, table: pandas.DataFrame, settle: Settle | None) -> Reasons:
+    """All records of the questions that have different answers, but those settled as right.
+
+    Raises:
+        SettingError: `settle` returned no place.
+    """
+    out: Reasons = {}
+    asked = ["question", "context"]
+    for _, group in table[table.duplicated(asked, keep=False)].groupby(asked, sort=False):
+        places = group.index.tolist()
+        if group.answer.nunique() == 1:
             continue
-        right = _settled(records, places, settle)
+        right = None if settle is None else settle([records[place] for place in places])
+        if right is not None and right not in range(len(places)):
+            raise SettingError(
+                f"settle returned {right!r}; it is to return a place from 0 to {len(places) - 1}, "
+                f"or None."
+            )
         for n, place in enumerate(places):
             others = ", ".join(str(other + 1) for other in places if other != place)
             if n != right:
                 out[place] = ("contradictions", "answer", f"another answer in record {others}")
     return out
-
-
-def _settled(records: Dataset, places: list[int], settle: Settle | None) -> int | None:
-    """Which of contradicting records is the right one, if `settle` knows it.
-
-    Args:
-        records: All of them.
-        places: The places of those that contradict each other.
-        settle: Says which of them is right, from 0.
-
-    Raises:
-        SettingError: it returned no place.
-    """
-    right = None if settle is None else settle([records[place] for place in places])
-    if right is not None and right not in range(len(places)):
-        raise SettingError(
-            f"settle returned {right!r} for the records {', '.join(str(p + 1) for p in places)}; "
-            f"it is to return a place from 0 to {len(places) - 1}, or None."
-        )
-    return right

@@ -1,9 +1,7 @@
-"""A folder of documents as passages, each with the heading it stands under."""
+"""A folder of documents as passages, each with its heading."""
 
 from __future__ import annotations
 
-import bisect
-import html
 import os
 import re
 from collections.abc import Iterator
@@ -16,7 +14,6 @@ from llmcourse.data.records import Problem
 from llmcourse.errors import DataError, SettingError, first_line, whole
 
 KINDS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
-_PAGES = (".html", ".htm")
 _MARKDOWN = (".md", ".markdown", "")  # without ending: README
 _UNREAD = ("node_modules", "__pycache__", "venv")  # folders of tools; hidden ones are unread too
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
@@ -29,7 +26,7 @@ class Passage:
 
     Attributes:
         text: The piece, without markup of HTML.
-        heading: The heading it stands under; "" before the first.
+        heading: The heading above it; "" before the first.
         document: The document's path below the folder, with "/" on every system.
         number: Its place in the document, from 1.
     """
@@ -47,11 +44,11 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
     `skipped_documents` lists the others. Links to folders are not followed, so that a loop of links
     does no harm; hidden folders and those of tools (.git, node_modules) are not read. Headings that
     begin with "#" are Markdown's alone. Characters of HTML pages that were decoded wrongly are
-    mended.
+    fixed.
 
     Args:
         folder: Where the documents are.
-        words: About the longest passage, in words; a longer paragraph stays whole.
+        words: About the longest passage, in words; a longer paragraph stays undivided.
 
     Raises:
         DataError: no such folder, no document or no text in it, or a file that can't be read.
@@ -62,13 +59,11 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
     paths = [path for path in _files(root) if _is_document(path)]
     if not paths:
         raise DataError(f"{folder} holds no documents. They are read from {', '.join(KINDS)}.")
-    passages: list[Passage] = []
-    for path in paths:
-        name = path.relative_to(root).as_posix()
-        passages += [
-            Passage(text, heading, name, number)
-            for number, (heading, text) in enumerate(_passages(path, words), 1)
-        ]
+    passages = [
+        Passage(text, heading, path.relative_to(root).as_posix(), number)
+        for path in paths
+        for number, (heading, text) in enumerate(_passages(path, words), 1)
+    ]
     if not passages:
         raise DataError(f"The documents in {folder} hold no text.")
     return passages
@@ -87,12 +82,8 @@ def skipped_documents(folder: str | Path) -> list[Problem]:
 
 def _why_skipped(path: Path) -> str:
     if path.is_dir():
-        link = path.is_symlink()
-        return (
-            "a link to a folder, which is not followed"
-            if link
-            else ("a hidden folder or one of tools, which is not read")
-        )
+        link = "a link to a folder, which is not followed"
+        return link if path.is_symlink() else "a hidden folder or one of tools, which is not read"
     if not _is_document(path):
         kind = path.suffix or "without ending"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
@@ -107,13 +98,12 @@ def _root(folder: str | Path) -> Path:
         raise SettingError(f"folder={folder!r:.80} is no path of a folder.")
     try:
         root = Path(folder).expanduser()
-        is_folder, is_there = root.is_dir(), root.exists()
-    except (OSError, RuntimeError, ValueError) as error:
-        told = first_line(error).rstrip(".")
-        raise DataError(f"{str(folder)!r:.200} can't be read: {told}.") from error
+        is_there, is_folder = root.exists(), root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long; the home of nobody; NUL
+        raise DataError(f"{str(folder)!r:.200} can't be read: {first_line(error)}") from error
     if not is_folder:
         what = "is a file; name the folder it is in" if is_there else "there is no such folder"
-        raise DataError(f"{folder}: {what}.")
+        raise DataError(f"{folder!s:.200}: {what}.")
     return root
 
 
@@ -125,165 +115,40 @@ def _files(root: Path) -> list[Path]:
 
     found: list[Path] = []
     for place, folders, names in os.walk(root, onerror=refuse):
-        closed = [name for name in folders if _is_closed(Path(place, name))]
+        closed = [
+            name
+            for name in folders
+            if name.startswith(".") or name in _UNREAD or Path(place, name).is_symlink()
+        ]
         folders[:] = [name for name in folders if name not in closed]
         found += [Path(place, name) for name in (*names, *closed)]
     return sorted(found)
 
 
-def _is_closed(folder: Path) -> bool:
-    """True for a folder that is not entered: a link, a hidden one, one of tools."""
-    return folder.name.startswith(".") or folder.name in _UNREAD or folder.is_symlink()
-
-
 def _is_document(path: Path) -> bool:
     named = path.suffix.lower() in KINDS or (path.stem.upper() == "README" and not path.suffix)
-    return named and (path.is_file() or path.is_symlink()) and not path.is_dir()
+    return named and not path.is_dir()
 
 
 def _passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
-    """(heading, piece) for each passage of a document."""
-    kind, text = path.suffix.lower(), _text(path)
-    sections = _of_page(_from_html(text)) if kind in _PAGES else _sections(text, kind)
+    """(heading, piece) for each passage of a document.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise DataError(f"it has over {LARGEST // 1_000_000} MB; that is no document")
+        text = decoded(path.read_bytes())
+    except (DataError, OSError) as error:
+        if isinstance(error, DataError):
+            raise DataError(f"{path}: {error}.") from error
+        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+    kind = path.suffix.lower()
+    sections = _of_page(text) if kind in (".html", ".htm") else _of_text(text, kind)
     for heading, blocks in sections:
         for piece in _pieces(blocks, words):
             yield heading, piece
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST:
-            raise DataError(f"{path} has over {LARGEST // 1_000_000} MB; that is no document.")
-        return decoded(path.read_bytes())
-    except DataError as error:
-        told = str(error)
-        raise DataError(told if str(path) in told else f"{path}: {told}.") from error
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-
-
-# --- headings -------------------------------------------------------------------------------------
-
-Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
-_UNDERLINE = re.compile(r"([=\-~^\"'#*+])\1{2,}\s*$")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})\s*$")
-_HASHES = re.compile(r"#{1,6}(?=\s)")
-_NO_TITLE = re.compile(r"\s|[-*+>|]\s|[^\w]*$")  # indented, an item, a quote, no word
-
-
-def _sections(text: str, kind: str) -> Iterator[Section]:
-    """The parts of a document that is no page. Code between fences is one paragraph."""
-    lines = text.splitlines()
-    closers = [] if kind == ".rst" else [n for n, one in enumerate(lines) if _FENCE.match(one)]
-    place = _front_matter(lines)
-    heading, blocks = "", ["\n".join(lines[:place])]
-    open_lines: list[str] = []  # of the paragraph that is not finished
-    endless: set[str] = set()  # signs that begin a fence which nothing ends from here on
-    while place < len(lines):
-        line = lines[place]
-        begun = bool(open_lines) and not _UNDERLINE.match(open_lines[-1])
-        found, used = _title(lines, place, kind, begun)
-        end = 0 if found else _fence_end(lines, place, closers, endless)
-        if found or end or not line.strip():
-            blocks.append("\n".join(open_lines))
-            open_lines = []
-        if found:
-            yield heading, blocks
-            heading, blocks = found, []
-        elif end:
-            blocks.append("\n".join(lines[place:end]))
-            used = end - place
-        elif line.strip():
-            open_lines.append(line)
-        place += used
-    yield heading, [*blocks, "\n".join(open_lines)]
-
-
-def _front_matter(lines: list[str]) -> int:
-    """How many lines at the beginning are settings between `---`, as site builders have them."""
-    if len(lines) < 3 or lines[0].rstrip() != "---" or not re.match(r"#|[\w-]+\s*:", lines[1]):
-        return 0
-    ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in ("---", "..."))
-    return next(ends, 0)
-
-
-def _title(lines: list[str], place: int, kind: str, begun: bool) -> tuple[str, int]:
-    """The heading that begins at a line and how many lines it takes; ("", 1) where none does.
-
-    Where a paragraph has `begun`, a line under its last line makes no title of that.
-    """
-    if kind in _MARKDOWN and (title := _hash_title(lines[place])):
-        return title, 1
-    if begun:
-        return "", 1
-    signs = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
-    if _is_title(lines, place, signs):
-        return lines[place].strip(), 2
-    over = lines[place].rstrip()
-    if _UNDERLINE.match(over) and _is_title(lines, place + 1, signs, over):
-        return lines[place + 1].strip(), 3
-    return "", 1
-
-
-def _hash_title(line: str) -> str:
-    """What a line says that begins with "# "; "" where it is no such heading."""
-    match = _HASHES.match(line)
-    title = line[match.end() :].strip() if match else ""
-    bare = title.rstrip("#")
-    return bare.rstrip() if bare[-1:].isspace() else title
-
-
-def _is_title(lines: list[str], place: int, signs: str, over: str = "") -> bool:
-    """Whether a line is underlined as a title is; one with a line above it may be indented."""
-    if place >= len(lines) - 1:
-        return False
-    title, under = lines[place].rstrip(), lines[place + 1].rstrip()
-    fits = bool(_UNDERLINE.match(under)) and under[0] in signs and len(under) >= len(title)
-    if not fits or "|" in title or (over and over != under):
-        return False
-    return not _NO_TITLE.match(title.strip() if over else title)
-
-
-def _fence_end(lines: list[str], place: int, closers: list[int], endless: set[str]) -> int:
-    """The line after the code that is fenced from a line on; 0 where no fence begins or ends.
-
-    Signs that nothing ends are added to `endless`, so that they are looked for once.
-    """
-    match = re.match(r" {0,3}(`{3,}(?=[^`]*$)|~{3,})", lines[place])
-    if not match or match[1] in endless:
-        return 0
-    later = (closers[n] for n in range(bisect.bisect_right(closers, place), len(closers)))
-    end = next((n + 1 for n in later if lines[n].strip().startswith(match[1])), 0)
-    if not end:
-        endless.add(match[1])
-    return end
-
-
-# --- pages ----------------------------------------------------------------------------------------
-
-
-def _of_page(text: str) -> Iterator[Section]:
-    """The parts of a page's text, in which `_from_html` has marked the headings."""
-    first, *parts = text.split(f"\n{_HEADING}")
-    for heading, _, below in [("", "", first), *(part.partition("\n") for part in parts)]:
-        yield ungarbled(heading), re.split(r"\n\s*\n", ungarbled(below))
-
-
-def _from_html(text: str) -> str:
-    """The readable text of a page, headings marked; scripts and styles are left out."""
-    from bs4 import BeautifulSoup
-
-    for begin, end in (("<!--", "-->"), ("<", ">")):  # the parser takes long over what never ends
-        done, found, rest = text.rpartition(end)
-        text = done + found + rest.replace(begin, html.escape(begin))
-    soup = BeautifulSoup(text, "html.parser")
-    for tag in soup("nav"):
-        tag.decompose()
-    for tag in soup(re.compile(r"^h[1-6]$")):
-        if not tag.decomposed:  # as one within another is by now
-            tag.insert_before(f"\n{_HEADING}{' '.join(tag.get_text(' ').split())}\n\n")
-            tag.decompose()
-    return readable(soup, "\n\n")
 
 
 def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
@@ -299,3 +164,102 @@ def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
         size += length
     if piece:
         yield "\n\n".join(piece)
+
+
+# --- headings -------------------------------------------------------------------------------------
+
+Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
+_UNDERLINE = re.compile(r"([=\-~^\"'#*+])\1{2,}\s*$")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(?=[^`]*$)")  # begins or ends code in Markdown
+_NO_TITLE = re.compile(r"\s|[-*+>|]\s|[^\w]*$")  # indented, an item, a quote, no word
+
+
+def _of_page(text: str) -> Iterator[Section]:
+    """The parts of an HTML page."""
+    first, *parts = readable(text, "\n\n", _HEADING).split(f"\n{_HEADING}")
+    for heading, _, below in [("", "", first), *(part.partition("\n") for part in parts)]:
+        yield ungarbled(heading), re.split(r"\n\s*\n", ungarbled(below))
+
+
+def _of_text(text: str, kind: str) -> Iterator[Section]:
+    """The parts of a document that is no page. Code between fences is one paragraph."""
+    lines = text.splitlines()
+    fences = {} if kind == ".rst" else _fences(lines)
+    place = _front_matter(lines)
+    heading, blocks = "", ["\n".join(lines[:place])]
+    paragraph: list[str] = []  # the lines of the paragraph that is not finished
+    while place < len(lines):
+        # a line under several lines of text makes no title of the last one
+        begun = bool(paragraph) and not _UNDERLINE.match(paragraph[-1])
+        title, used = _title(lines[place : place + 3], kind, begun)
+        end = 0 if title else fences.get(place, 0)
+        if title or end or not lines[place].strip():
+            blocks.append("\n".join(paragraph))
+            paragraph = []
+        if title:
+            yield heading, blocks
+            heading, blocks = title, []
+        elif end:
+            blocks.append("\n".join(lines[place:end]))
+            used = end - place
+        elif lines[place].strip():
+            paragraph.append(lines[place])
+        place += used
+    yield heading, [*blocks, "\n".join(paragraph)]
+
+
+def _front_matter(lines: list[str]) -> int:
+    """How many lines at the beginning are settings between `---`, as site builders have them."""
+    if len(lines) < 3 or lines[0].rstrip() != "---" or not re.match(r"#|[\w-]+\s*:", lines[1]):
+        return 0
+    ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in ("---", "..."))
+    return next(ends, 0)
+
+
+def _fences(lines: list[str]) -> dict[int, int]:
+    """Where fenced code begins -> the line after its end. A fence that nothing ends is text.
+
+    Lines are read backwards, so that the end of each fence is known where it begins.
+    """
+    ends: dict[int, int] = {}
+    closing: dict[str, int] = {}  # a fence without more on its line -> the next such line
+    for place in range(len(lines) - 1, -1, -1):
+        if match := _FENCE.match(lines[place]):
+            fence = match[1]
+            later = [n for closer, n in closing.items() if closer.startswith(fence)]
+            if later:
+                ends[place] = min(later) + 1
+            if lines[place].strip() == fence:
+                closing[fence] = place
+    return ends
+
+
+def _title(lines: list[str], kind: str, begun: bool) -> tuple[str, int]:
+    """The title that begins with the first of up to three lines, and how many lines it takes.
+
+    ("", 1) where none does. Where a paragraph has `begun`, only a title with "#" can follow.
+    """
+    first = lines[0].rstrip()
+    if kind in _MARKDOWN and re.match(r"#{1,6}\s", lines[0]):
+        title = lines[0].lstrip("#").strip()
+        bare = title.rstrip("#")  # a closing sequence, but "C#" keeps its sign
+        title = bare.rstrip() if bare[-1:].isspace() else title
+        if title:
+            return title, 1
+    signs = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
+    if not begun and _is_underlined(lines[:2], signs):
+        return first, 2
+    if not begun and _UNDERLINE.match(first) and _is_underlined(lines[1:], signs, over=first):
+        return lines[1].strip(), 3
+    return "", 1
+
+
+def _is_underlined(lines: list[str], signs: str, over: str = "") -> bool:
+    """Whether the second line makes a title of the first, which a line `over` lets indent."""
+    if len(lines) < 2:
+        return False
+    title, under = lines[0].rstrip(), lines[1].rstrip()
+    fits = bool(_UNDERLINE.match(under)) and under[0] in signs and len(under) >= len(title)
+    if not fits or "|" in title or (over and over != under):
+        return False
+    return not _NO_TITLE.match(title.strip() if over else title)

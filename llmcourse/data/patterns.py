@@ -1,24 +1,18 @@
-"""Trouble that can be seen in the text itself: personal data, left-over HTML, wrong encoding.
+"""Problems that a text shows by itself: personal data, left-over HTML, wrong encoding.
 
 Patterns find what has a form: addresses, numbers, tags. Names of people have none, so they are
-not found here.
+not found here. Each pattern runs in time proportional to the text: a text from the web may be
+large and strange.
 """
 
 from __future__ import annotations
 
-import bisect
 import html.entities
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from bs4 import BeautifulSoup, PageElement, Tag
-
-Span = tuple[int, int]  # where something begins and ends in a text
-
-PERSONAL = ("e-mail", "card", "IBAN", "phone", "IP", "date of birth", "address")
+from html.parser import HTMLParser
+from typing import Any
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?"
 _YEAR = r"(?:19|20)\d\d"
@@ -31,6 +25,7 @@ _STREET = (
     "Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Close|Court|Way|Place|Square|Terrace|Crescent|"
     "Boulevard|Blvd|Gardens|Row|Hill|Mews|Quay"
 )
+# Searched for in this order, so that a card's digits are not taken for a telephone number.
 _FORMS: dict[str, re.Pattern[str]] = {
     "e-mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
     "card": re.compile(
@@ -56,143 +51,99 @@ _FORMS: dict[str, re.Pattern[str]] = {
         r"(?: [A-ZÀ-Ý][\w'’-]{1,30})*"
     ),
 }
-# What stands before a number that is no telephone's: "order 0123 456 789".
-_NUMBERED = re.compile(
-    r"(?:order|case|part|serial|invoice|ref(?:erence)?|article|item|ticket|parcel|tracking|model)"
-    r"s?(?: number| no)?[.:#]? ?#?\(?$",
-    re.IGNORECASE,
-)
-_VERSION = re.compile(r"(?:version|release|firmware|latch|update|\bv)\.? ?$", re.IGNORECASE)
+PERSONAL = tuple(_FORMS)
+# What comes before a number that is no telephone number ("order 0123 456 789"), or no address of
+# a machine ("version 10.12.14.16").
+_NOT_BEHIND = {
+    "phone": re.compile(
+        r"(?:order|case|part|serial|invoice|ref(?:erence)?|article|item|ticket|parcel|tracking|"
+        r"model)s?(?: number| no)?[.:#]? ?#?\(?$",
+        re.IGNORECASE,
+    ),
+    "IP": re.compile(r"(?:version|release|firmware|latch|update|\bv)\.? ?$", re.IGNORECASE),
+}
 
 
-def personal(text: str, keep: Collection[str] = ()) -> list[tuple[int, int, str]]:
-    """Where `text` holds personal data, as (start, end, kind of `PERSONAL`), from left to right.
+def personal(text: str, keep: Collection[str] = ()) -> tuple[str, list[str]]:
+    """`text` with its personal data masked, and the kind of each piece (of `PERSONAL`).
 
     Args:
         text: Where to look.
         keep: Pieces that may stay, such as the company's own "@ferrowick.example": what contains
-            one of them is passed over.
+            one of them is no personal data.
     """
-    if not ("@" in text or re.search(r"\d", text)):
-        return []
-    found: list[tuple[int, int, str]] = []
+    kinds: list[str] = []
+    if not ("@" in text or re.search(r"\d", text)):  # most texts: no form can match
+        return text, kinds
     kept = [piece.lower() for piece in keep]
     for kind, form in _FORMS.items():
-        if kind == "e-mail" and "@" not in text:
-            continue
-        taken, more = _Spans([(start, end) for start, end, _ in found]), []
-        for match in form.finditer(text):
-            start, end = match.span()
-            if taken.meet(start, end) or any(piece in match[0].lower() for piece in kept):
-                continue
-            if _is_one(kind, match[0], text[max(0, start - 30) : start]):
-                more.append((start, end, kind))
-        found = sorted(found + more)
-    return found
 
+        def mask(match: re.Match[str], kind: str = kind) -> str:
+            before = match.string[max(0, match.start() - 30) : match.start()]
+            own = any(piece in match[0].lower() for piece in kept)
+            if own or not _is_valid(kind, match[0], before):
+                return match[0]
+            kinds.append(kind)
+            return f"[{kind}]"
 
-class _Spans:
-    """Pieces of a text, in order and apart, among which one is found by halving."""
-
-    def __init__(self, spans: Sequence[Span]) -> None:
-        self._starts = [start for start, _ in spans]
-        self._ends = [end for _, end in spans]
-
-    def meet(self, start: int, end: int) -> bool:
-        """True where one of them has something of the text from `start` up to `end`."""
-        place = bisect.bisect_right(self._ends, start)
-        return place < len(self._ends) and self._starts[place] < end
-
-
-def _is_one(kind: str, piece: str, before: str) -> bool:
-    """Whether what has the form of personal data is some: check sums, ranges, the words before."""
-    digits = re.sub(r"\D", "", piece)
-    if kind == "card":
-        return _is_card(piece, digits)
-    if kind == "IBAN":
-        letters = re.sub(r"\s", "", piece)
-        turned = letters[4:] + letters[:4]
-        return int("".join(str(int(sign, 36)) for sign in turned)) % 97 == 1
-    if kind == "phone":
-        return 7 <= len(digits) <= 15 and not _NUMBERED.search(before)
-    if kind == "IP":
-        parts = [int(part) for part in piece.split(".")]
-        usual = parts[0] not in (0, 127, 255) and max(parts) <= 255 and len(piece) >= 8
-        return usual and not _VERSION.search(before)
-    return True
-
-
-def _is_card(piece: str, digits: str) -> bool:
-    """Digits in groups of four as on a card, or a number whose check digit is right.
-
-    The check is Luhn's (US patent 2,950,048, 1960). One number in ten passes by chance, and a
-    mistyped card fails, so four groups of four that begin like a card's count without it.
-    """
-    if digits[0] not in "3456":
-        return False
-    doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
-    right = sum(n - 9 if n > 9 else n for n in doubled) % 10 == 0
-    return right or bool(re.fullmatch(r"(?:\d{4}[ -]){3}\d{1,4}", piece))
+        text = form.sub(mask, text)
+    return text, kinds
 
 
 def masked(text: str, keep: Collection[str] = ()) -> str:
     """`text` with each piece of personal data replaced by its kind, such as "[e-mail]"."""
-    pieces, last = [], 0
-    for start, end, kind in personal(text, keep):
-        pieces += [text[last:start], f"[{kind}]"]
-        last = end
-    return "".join([*pieces, text[last:]])
+    return personal(text, keep)[0]
+
+
+def _is_valid(kind: str, piece: str, before: str) -> bool:
+    """Whether what has the form is some: check digits, ranges, the words before."""
+    if kind in _NOT_BEHIND and _NOT_BEHIND[kind].search(before):
+        return False
+    digits = re.sub(r"\D", "", piece)
+    if kind == "card":
+        # Luhn's check digit (US patent 2,950,048, 1960). One number in ten passes it by chance,
+        # and a mistyped card fails it, so four groups of four as on a card count without it.
+        doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
+        passes = sum(n - 9 if n > 9 else n for n in doubled) % 10 == 0
+        grouped = re.fullmatch(r"(?:\d{4}[ -]){3}\d{1,4}", piece)
+        return digits[0] in "3456" and (passes or grouped is not None)
+    if kind == "IBAN":  # the check of ISO 13616: letters count from 10 on, the country comes last
+        letters = re.sub(r"\s", "", piece)
+        return int("".join(str(int(sign, 36)) for sign in letters[4:] + letters[:4])) % 97 == 1
+    if kind == "phone":
+        return 7 <= len(digits) <= 15
+    if kind == "IP":
+        parts = [int(part) for part in piece.split(".")]
+        return parts[0] not in (0, 127, 255) and max(parts) <= 255 and len(piece) >= 8
+    return True
 
 
 # --- HTML -----------------------------------------------------------------------------------------
 
-# Tags whose text stands in lines of its own, and those whose text nobody reads.
-BLOCKS = (
-    "p",
-    "div",
-    "br",
-    "li",
-    "ul",
-    "ol",
-    "tr",
-    "table",
-    "h1",
-    "h2",
-    "h3",
-    "h4",
-    "h5",
-    "h6",
-    "section",
-    "article",
-    "aside",
-    "header",
-    "footer",
-    "main",
-    "blockquote",
-    "pre",
-    "hr",
-    "dl",
-    "dd",
-    "dt",
-    "form",
-    "button",
-    "label",
+# Tags whose text has lines of its own, and those whose text nobody reads.
+BLOCKS = frozenset(
+    """
+    p div br li ul ol tr table h1 h2 h3 h4 h5 h6 section article aside header footer main
+    blockquote pre hr dl dd dt form button label
+    """.split()  # noqa: SIM905 (a list would be far longer)
 )
-UNREAD = ("script", "style", "head", "noscript", "template")
-_TAGS = "|".join(BLOCKS) + (
+UNREAD = ("script", "style", "head", "noscript", "template", "nav")
+_TAGS = "|".join(sorted(BLOCKS)) + (
     "|a|abbr|b|body|code|em|font|head|html|i|iframe|img|input|link|meta|nav|noscript|option|script"
     "|select|small|span|strong|style|sub|sup|svg|tbody|td|textarea|th|thead|title|u|video"
 )
 _VALUE = r"""(?:"[^"<>]*"|'[^'<>]*'|[^\s"'<>=]+)"""
-_FORM = (
-    rf"<(?P<close>/?)(?P<name>{_TAGS})(?P<attributes>(?:\s+[a-z_:@][\w:.@-]*\s*=\s*{_VALUE})*)"
-    r"\s*/?>|<!doctype[^<>]*>"
+# Code in backticks comes first, as a tag in it is no markup. A comment ends before the next one
+# begins: looking for the end of each of many open ones would take time with the square of the text.
+_MARKUP = re.compile(
+    r"(?P<code>```.*?```|`[^`\n]+`)"
+    r"|<!--(?:(?!<!--).)*?-->|<!doctype[^<>]*>"
+    rf"|<(?P<close>/?)(?P<name>{_TAGS})(?P<attributes>(?:\s+[a-z_:@][\w:.@-]*\s*=\s*{_VALUE})*)"
+    r"\s*/?>"
+    r"|&(?P<entity>#\d{2,7}|#x[\da-f]{2,6}|[a-z][a-z\d]{1,7});",
+    re.IGNORECASE | re.DOTALL,
 )
-_TAG = re.compile(_FORM, re.IGNORECASE)
-_TAG_OR_COMMENT = re.compile(rf"{_FORM}|<!--.*?-->", re.IGNORECASE | re.DOTALL)
-_ENTITY = re.compile(r"&(?:#\d{2,7}|#x[\da-f]{2,6}|[a-z][a-z\d]{1,7});", re.IGNORECASE)
-_CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
-_VOID = ("br", "hr", "img", "input", "link", "meta")
+_VOID = ("br", "hr", "img", "input", "link", "meta")  # tags without an end
 
 
 @cache
@@ -204,7 +155,7 @@ def _entities() -> frozenset[str]:
 
 
 def markup(text: str) -> list[tuple[int, int]]:
-    """Where `text` holds tags and entities of HTML that are meant as markup.
+    """Where `text` holds tags and entities of HTML that are meant as markup: (start, end) of each.
 
     "a < b", "if x<y and y>z" and `List<int>` are none. Neither is what stands in backticks, as
     code does in Markdown. A tag alone counts where it can't be anything else: it is closed, has
@@ -212,56 +163,38 @@ def markup(text: str) -> list[tuple[int, int]]:
     """
     if not ("<" in text or "&" in text):
         return []
-    code = _Spans([match.span() for match in _CODE.finditer(text)] if "`" in text else [])
-    tags = [one for one in _tags(text) if not code.meet(one.start(), one.start() + 1)]
-    closed = {match["name"].lower() for match in tags if match["close"]}
-    opened = {match["name"].lower() for match in tags if match["name"] and not match["close"]}
-    last = len(text.rstrip())
-    found = [match.span() for match in tags if _is_tag(match, text, last, opened, closed)]
-    for match in _ENTITY.finditer(text):
-        name, start = match[0][1:-1], match.start()
-        if (name[0] == "#" or name in _entities()) and not code.meet(start, start + 1):
-            found.append(match.span())
-    return sorted(found)
+    found = [match for match in _MARKUP.finditer(text) if not match["code"]]
+    closed = {match["name"].lower() for match in found if match["close"]}
+    opened = {match["name"].lower() for match in found if match["name"] and not match["close"]}
+    last = len(text.rstrip())  # where the text ends, but for blanks and closing tags
+    for match in reversed(found):
+        if not match["close"] or text[match.end() : last].strip():
+            break
+        last = match.start()
 
+    def is_markup(match: re.Match[str]) -> bool:
+        if entity := match["entity"]:
+            return entity[0] == "#" or entity in _entities()
+        name = (match["name"] or "").lower()
+        if not name or name in _VOID or match["attributes"]:
+            return True
+        if match["close"]:
+            return name in opened or match.start() >= last
+        return name in closed or match.start() == 0 or text[match.start() - 1] == "\n"
 
-def _tags(text: str) -> Iterator[re.Match[str]]:
-    """What looks like a tag or a comment; comments are sought only up to the last end of one."""
-    comments = text.rfind("-->") + 3 if "-->" in text else 0
-    yield from _TAG_OR_COMMENT.finditer(text, 0, comments)
-    yield from _TAG.finditer(text, comments)
-
-
-def _is_tag(match: re.Match[str], text: str, last: int, opened: set[str], closed: set[str]) -> bool:
-    """True where what looks like a tag is one.
-
-    Args:
-        match: What looks like a tag.
-        text: Where it is.
-        last: Where the blanks at the end of `text` begin.
-        opened: The names of all that is opened in it.
-        closed: The names of all that is closed in it.
-    """
-    name = (match["name"] or "").lower()
-    if not name or name in _VOID or match["attributes"]:
-        return True
-    if match["close"]:
-        return name in opened or match.end() >= last
-    begins = match.start() == 0 or text[match.start() - 1] == "\n"
-    return name in closed or begins
+    return [match.span() for match in found if is_markup(match)]
 
 
 def without_markup(text: str) -> str:
-    """The readable text of `text`, which holds HTML; scripts and styles are left out.
-
-    What `markup` does not take for HTML is escaped first, so that the parser leaves it alone.
-    """
-    from bs4 import BeautifulSoup
-
+    """The readable text of `text`, which holds HTML; scripts and styles are left out."""
     if not (spans := markup(text)):
         return text
-    plain = readable(BeautifulSoup("".join(_escaped(text, spans)), "html.parser"))
-    plain = re.sub(r"\n[ \t\xa0]+", "\n", without_line_ends(plain))
+    pieces, last = [], 0
+    for start, end in [*spans, (len(text), len(text))]:
+        # what is no markup is escaped, so that the parser leaves it alone
+        pieces += [html.escape(text[last:start], quote=False), text[start:end]]
+        last = end
+    plain = re.sub(r"\n[ \t\xa0]+", "\n", without_line_ends(readable("".join(pieces))))
     return re.sub(r"\n{3,}", "\n\n", plain).strip()
 
 
@@ -270,59 +203,74 @@ def without_line_ends(text: str) -> str:
     return re.sub(r"(?<![ \t\xa0])[ \t\xa0]++(?=\n)", "", text)
 
 
-def readable(soup: BeautifulSoup, gap: str = "\n") -> str:
+def readable(page: str, gap: str = "\n", heading: str = "") -> str:
     """The text of a page, without what nobody reads.
 
     Args:
-        soup: The page.
-        gap: What stands between two blocks, such as paragraphs.
+        page: HTML, well formed or not.
+        gap: Put between two blocks, such as paragraphs.
+        heading: Begins the line of each heading; "" makes headings blocks like others.
     """
-    from bs4 import CData, NavigableString
-
-    pieces: list[str] = []
-    last = gap  # the piece before, without the blanks at its end
-    for node, opens in _walk(soup):
-        piece = ""
-        if type(node) in (NavigableString, CData):  # no comment, no reading of signs
-            piece = str(node)
-        elif node.name in BLOCKS:
-            begins = node.name == "br" or last.endswith(gap)
-            piece = "" if opens and begins else gap
-        elif node.name in ("td", "th") and not opens:
-            piece = " "
-        pieces.append(piece)
-        last = piece.rstrip(" \t\xa0") or last
-    return "".join(pieces)
+    for begin, end in (("<!--", "-->"), ("<", ">")):  # the parser takes long over what never ends
+        done, found, rest = page.rpartition(end)
+        page = done + found + rest.replace(begin, html.escape(begin))
+    parser = _PageText(gap, heading)
+    parser.feed(page.replace("<![", "<!"))  # the parser raises at some sections, such as Word's
+    parser.close()
+    parser.end_heading()
+    return "".join(parser.pieces)
 
 
-def _walk(soup: Tag) -> Iterator[tuple[PageElement, bool]]:
-    """Each text of a page (True), and each tag where it opens (True) and where it closes (False).
+class _PageText(HTMLParser):
+    """Collects the text of a page. However deep its tags nest, nothing recurs."""
 
-    Tags whose text nobody reads are passed over. However deep the tags stand, nothing recurs.
-    """
-    open_tags, left = [soup], [iter(soup.contents)]
-    while left:
-        node = next(left[-1], None)
-        if node is None:
-            left.pop()
-            yield open_tags.pop(), False
-        elif not hasattr(node, "contents"):
-            yield node, True
-        elif node.name not in UNREAD:
-            yield node, True
-            open_tags.append(node)
-            left.append(iter(node.contents))
+    def __init__(self, gap: str, heading: str) -> None:
+        super().__init__()
+        self.gap, self.heading = gap, heading
+        self.pieces: list[str] = []
+        self.last = gap  # the piece before, without the blanks at its end
+        self.hidden = 0  # tags that are open and whose text nobody reads
+        self.title: int | None = None  # the place of the open heading's first piece
 
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag in UNREAD:
+            self.hidden += 1
+        elif tag == "body":
+            self.hidden = 0  # a page may leave the end of its head out
+        elif tag in BLOCKS:
+            if self._is_heading(tag):
+                self.end_heading()
+                self.title = len(self.pieces)
+            elif not self.last.endswith(self.gap) or tag in _VOID:
+                self._add(self.gap)
 
-def _escaped(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:
-    """The pieces of `text`, all escaped but the `spans`."""
-    last = 0
-    for start, end in [*spans, (len(text), len(text))]:
-        if start < last:  # an entity within a tag's attribute
-            continue
-        yield html.escape(text[last:start], quote=False)
-        yield text[start:end]
-        last = end
+    def handle_endtag(self, tag: str) -> None:
+        if tag in UNREAD:
+            self.hidden = max(0, self.hidden - 1)
+        elif self._is_heading(tag):
+            self.end_heading()
+        elif tag in BLOCKS and tag not in _VOID:
+            self._add(self.gap)
+        elif tag in ("td", "th"):
+            self._add(" ")
+
+    def handle_data(self, data: str) -> None:
+        self._add(data)
+
+    def _add(self, piece: str) -> None:
+        if not self.hidden:
+            self.pieces.append(piece)
+            self.last = piece.rstrip(" \t\xa0") or self.last
+
+    def _is_heading(self, tag: str) -> bool:
+        return bool(self.heading) and re.fullmatch("h[1-6]", tag) is not None
+
+    def end_heading(self) -> None:
+        """Put the text of the open heading, if one is open, into a line of its own."""
+        if self.title is not None:
+            title = " ".join("".join(self.pieces[self.title :]).split())
+            self.pieces[self.title :] = [f"\n{self.heading}{title}\n\n"]
+            self.title, self.last = None, "\n\n"
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -330,25 +278,30 @@ def _escaped(text: str, spans: list[tuple[int, int]]) -> Iterator[str]:
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 
-def garbled(text: str) -> str:
-    """What is wrong with the encoding of `text`, in a word or two; "" where nothing is.
+def is_garbled(text: str) -> bool:
+    """Whether `text` was decoded wrongly, lost characters (U+FFFD), or has control characters.
 
-    Text decoded with the wrong encoding is told by `ftfy` from sequences that no language has.
+    `ftfy` knows wrongly decoded text by sequences that occur in no language.
     """
-    if text.isascii():
-        return "control characters" if _CONTROL.search(text) else ""
-    if "\ufffd" in text:
-        return "lost characters"
+    if _CONTROL.search(text) or text.isascii():
+        return _CONTROL.search(text) is not None
     from ftfy.badness import is_bad
 
-    if is_bad(text):
-        return "wrongly decoded"
-    return "control characters" if _CONTROL.search(text) else ""
+    return "\ufffd" in text or bool(is_bad(text))
+
+
+def ungarbled(text: str) -> str:
+    """`text` decoded rightly and without control characters; lost characters stay lost."""
+    if not is_garbled(text):
+        return text
+    from ftfy import fix_text
+
+    return _CONTROL.sub("", fix_text(text, _fixes()))
 
 
 @cache
-def _mending() -> Any:
-    """Mends wrong decoding and control characters and leaves all else, quotes above all."""
+def _fixes() -> Any:
+    """What `ftfy` may fix: wrong decoding. Quotes, ligatures and entities are the author's."""
     from ftfy import TextFixerConfig
 
     return TextFixerConfig(
@@ -360,15 +313,3 @@ def _mending() -> Any:
         normalization=None,
         explain=False,
     )
-
-
-def ungarbled(text: str) -> str:
-    """`text` decoded rightly and without control characters, where `garbled` finds fault.
-
-    Lost characters (U+FFFD) can't be brought back and stay.
-    """
-    if not garbled(text):
-        return text
-    from ftfy import fix_text
-
-    return _CONTROL.sub("", fix_text(text, _mending()))

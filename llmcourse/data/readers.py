@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.data.patterns import masked
-from llmcourse.errors import DataError, SettingError, causes, first_line
+from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet
 from llmcourse.templates import listed
 
-LINED = (".jsonl", ".csv", ".tsv")  # files whose records are told by line
-READERS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+LINED = (".jsonl", ".csv", ".tsv")  # files in which a record has a line
 CHUNK = 5000  # rows of a frame or table that become Python's own at once
 # Names that end so are meant as files, not as data sets of the hub ("owner/name").
 _FILE = re.compile(r"\.(?:jso?n\w*|csv|tsv|parq\w*|txt|md|log|xlsx?|xml|ya?ml|arrow|gz|zip)$", re.I)
@@ -36,52 +35,30 @@ Row = tuple[int, Any]  # where a row is (line or number), and the row or a `Bad`
 
 def kind_of(value: Any) -> str:
     """A value's kind in JSON's words."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-        type(None): "nothing",
-    }
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    names |= {int: "a number", float: "a number", type(None): "nothing"}
     return names.get(type(value), type(value).__name__)
 
 
-def named(fields: Iterable[Any]) -> str:
-    """Names of fields for a message, without the personal data that a lost header makes of them."""
+def field_names(fields: Iterable[Any]) -> str:
+    """Names of fields for a message; of a table without a header they may be personal data."""
     return listed(masked(one[:200]) if isinstance(one, str) else one for one in fields)
 
 
-def header_hint(source: str, fields: Iterable[Any]) -> str:
-    """A question to add to a message where a table's names of fields look like values."""
-    values = any(_VALUE.search(str(one)[:200]) for one in fields)
-    if not values or not source.lower().endswith((".csv", ".tsv", "the data frame")):
-        return ""
-    return " Is the first line a header? Some of these look like values."
+def open_source(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
+    """A source's name for messages, and its rows.
 
+    Args:
+        source: See `load_records`.
+        split: Which split of a data set on the hub.
 
-_VALUE = re.compile(r"@|^\W*\d|\d{4}|[.?!]$|(?:\w+\W+){4}\w")  # mail, number, sentence
-
-
-def _require_distinct(source: str, columns: Iterable[Any]) -> None:
-    """Refuse a table in which one column would hide another of its name."""
-    twice = [name for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise DataError(
-            f"{source}: several columns are called {named(twice)}. Rename them, or leave out all "
-            f"but one.{header_hint(source, twice)}"
-        )
-
-
-def open_source(source: Any, split: str) -> tuple[str, Iterable[Row]]:
-    """A source's name for messages, and its rows."""
+    Raises:
+        SettingError: the source is a blank name.
+        DataError: it is nothing that has records, or its rows can't be read (raised while reading).
+    """
     if isinstance(source, str | Path):
         if not str(source).strip():
-            raise SettingError(
-                f"The source {str(source)!r} is blank. Name a file ({', '.join(READERS)}) or a "
-                f"data set on the hub (owner/name)."
-            )
+            raise SettingError(f"The source {str(source)!r} is blank. Name a file or a data set.")
         return str(source), _read_named(str(source), split)
     if hasattr(source, "itertuples"):
         _require_distinct("the data frame", source.columns)
@@ -93,82 +70,82 @@ def open_source(source: Any, split: str) -> tuple[str, Iterable[Row]]:
         return "the data set", enumerate(source.with_format(None), 1)
     if isinstance(source, Mapping):
         if source and all(hasattr(one, "features") for one in source.values()):
-            raise DataError(
-                f"This holds several splits ({', '.join(map(str, source))}); choose a split: "
-                f"x[{next(iter(source))!r}]."
-            )
+            raise DataError(f"This holds several splits ({', '.join(source)}); choose a split.")
         raise DataError("A list of records is wanted, not one record. Put it into a list.")
     if not isinstance(source, Iterable):
         raise DataError(f"Records can't be read from {kind_of(source)}.")
     return "the list", enumerate(source, 1)
 
 
+def _require_distinct(source: str, columns: Iterable[Any]) -> None:
+    """Refuse a table in which one column would hide another of its name."""
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"{source}: several columns are called {field_names(repeated)}. Rename them."
+        )
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
 def _read_named(name: str, split: str) -> Iterable[Row]:
-    """The rows of a file or of a data set on the hub."""
+    """The rows of a file, or of a data set on the hub."""
     try:
         path = Path(name).expanduser()
-        is_file = path.suffix.lower() in READERS or path.exists()
+        is_there = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long; the home of nobody; NUL
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise DataError(f"{name!r:.200} can't be read: {reason.rstrip('.')}.") from error
-    if is_file:
-        return _read_file(path, name)
+        raise DataError(f"{name!r:.200} can't be read: {first_line(error)}") from error
     on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    if is_there or path.suffix.lower() in _READERS:
+        return _read_file(path, name)
     if on_hub and not _FILE.search(name) and not path.parent.is_dir():
         return _read_hub(name, split)
     raise DataError(
-        f"{name}: no such file. Name a file ({', '.join(READERS)}) or a data set on the hub "
+        f"{name}: no such file. Name a file ({', '.join(_READERS)}) or a data set on the hub "
         f"(owner/name)."
     )
 
 
 def _read_file(path: Path, name: str) -> Iterator[Row]:
-    readers = {
-        ".jsonl": _read_jsonl,
-        ".json": _read_json,
-        ".csv": _read_csv,
-        ".tsv": _read_csv,
-        ".parquet": _read_parquet,
-    }
-    kind = path.suffix.lower()
-    if kind not in readers:
-        what = "a folder" if path.is_dir() else f"of the kind {path.suffix or 'without ending'!r}"
-        raise DataError(f"{name} is {what}. Records are read from {', '.join(READERS)}.")
+    read = _READERS.get(path.suffix.lower())
+    if read is None:
+        raise DataError(f"{name} is none of the files that are read: {', '.join(_READERS)}.")
     try:
         if path.stat().st_size == 0:
             raise DataError(f"{name} is empty.")
-        yield from readers[kind](path)
-    except FileNotFoundError as error:
-        raise DataError(f"{name}: no such file.") from error
+        yield from read(path)
     except OSError as error:
         raise DataError(f"{name} can't be read: {error.strerror or first_line(error)}.") from error
 
 
 def decoded(raw: bytes) -> str:
-    """UTF-8 text without byte-order mark, or a DataError whose message says what is wrong."""
-    if b"\0" in raw:
-        raise DataError("it holds NUL bytes, as UTF-16 or damaged files do. Save it as UTF-8")
+    """UTF-8 text without byte-order mark.
+
+    Raises:
+        DataError: it is something else; the message says where and has no full stop.
+    """
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        sign = raw[error.start : error.start + 1].decode("latin-1")
         raise DataError(
-            f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start + 1}, in Latin-1 "
-            f"{sign!r}). Save it as UTF-8"
+            f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start + 1}). Save it as UTF-8"
         ) from error
+    if "\0" in text:
+        raise DataError("it holds NUL bytes, as UTF-16 or damaged files do. Save it as UTF-8")
+    return text
 
 
 def _parsed(text: str) -> Any:
-    """The JSON value in `text`; a DataError says where it breaks off."""
+    """The JSON value in `text`.
+
+    Raises:
+        DataError: it is none; the message says where it breaks off.
+    """
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f"line {error.lineno}, " if "\n" in text else ""
-        raise DataError(f"no JSON: {error.msg.lower()} at {line}column {error.colno}") from error
-    except RecursionError as error:
-        raise DataError("no record: it is nested too deeply") from error
-    except ValueError as error:  # Python refuses to read thousands of digits
-        raise DataError("no record: a number in it has too many digits") from error
+    except (ValueError, RecursionError) as error:  # the latter: nested too deeply
+        raise DataError(f"no JSON: {first_line(error).lower()}") from error
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -185,20 +162,26 @@ def _read_json(path: Path) -> Iterator[Row]:
     try:
         value = _parsed(decoded(path.read_bytes()))
     except DataError as error:
-        hint = " A file with one object a line should end in .jsonl" * ("extra data" in str(error))
-        raise DataError(f"{path}: {error}.{hint}") from error
-    if isinstance(value, dict) and len(value) == 1 and isinstance(next(iter(value.values())), list):
-        value = next(iter(value.values()))
+        raise DataError(f"{path}: {error}. (Is it one object a line? Call it .jsonl.)") from error
+    if isinstance(value, dict) and len(value) == 1:  # {"data": [...]}
+        [value] = value.values()
     if not isinstance(value, list):
         raise DataError(f"{path}: a list of objects belongs here, not {kind_of(value)}.")
     yield from enumerate(value, 1)
 
 
+def separator_of(path: Path) -> str:
+    """What separates the cells of a table: a spreadsheet's language may make it a semicolon."""
+    with path.open("rb") as file:
+        head = file.readline()
+    return max(",;\t", key=lambda sign: head.count(sign.encode()))
+
+
 def _read_csv(path: Path) -> Iterator[Row]:
-    """Rows as mappings; bytes that are no UTF-8 are carried along and told with their row."""
+    """Rows as mappings; bytes that are no UTF-8 are carried along and reported with their row."""
     csv.field_size_limit(2**31 - 1)  # the usual limit is 128 kB
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(path)
     columns: list[str] | None = None
     for line, cells in _csv_rows(list(io.StringIO(text, newline="")), separator):
         if columns is None and isinstance(cells, Bad):
@@ -229,10 +212,8 @@ def _csv_rows(lines: list[str], separator: str) -> Iterator[tuple[int, Any]]:
                 yield start + 1, cells
                 start = begin + rows.line_num
             return
-        except csv.Error as error:
+        except (csv.Error, DataError) as error:
             yield start + 1, Bad(f"no row of a table: {error}")
-        except DataError as error:
-            yield start + 1, Bad(error)
         start += 1
 
 
@@ -247,6 +228,15 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         yield from enumerate(rows, 1)
     except pa.ArrowException as error:
         raise DataError(f"{path} is no parquet file: {first_line(error)}.") from error
+
+
+_READERS = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -283,20 +273,9 @@ def ask_hub(name: str) -> None:
 
 
 def hub_error(name: str, split: str, error: Exception) -> DataError:
-    """What a failed read from the hub means."""
-    from huggingface_hub import errors as hub
-
-    kinds = tuple(causes(error))
-    if any(isinstance(one, hub.GatedRepoError) for one in kinds):
-        way = "It is gated: accept its terms on its hub page, then log in with `hf auth login`"
-    elif any(isinstance(one, hub.RepositoryNotFoundError) for one in kinds):
-        way = "The hub has none of this name that you may see. Check the spelling"
-    else:
-        way = (
-            f"Check the name, the split ({split}) and the network; HF_HUB_OFFLINE=1 takes a copy "
-            f"that was kept here before"
-        )
+    """What a failed read from the hub means; the hub's own words say whether it is gated."""
     return DataError(
-        f"{name} is no file here, and can't be had from the hub ({first_line(error).rstrip('.')}). "
-        f"{way}."
+        f"{name} is no file here, and the hub does not give it ({first_line(error).rstrip('.')}). "
+        f"Check the name, the split ({split}), your login (`hf auth login`) and the network; "
+        f"HF_HUB_OFFLINE=1 takes a copy that was kept here before."
     )

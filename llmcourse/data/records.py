@@ -1,8 +1,8 @@
 """The door: records from anywhere, checked once, with every problem named by file, line and field.
 
-Whatever a data set calls its parts, it comes out with the same columns: `question`, `input` and
-`answer`, or `text`; earlier turns of a conversation are in `history`. What is behind the door
-takes this one form and trusts it.
+Whatever a data set calls its parts, it comes out as a `datasets.Dataset` with the same columns of
+text: `question`, `input` and `answer`, or `text`. Earlier turns of a conversation are in `history`,
+a list of {"role": …, "content": …}. What is behind the door takes this one form and trusts it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llmcourse.data.readers import LINED, Bad, Row, header_hint, kind_of, named, open_source
-from llmcourse.data.tables import in_memory
+from llmcourse.data.readers import LINED, Bad, Row, field_names, kind_of, open_source
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
@@ -24,11 +23,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PAIR, TEXT = ("question", "input", "answer"), ("text",)
-OTHER_HISTORY = "history (text)"  # the column of a `history` that has no turns we know
+OTHER_HISTORY = "history (text)"  # the column of a `history` whose form is unknown
 ROLES = ("system", "user", "assistant")
+CHUNK = 5000  # records that become a table at once
 
-# Schema -> our column: the field it is read from. The first schema a record has in full is taken:
-# the usual pairs of names, the other pairs, then the names that may also be something else's.
+# Schema -> our column: the field it is read from. The first schema whose fields a record has is
+# taken: the usual pairs of names, the other pairs, then names that may mean something else too.
 _USUAL = ("question/answer", "instruction/response", "instruction/output", "prompt/completion")
 _PAIRS = (f"{question}/{answer}" for question in FIELDS["question"] for answer in FIELDS["answer"])
 SCHEMAS: dict[str, dict[str, str]] = {
@@ -62,8 +62,12 @@ class Problem:
     def __str__(self) -> str:
         unit = "line" if self.source.lower().endswith(LINED) else "record"
         place = f", {unit} {self.line}" if self.line else ""
-        field = f", field {named([self.field])}" if self.field else ""
+        field = f", field {field_names([self.field])}" if self.field else ""
         return f"{self.source}{place}{field}: {self.problem}"
+
+
+class _Invalid(Exception):
+    """A field, and what is wrong with it."""
 
 
 @overload
@@ -110,7 +114,7 @@ def load_records(
         )
     name, rows = open_source(source, split)
     problems: list[Problem] = []
-    dataset = in_memory(_checked(name, rows, schema, strict, problems))
+    dataset = _dataset(_valid(name, rows, schema, None if strict else problems))
     if dataset is None:
         first = f" The first problem: {problems[0]}" if problems else ""
         raise DataError(f"{name} holds no records that can be used.{first}")
@@ -120,136 +124,96 @@ def load_records(
     return dataset, pandas.DataFrame([vars(problem) for problem in problems], columns=columns)
 
 
-def as_records(source: Any, *, blank: bool = True) -> Dataset:
-    """`source` in the one form: what `load_records` gives, or whatever it takes.
+def as_records(source: Any) -> Dataset:
+    """`source` in the form that is described above; whatever else `load_records` takes is loaded.
 
-    A data set that has these columns already is taken as it is, but without its format, as a
-    format or transform changes what comes out of it. So is a list of such records, whose other
-    fields become text.
-
-    Args:
-        source: The records.
-        blank: False refuses a blank question, answer or text.
+    A data set in that form is taken as it is, with its other columns and without its format, which
+    would change what comes out of it. Texts may be blank here: finding them is what `inspect` and
+    `clean` are for.
 
     Raises:
-        DataError: it holds no records, can't be read, or has a blank text where none may be.
+        DataError: it holds no records, or can't be read.
     """
     from datasets import Dataset, IterableDataset
 
     if isinstance(source, IterableDataset):
-        raise DataError(
-            "This is a stream (IterableDataset), which has no length and no places. Read it into "
-            "a data set first: data.load_records(stream)."
-        )
+        raise DataError("This is a stream, which has no length. Load it: data.load_records(stream)")
     if isinstance(source, Dataset) and _has_form(source.features):
-        dataset = source.with_format(None)
-        if own_fields(source.column_names) == PAIR and "input" not in source.column_names:
+        dataset: Dataset | None = source.with_format(None)
+        if "question" in text_fields(source.column_names) and "input" not in source.column_names:
             with quiet_datasets():
-                dataset = dataset.add_column("input", [""] * len(dataset))
-    elif blank and isinstance(source, list | Dataset) and source and all(map(_is_record, source)):
-        dataset = in_memory(_filled(source))
+                dataset = source.with_format(None).add_column("input", [""] * len(source))
     else:
-        dataset = load_records(source)
-    if not len(dataset):
+        name, rows = open_source(source)
+        dataset = _dataset(_valid(name, rows, None, None, may_be_blank=True))
+    if not dataset:
         raise DataError("There are no records.")
-    if not blank:
-        _require_text(dataset)
     return dataset
-
-
-def _require_text(dataset: Dataset) -> None:
-    """Refuse a blank question or answer; a text beside them may stand for both.
-
-    Raises:
-        DataError: with its record.
-    """
-    names = [name for name in own_fields(dataset.column_names) if name != "input"]
-    texts = [*names, *({"text"} & set(dataset.column_names) - set(names))]
-    numbers = itertools.count(1)
-    for batch in dataset.select_columns(texts).iter(1000):
-        spare = batch.get("text", [""] * len(batch[texts[0]]))
-        for row in zip(spare, *map(batch.get, names), strict=True):
-            number = next(numbers)
-            blank = next(
-                (n for n, text in zip(names, row[1:], strict=True) if is_blank(text)), None
-            )
-            if blank and is_blank(row[0]):
-                raise DataError(
-                    f"record {number}, field {blank!r}: blank. Mend it or leave it out."
-                )
-
-
-def own_fields(names: Iterable[str]) -> tuple[str, ...]:
-    """The fields that hold a record's own text, where there are fields of these `names`.
-
-    `text` beside question and answer is a field like any other.
-    """
-    return PAIR if {"question", "answer"} <= set(names) else TEXT
 
 
 def _has_form(features: Mapping[str, Any]) -> bool:
     """True where a data set has the columns of records, as text."""
     kinds = {name: getattr(kind, "dtype", "") for name, kind in features.items()}
-    needed = [name for name in own_fields(kinds) if name != "input" or name in kinds]
-    ours = "system" not in kinds and kinds.get("history") not in ("string", "large_string")
-    return ours and all(kinds.get(name) in ("string", "large_string") for name in needed)
+    unread = "system" in kinds or kinds.get("history") in ("string", "large_string")
+    pair = {"question", "answer"} <= kinds.keys()
+    own = ("question", "answer", *({"input"} & kinds.keys())) if pair else TEXT
+    return not unread and all(kinds.get(name) in ("string", "large_string") for name in own)
 
 
-def _is_record(record: Any) -> bool:
-    """True for a mapping with the fields of a record, as text, blank or not."""
-    if not isinstance(record, Mapping):
-        return False
-    own = own_fields(record)
-    return all(name in record for name in own if name != "input") and all(
-        isinstance(record.get(name), str | None) for name in own
-    )
+# --- the parts of a record ------------------------------------------------------------------------
 
 
-def _filled(records: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Records with their own fields as they are and all others as text."""
-    own: tuple[str, ...] = ()
-    for number, record in enumerate(records, 1):
-        own = own or own_fields(record)
-        if own_fields(record) != own:
-            odd = next(name for name in own_fields(record) if name in record)
-            raise DataError(
-                f"the list, record {number}, field {odd!r}: the records before have "
-                f"{' and '.join(own)}. Give all of them the same fields."
-            )
-        try:
-            found = {name: _written(name, record.get(name) or "") for name in own}
-            yield _with_others(found, record, set(own))
-        except _Wrong as wrong:
-            raise DataError(str(Problem("the list", number, *wrong.args))) from wrong
+def text_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """The fields that hold a record's own text; `text` beside a pair is a field like any other."""
+    names = set(names)
+    if {"question", "answer"} <= names:
+        return ("history", *PAIR) if "history" in names else PAIR
+    return TEXT
 
 
-# --- checking -------------------------------------------------------------------------------------
+def texts_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """A record's own fields as texts; the earlier turns of a conversation are one."""
+    texts = {}
+    for name in text_fields(record):
+        value = record.get(name) or ""
+        texts[name] = value if isinstance(value, str) else "\n".join(t["content"] for t in value)
+    return texts
 
 
-class _Wrong(Exception):
-    """A field, and what is wrong with it."""
+def question_of(record: Mapping[str, Any]) -> str:
+    """What a record asks: its question with the input and the turns before, or its text."""
+    texts = texts_of(record)
+    return "\n".join(text for name, text in texts.items() if text and name != "answer")
 
 
-def _checked(
-    name: str, rows: Iterable[Row], schema: str | None, strict: bool, problems: list[Problem]
+# --- checking and normalising ---------------------------------------------------------------------
+
+
+def _valid(
+    name: str,
+    rows: Iterable[Row],
+    schema: str | None,
+    problems: list[Problem] | None,
+    may_be_blank: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the good records in our columns; raise at a bad one, or note it in `problems`."""
+    """Yield the good records in our columns; note a bad one in `problems`, or raise at it."""
     chosen = schema is not None
     for line, row in rows:
         try:
-            if isinstance(row, Bad) or not isinstance(row, Mapping):
-                told = (
-                    row if isinstance(row, Bad) else f"an object belongs here, not {kind_of(row)}"
-                )
-                raise _Wrong("", str(told))
-            if not chosen and name == "the list":  # may be put together from several sets
+            if isinstance(row, Bad):
+                raise _Invalid("", str(row))
+            if not isinstance(row, Mapping):
+                raise _Invalid("", f"an object belongs here, not {kind_of(row)}")
+            if schema is None or (name == "the list" and not chosen):
+                # a file has one schema; a list may be put together from several sets
                 schema = _schema_of(row) or schema
-            schema = schema or _schema_of(row)
-            yield _record(row, schema, name, chosen)
-        except _Wrong as wrong:
-            problem = Problem(name, line, *wrong.args)
-            if strict:
-                raise DataError(str(problem)) from wrong
+            record = _record(row, schema, chosen, may_be_blank)
+            _require_utf8(record)
+            yield record
+        except _Invalid as invalid:
+            problem = Problem(name, line, *invalid.args)
+            if problems is None:
+                raise DataError(str(problem)) from invalid
             problems.append(problem)
 
 
@@ -257,198 +221,138 @@ def _fields(schema: Any) -> dict[str, str]:
     """Our column: the field it is read from, of a schema; {} where it is none."""
     if not isinstance(schema, str):
         return {}
-    if schema in SCHEMAS:
-        return SCHEMAS[schema]
-    question, slash, answer = schema.partition("/")
-    own = slash and question.strip() and answer.strip() and question != answer
-    return {"question": question, "answer": answer} if own else {}
+    question, _, answer = schema.partition("/")
+    own = question.strip() and answer.strip() and question != answer
+    return SCHEMAS.get(schema) or ({"question": question, "answer": answer} if own else {})
 
 
-def _schema_of(record: Mapping[str, Any]) -> str | None:
-    fits = (name for name, fields in SCHEMAS.items() if set(fields.values()) <= set(record))
-    return next(fits, None)
+def _schema_of(row: Mapping[str, Any]) -> str | None:
+    """The first schema whose fields a row has."""
+    return next((n for n, fields in SCHEMAS.items() if row.keys() >= set(fields.values())), None)
 
 
 def _record(
-    row: Mapping[str, Any], schema: str | None, source: str, chosen: bool
+    row: Mapping[str, Any], schema: str | None, chosen: bool, may_be_blank: bool
 ) -> dict[str, Any]:
     """A row in our columns.
 
     Raises:
-        _Wrong: with its field.
+        _Invalid: it has a problem.
     """
     if schema is None:
-        raise _Wrong(
+        raise _Invalid(
             "",
-            (
-                f"the fields ({named(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
-                f"Rename them, or name the schema.{header_hint(source, row)}"
-            ),
+            f"the fields ({field_names(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
+            f"Rename them, name the schema, or give a table a header",
         )
     fields = _fields(schema)
-    missing = next((field for field in fields.values() if is_missing(row.get(field))), None)
-    if missing is not None:
-        other = _schema_of(row)
-        mixed = f"; it looks like {other!r} in a file of {schema!r}"
-        told = f"missing (there are: {named(row) or 'none'})"
-        raise _Wrong(missing, told + (mixed if other not in (None, schema) else ""))
     if schema == "messages":
-        turns = _turns(row["messages"])
-        found = {"question": turns[-2]["content"], "input": "", "answer": turns[-1]["content"]}
-        if not chosen:
-            _require_unhidden(row, found, dict.fromkeys(found, "messages"))
-        return _with_others(found | {"history": turns[:-2]}, row, {"messages"})
-    found = {}
-    for column, field in fields.items():
-        if not isinstance(row[field], str):
-            raise _Wrong(field, f"text belongs here, not {kind_of(row[field])}")
-        if is_blank(row[field]):
-            raise _Wrong(field, "blank")
-        found[column] = _written(field, row[field])
-    if schema == "text":
-        return _with_others(found, row, {"text"})
-    names = [name for name in FIELDS["input"] if name not in fields.values()]
-    more = next((n for n in names if not is_missing(row.get(n)) and row[n] != ""), names[0])
-    extra = "" if is_missing(row.get(more)) else row[more]
-    if not isinstance(extra, str):
-        raise _Wrong(more, f"text belongs here, not {kind_of(extra)}")
-    found = {
-        "question": found["question"],
-        "input": "" if is_blank(extra) else _written(more, extra),
-        "answer": found["answer"],
-    }
-    if not chosen:
-        _require_unhidden(row, found, fields | {"input": more})
-    used = {*fields.values(), next((name for name in names if name in row), "")}
-    return _with_others(found, row, used)
-
-
-def _require_unhidden(
-    row: Mapping[str, Any], found: Mapping[str, str], read_from: Mapping[str, str]
-) -> None:
-    """Refuse a field that is called like a column which is read from another one.
-
-    Raises:
-        _Wrong: with that field.
-    """
-    for column, field in read_from.items():
-        value = row.get(column)
-        same = isinstance(value, str) and value.strip() in ("", found[column].strip())
-        if not (same or is_missing(value) or column in read_from.values()):
-            raise _Wrong(
-                column,
-                (
-                    f"it would be lost, as the column {column!r} is read from {field!r}. Rename "
-                    f"one of the two or leave one out, or name the schema that is meant"
-                ),
-            )
-
-
-def _turns(given: Any) -> list[dict[str, str]]:
-    """A conversation's turns, the last two the user's and the assistant's.
-
-    Raises:
-        _Wrong: they are none.
-    """
-    if not isinstance(given, list | tuple) or not given:
-        raise _Wrong("messages", f"a list of turns belongs here, not {kind_of(given)}")
-    turns = []
-    for number, turn in enumerate(given, 1):
-        role = turn.get("role") if isinstance(turn, Mapping) else None
-        content = turn.get("content") if isinstance(turn, Mapping) else None
-        if role not in ROLES or not isinstance(content, str):
-            raise _Wrong(
+        used, turns = {"messages"}, read_turns(row.get("messages")) or []
+        roles = [turn["role"] for turn in turns]
+        if roles[-2:] != ["user", "assistant"] or any(is_blank(t["content"]) for t in turns):
+            raise _Invalid(
                 "messages",
-                (
-                    f"turn {number} needs a role (system, user or assistant) and a content that "
-                    f"is text"
-                ),
+                f"turns belong here, each with a role ({', '.join(ROLES)}) and its content as "
+                f"text; the last two are the user's and the assistant's",
             )
-        if is_blank(content):
-            raise _Wrong("messages", f"turn {number} is blank")
-        turns.append({"role": role, "content": _written("messages", content)})
-    if [turn["role"] for turn in turns[-2:]] != ["user", "assistant"]:
-        raise _Wrong("messages", "the last two turns must be the user's and the assistant's")
-    return turns
-
-
-def earlier_turns(given: Any, system: Any) -> list[dict[str, str]] | None:
-    """Earlier turns from a system text and pairs of question and answer, or turns.
-
-    None where there are none in a form that is known.
-    """
-    if isinstance(given, str) and given.startswith("["):  # as a table has it
+        question, answer = (turn["content"] for turn in turns[-2:])
+        record: dict[str, Any] = {"question": question, "input": "", "answer": answer}
+        record |= {"history": turns[:-2]}
+    elif schema == "text":
+        used = {"text"}
+        record = {"text": _text(row, "text", may_be_blank)}
+    else:
+        names = [name for name in FIELDS["input"] if name not in fields.values()]
+        context = next((name for name in names if not is_empty(row.get(name))), names[0])
+        read = {"question": fields["question"], "input": context, "answer": fields["answer"]}
+        used = {*read.values(), *(name for name in names if is_empty(row.get(name)))}
+        record = {
+            column: _text(row, field, may_be_blank or column == "input")
+            for column, field in read.items()
+        }
+        turns = read_turns(row.get("history"), row.get("system"))
+        if turns is not None:
+            used |= {"history", "system"}
+            record |= {"history": turns}
+    others = {field: value for field, value in row.items() if field not in used}
+    for field, value in others.items():
+        column = OTHER_HISTORY if field == "history" else str(field)
         try:
-            given = json.loads(given)
+            text = as_text(value)
+        except DataError as error:
+            raise _Invalid(column, str(error)) from error
+        if column not in record:
+            record[column] = text
+        elif not (chosen or is_blank(text) or text.strip() == record[column].strip()):
+            raise _Invalid(
+                column,
+                f"it would be lost, as the column {column!r} is read from another field. Rename "
+                f"one of the two or leave one out, or name the schema that is meant",
+            )
+    if record.get("history") == []:
+        del record["history"]
+    return record
+
+
+def _text(row: Mapping[str, Any], field: str, may_be_blank: bool) -> str:
+    """The text of a record's own field.
+
+    Raises:
+        _Invalid: there is none.
+    """
+    value = row.get(field)
+    if is_missing(value) and not may_be_blank:
+        raise _Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
+    if not (is_missing(value) or isinstance(value, str)):
+        raise _Invalid(field, f"text belongs here, not {kind_of(value)}")
+    if may_be_blank:
+        return "" if is_missing(value) else value
+    if is_blank(value):
+        raise _Invalid(field, "blank")
+    return value
+
+
+def read_turns(value: Any, system: Any = None) -> list[dict[str, str]] | None:
+    """The turns of a conversation; None where they have no form that is known.
+
+    Args:
+        value: A list of turns or of pairs (question, answer), or such a list as JSON, as a cell of
+            a table has it. Nothing is an empty list.
+        system: A system text, put first.
+    """
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
         except ValueError:
             return None
-    pairs = list(given) if isinstance(given, list | tuple) else []
-    if not pairs and not (is_missing(given) or given in ("", [])):
+    if hasattr(value, "tolist"):  # an array of NumPy, as in a frame read from parquet
+        value = value.tolist()
+    value = [] if is_empty(value) else value
+    if not isinstance(value, list | tuple) or not (is_empty(system) or isinstance(system, str)):
         return None
-    if not (isinstance(system, str) or is_missing(system)):
-        return None
-    turns = []
-    if system and isinstance(system, str) and not is_blank(system):
-        turns.append({"role": "system", "content": system})
-    for pair in pairs:
-        if isinstance(pair, Mapping):
-            turns.append({name: pair.get(name) for name in ("role", "content")})
-        elif isinstance(pair, list | tuple) and len(pair) == 2:
-            roles = zip(("user", "assistant"), pair, strict=True)
-            turns += [{"role": role, "content": content} for role, content in roles]
+    turns = [] if is_blank(system) else [("system", system)]
+    for turn in value:
+        if isinstance(turn, Mapping):
+            turns.append((turn.get("role"), turn.get("content")))
+        elif isinstance(turn, list | tuple) and len(turn) == 2:
+            turns += zip(("user", "assistant"), turn, strict=True)
         else:
             return None
-    if any(t["role"] not in ROLES or not isinstance(t["content"], str) for t in turns):
+    if any(role not in ROLES or not isinstance(content, str) for role, content in turns):
         return None
-    return [
-        {"role": turn["role"], "content": _written("history", turn["content"])} for turn in turns
-    ]
+    return [{"role": role, "content": content} for role, content in turns]
 
 
-def _with_others(found: dict[str, Any], row: Mapping[str, Any], used: set[str]) -> dict[str, Any]:
-    """A record's columns with its earlier turns, and its other fields as text.
-
-    Raises:
-        _Wrong: one can't be kept, or two would have one name.
-    """
-    if "question" in found and "history" not in found:
-        turns = earlier_turns(row.get("history"), row.get("system"))
-        if turns is not None:
-            found, used = found | {"history": turns}, used | {"history", "system"}
-    columns = {name: value for name, value in found.items() if value != []}
-    for field, value in row.items():
-        if field in used or field in found:
-            continue
-        column = OTHER_HISTORY if field == "history" else str(field)
-        if column in columns:
-            raise _Wrong("", f"two fields are called {named([column])}. Rename one of them")
-        if trouble := unwritable(column):
-            raise _Wrong("", f"the name of the field {named([column])} has {trouble}")
+def _require_utf8(record: Mapping[str, Any]) -> None:
+    """Refuse half a character (a lone surrogate), which no file and no table can hold."""
+    for field, value in record.items():
+        texts = [value] if isinstance(value, str) else [turn["content"] for turn in value]
         try:
-            columns[column] = as_text(value)
-        except DataError as error:
-            raise _Wrong(column, str(error)) from error
-    return columns
-
-
-def _written(field: str, text: str) -> str:
-    """`text`, which UTF-8 has bytes for.
-
-    Raises:
-        _Wrong: it has none.
-    """
-    if trouble := unwritable(text):
-        raise _Wrong(field, trouble)
-    return text
-
-
-def unwritable(text: str) -> str:
-    """What is wrong with a text that UTF-8 has no bytes for; "" if nothing is."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"half a character ({text[error.start]!a}) at {error.start + 1}, as in damaged files"
-    return ""
+            "".join([field, *texts]).encode()
+        except UnicodeEncodeError as error:
+            piece = error.object[error.start]
+            name = field.encode(errors="backslashreplace").decode()
+            raise _Invalid(name, f"half a character ({piece!a}), as in damaged files") from error
 
 
 def is_missing(value: Any) -> bool:
@@ -457,20 +361,46 @@ def is_missing(value: Any) -> bool:
     return value is None or unequal or type(value).__name__ in ("NAType", "NaTType")
 
 
+def is_empty(value: Any) -> bool:
+    """True for a missing value, and for a text or list with nothing in it."""
+    return is_missing(value) or (isinstance(value, str | list) and not value)
+
+
 def as_text(value: Any) -> str:
-    """A value as text: as JSON where it is none.
+    """A value as text: as JSON where it is none, "" where it is missing.
 
     Raises:
-        DataError: it is nested too deeply, or in itself.
+        DataError: it can't be written as JSON, as it is nested too deeply or in itself.
     """
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if is_missing(value):
-        return ""
+        return value
     try:
-        text = json.dumps(value, ensure_ascii=False, default=str)
-    except RecursionError as error:
-        raise DataError("it is nested too deeply to be kept as text") from error
-    except (TypeError, ValueError) as error:
-        raise DataError(f"it can't be kept as text: {first_line(error).lower()}") from error
-    return text.encode("utf-8", "replace").decode("utf-8")
+        return "" if is_missing(value) else json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"it can't be kept as text ({first_line(error).lower()})") from error
+
+
+def _dataset(records: Iterator[dict[str, Any]]) -> Dataset | None:
+    """Records as a data set with the columns of all of them; None where there are none.
+
+    Tables are made of some thousand records at a time, so that a million records are never in
+    memory as Python's own objects.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    kinds: dict[str, pa.DataType] = {}
+    tables = []
+    while chunk := list(itertools.islice(records, CHUNK)):
+        names = dict.fromkeys(name for record in chunk for name in record)
+        kinds |= {name: turns if name == "history" else pa.string() for name in names}
+        blank = {name: [] if kinds[name] == turns else "" for name in names}
+        schema = pa.schema([(name, kinds[name]) for name in names])
+        tables.append(pa.Table.from_pylist([blank | record for record in chunk], schema=schema))
+    for place, table in enumerate(tables):  # columns that came with a later chunk
+        for name in kinds.keys() - set(table.column_names):
+            blanks = [[] if kinds[name] == turns else ""] * len(table)
+            table = table.append_column(name, pa.array(blanks, kinds[name]))
+        tables[place] = table.select(list(kinds))
+    return Dataset(pa.concat_tables(tables)) if tables else None

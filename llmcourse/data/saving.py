@@ -1,4 +1,4 @@
-"""Saving records, so that a reader sees the old file or the whole new one."""
+"""Saving records, so that a reader sees the old file or the new one, never half of one."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcourse.data.readers import open_source
-from llmcourse.data.records import is_missing, unwritable
+from llmcourse.data.readers import kind_of, open_source
+from llmcourse.data.records import is_missing
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import replacing
 from llmcourse.progress import quiet_datasets
 
-WRITERS = (".jsonl", ".parquet")
 # Kinds of values that JSON has no form for but that are plain in words: "2024-11-19", "3.50".
 _WORDED = (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, uuid.UUID, Path)
 
@@ -43,52 +42,31 @@ def save_records(records: Any, path: str | Path) -> Path:
         NoSpace: the disk is full; an older file stays.
     """
     target = Path(path).expanduser()
-    if target.suffix.lower() not in WRITERS:
-        raise DataError(
-            f"{path}: records are written to {' and '.join(WRITERS)} files. Let the name end so."
-        )
+    write = {".jsonl": _write_jsonl, ".parquet": _write_parquet}.get(target.suffix.lower())
+    if write is None or isinstance(records, str | bytes | Path):
+        raise DataError(f"{path}: a list of records is written to a .jsonl or .parquet file.")
     if hasattr(records, "itertuples") and any(name is not None for name in records.index.names):
         records = records.reset_index()
-    if isinstance(records, str | bytes | Path):
-        raise DataError(f"A list of records is wanted, not {type(records).__name__}.")
-    rows = (_record(row, number) for number, row in open_source(records, "train")[1])
-    write = _write_jsonl if target.suffix.lower() == ".jsonl" else _write_parquet
+    rows = open_source(records)[1]
     try:
         with replacing(target) as draft:
-            if not write(rows, draft):
-                raise DataError("there are no records to write")
+            write((_plain_record(row, number) for number, row in rows), draft)
     except DataError as error:
-        raise DataError(f"{path}: {str(error).rstrip('.')}.") from error
+        raise DataError(f"{path}: {error}.") from error
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise DataError(f"{path} can't be written: {reason}.") from error
     return target
 
 
-def _record(row: Any, number: int) -> dict[str, Any]:
-    """A record in Python's own kinds.
-
-    Raises:
-        DataError: it is no record, or has half a character.
-    """
+def _plain_record(row: Any, number: int) -> dict[str, Any]:
     if not isinstance(row, Mapping):
-        raise DataError(f"record {number}: an object belongs here, not {type(row).__name__}")
-    record: dict[str, Any] = {}
-    for name, value in row.items():
-        try:
-            record[_plain(name)] = _plain(value)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else error
-            raise DataError(f"record {number}, field {name!r}: {reason}") from error
-    return record
+        raise DataError(f"record {number}: an object belongs here, not {kind_of(row)}")
+    return _plain(row)
 
 
 def _plain(value: Any) -> Any:
     """A value with Python's own numbers and lists in it, and None where there is none."""
-    if isinstance(value, str):
-        if trouble := unwritable(value):
-            raise ValueError(trouble)
-        return value
     if is_missing(value):
         return None
     if isinstance(value, Mapping):
@@ -97,51 +75,49 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if not hasattr(value, "tolist"):
         return value
-    # A number or an array of NumPy, or a tensor. Nanoseconds would come out as bare numbers.
-    time = getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M")
-    return _plain((value.astype(f"{value.dtype.kind}8[us]") if time else value).tolist())
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        # a time of NumPy: its nanoseconds would come out as bare numbers
+        value = value.astype(f"{value.dtype.kind}8[us]")
+    return _plain(value.tolist())
 
 
-def _write_jsonl(rows: Iterable[dict[str, Any]], draft: Path) -> int:
-    """Write one JSON object a line; returns how many."""
+def _write_jsonl(records: Iterable[dict[str, Any]], draft: Path) -> None:
+    """Write one JSON object a line."""
 
     def worded(value: Any) -> str:
         if isinstance(value, _WORDED):
             return str(value)
-        raise ValueError(f"{type(value).__name__} can't be in a .jsonl file")
+        raise ValueError(f"{kind_of(value)} has no form in JSON")
 
     number = 0
     with draft.open("w", encoding="utf-8", newline="\n") as file:
-        for number, record in enumerate(rows, 1):
-            for name, value in record.items():
-                try:
-                    json.dumps(value, allow_nan=False, default=worded)
-                except (ValueError, TypeError) as error:
-                    told = f"record {number}, field {name!r}: {first_line(error)}"
-                    raise DataError(told) from error
-            file.write(json.dumps(record, ensure_ascii=False, default=worded) + "\n")
-    return number
+        for number, record in enumerate(records, 1):
+            try:
+                text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=worded)
+                file.write(f"{text}\n")
+            except (ValueError, TypeError, RecursionError) as error:  # half a character is one too
+                raise DataError(f"record {number}: {first_line(error)}") from error
+    if not number:
+        raise DataError("there are no records to write")
 
 
-def _write_parquet(rows: Iterable[dict[str, Any]], draft: Path) -> int:
-    """Write a table that has the fields of all records; returns how many rows it has."""
+def _write_parquet(records: Iterable[dict[str, Any]], draft: Path) -> None:
+    """Write a table that has the fields of all records."""
     import pyarrow as pa
     from datasets import Dataset
 
-    records = list(rows)
-    names = dict.fromkeys(name for record in records for name in record)
-    if records and not names:
-        raise DataError("the records have no fields")
+    rows = list(records)
+    columns: dict[str, pa.Array] = {}
     name = ""
     try:
-        columns = {}
-        for name in names:
-            columns[name] = pa.array([record.get(name) for record in records])
+        for name in dict.fromkeys(name for row in rows for name in row):
+            columns[name] = pa.array([row.get(name) for row in rows])
         with quiet_datasets():
             Dataset(pa.table(columns)).to_parquet(str(draft))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise DataError(
-            f"field {name!r}: a .parquet file can't hold its values ({first_line(error)}). Make "
+            f"field {name!a}: a .parquet file can't hold its values ({first_line(error)}). Make "
             f"them one kind, or save as .jsonl"
         ) from error
-    return len(records)
+    if not columns:
+        raise DataError("there are no records to write")

@@ -1,4 +1,4 @@
-"""Rows to batches: padding, and which records stand together."""
+"""Rows to batches: padding, and which records share a batch."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Collator:
             rows: Rows, or columns as `encoded.dataset[:8]` gives them.
 
         Raises:
-            DataError: there are no rows, or one has no labels or not one for each token.
+            DataError: there are no rows, or one has not a label for each token.
         """
         import torch
         from torch.nn.utils.rnn import pad_sequence
@@ -56,15 +56,11 @@ class Collator:
         if isinstance(rows, Mapping):
             rows = [dict(zip(rows, row, strict=True)) for row in zip(*rows.values(), strict=True)]
         rows = list(rows)
-        if not rows:
-            raise DataError("There are no rows to put into a batch.")
-        for place, row in enumerate(rows):
-            if len(row["input_ids"]) != len(row.get("labels", ())) or not len(row["input_ids"]):
-                raise DataError(
-                    f"Row {place} of the batch (counted from 0) has {len(row['input_ids'])} tokens "
-                    f"and {len(row.get('labels', ()))} labels; each token needs one. Encode "
-                    f"records first: encoding.encode."
-                )
+        if not rows or any(len(r["input_ids"]) != len(r.get("labels", ())) for r in rows):
+            raise DataError(
+                "A batch needs rows, each with one label for each token. Encode records first: "
+                "encoding.encode."
+            )
 
         def padded(name: str, fill: int) -> torch.Tensor:
             """A column as (rows, longest row), int64, with `fill` behind each row's own."""
@@ -83,9 +79,9 @@ def batches_by_length(
     """Batches of records of similar length, so that little is padded.
 
     Plain shuffling puts a record beside any other: a batch is as long as its longest record, and
-    the rest is padding, which costs time like any token. Here records of like length stand
-    together and only the order of the batches is random. The price is less chance in who meets
-    whom: a batch of short answers pulls the weights one way, one of long answers another.
+    the rest is padding, which costs time like any token. Here records of similar length share a
+    batch and only the order of the batches is random. The price is less variety within a batch: a
+    batch of short answers pulls the weights one way, one of long answers another.
 
     Args:
         lengths: Tokens of each record, such as `encoded.dataset["length"]`.

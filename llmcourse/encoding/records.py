@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from llmcourse.data.records import as_records
 from llmcourse.data.tables import mapped
 from llmcourse.encoding.tokens import end_ids, tokenized
 from llmcourse.errors import CourseError, DataError, SettingError, whole
+from llmcourse.stats import percent
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -47,24 +47,22 @@ class Encoded:
     @property
     def tokens(self) -> int:
         """Tokens in all rows."""
-        return sum(len(labels) for labels in self._labels())
+        return sum(self.dataset["length"])
 
     @property
     def trained_tokens(self) -> int:
         """Tokens that the loss is computed on."""
-        return sum(int((labels != UNTRAINED).sum()) for labels in self._labels())
+        import pyarrow.compute as compute
 
-    def _labels(self) -> Iterator[Any]:
-        """The labels of some thousand rows at a time, end to end as one array."""
-        if len(self.dataset):
-            for table in self.dataset.with_format("arrow").iter(5000):
-                for chunk in table["labels"].chunks:
-                    yield chunk.flatten().to_numpy()
+        # as Arrow's own lists: a million records would take minutes as Python's
+        tables = self.dataset.with_format("arrow").iter(5000)
+        labels = (compute.list_flatten(table["labels"]) for table in tables)
+        return sum(compute.sum(compute.not_equal(part, UNTRAINED)).as_py() or 0 for part in labels)
 
     def as_text(self) -> str:
         """What became of the records, in a few lines."""
         tokens, trained = self.tokens, self.trained_tokens
-        share = f" ({100 * trained / tokens:.0f} %)" if tokens else ""
+        share = f" ({percent(trained / tokens)} %)" if tokens else ""
         return "\n".join(
             [
                 f"{len(self) + len(self.left_out):,} records in, template {self.template!r}, at "
@@ -82,20 +80,6 @@ def _listed(numbers: Sequence[int]) -> str:
         return "none"
     more = ", …" if len(numbers) > 5 else ""
     return f"{len(numbers):,} (record {', '.join(map(str, numbers[:5]))}{more})"
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """How a record is encoded."""
-
-    tokenizer: Any
-    template: str
-    system: str | None
-    max_length: int
-    too_long: str
-    mask_prompt: bool
-    every_turn: bool
-    end: list[int]
 
 
 def encode(
@@ -121,11 +105,11 @@ def encode(
         records: What `data.load_records` gives, or whatever it takes.
         tokenizer: The tokenizer of the model to be trained, or the model from `models.load`.
         template: Name in `templates.NAMES`.
-        system: What the model is told before each question.
+        system: A system text before each question.
         max_length: The most tokens a row may have.
         too_long: What becomes of a longer record. "leave out": it gets no row. "cut prompt": what
             comes before the last answer loses its beginning (a beginning-of-sequence token stays),
-            the answer stays whole; left out where even that does not fit. "cut completion": the
+            the answer stays complete; left out where even that does not fit. "cut completion": the
             last answer loses its end and gets no end token, since the text does not end there;
             left out where the rest alone fills the row. "error": a `DataError`. What was cut or
             left out is listed in the result.
@@ -138,7 +122,7 @@ def encode(
         SettingError: `max_length`, `too_long` or `workers` means nothing, or `tokenizer` is none
             or has no end-of-sequence token.
         TemplateError: see `templates.render` and `tokens.prompt_ids`.
-        DataError: there are no records, or one has a problem or is too long ("error").
+        DataError: there are no records, or one is blank, has a problem or is too long ("error").
     """
     import numpy
 
@@ -152,17 +136,7 @@ def encode(
             "Set tokenizer.eos_token, or use another model."
         )
     templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
-    source = as_records(records, blank=False)
-    settings = _Settings(
-        tokenizer,
-        template,
-        system,
-        max_length,
-        too_long,
-        mask_prompt,
-        every_turn,
-        end_ids(tokenizer, template) if add_end else [],
-    )
+    source = as_records(records)
     names = (*templates.FIELDS, "history", "text")
     texts = source.select_columns([name for name in names if name in source.column_names])
     columns = {
@@ -172,8 +146,11 @@ def encode(
         "record": "int64",
         "cut": "bool",
     }
-    job = functools.partial(_encode_batch, settings=settings)
-    rows = mapped(texts, job, columns, workers, "Encoding")
+    end = end_ids(tokenizer, template) if add_end else []
+    encoder = _Encoder(
+        tokenizer, template, system, max_length, too_long, mask_prompt, every_turn, end
+    )
+    rows = mapped(texts, encoder, columns, workers, "Encoding")
     record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))
     left_out = numpy.setdiff1d(numpy.arange(len(source)), record, assume_unique=True)
     return Encoded(
@@ -181,88 +158,86 @@ def encode(
     )
 
 
-# --- one batch of records, in whichever process ---------------------------------------------------
+@dataclass(frozen=True)
+class _Encoder:
+    """Encodes batches of records, in whichever process."""
 
+    tokenizer: Any
+    template: str
+    system: str | None
+    max_length: int
+    too_long: str
+    mask_prompt: bool
+    every_turn: bool
+    end: list[int]
 
-def _encode_batch(
-    batch: dict[str, list], numbers: list[int], settings: _Settings
-) -> dict[str, list]:
-    """Rows for a batch of records; those that are left out have none.
+    def __call__(self, batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
+        """Rows for a batch of records; those that are left out have none.
 
-    Raises:
-        CourseError: a record has a problem; the message says which.
-    """
-    rendered = [
-        _rendered(dict(zip(batch, values, strict=True)), number, settings)
-        for number, values in zip(numbers, zip(*batch.values(), strict=True), strict=True)
-    ]
-    rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": [], "cut": []}
-    for number, parts in zip(numbers, tokenized(rendered, settings.tokenizer), strict=True):
-        parts[-1] += settings.end
-        ids: list[int] = []
-        labels: list[int] = []
-        for place, part in enumerate(parts, 1):
-            written = place == len(parts) or (settings.every_turn and place % 2 == 0)
-            ids += part
-            labels += part if written or not settings.mask_prompt else [UNTRAINED] * len(part)
-        fitted = _fit(ids, labels, len(parts[-1]), number, settings)
-        if fitted is None:
-            continue
-        rows["cut"].append(len(fitted[0]) < len(ids))
-        ids, labels = fitted
-        rows["input_ids"].append(ids)
-        rows["labels"].append([UNTRAINED, *labels[1:]])
-        rows["length"].append(len(ids))
-        rows["record"].append(number)
-    return rows
+        Raises:
+            CourseError: a record has a problem; the message says which.
+        """
+        records = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+        rendered = list(map(self._rendered, records, numbers))
+        rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": []}
+        rows["cut"] = []
+        for number, parts in zip(numbers, tokenized(rendered, self.tokenizer), strict=True):
+            parts[-1] += self.end
+            ids: list[int] = []
+            labels: list[int] = []
+            for place, part in enumerate(parts, 1):
+                # parts are read and written by turns; the last one is the last answer
+                written = place == len(parts) or (self.every_turn and place % 2 == 0)
+                ids += part
+                labels += part if written or not self.mask_prompt else [UNTRAINED] * len(part)
+            fitted = self._fitted(ids, labels, len(parts[-1]), number)
+            if fitted is not None:
+                rows["cut"].append(len(fitted[0]) < len(ids))
+                rows["input_ids"].append(fitted[0])
+                rows["labels"].append([UNTRAINED, *fitted[1][1:]])
+                rows["length"].append(len(fitted[0]))
+                rows["record"].append(number)
+        return rows
 
+    def _rendered(self, record: dict[str, Any], number: int) -> templates.Rendered:
+        """A record's prompt and completion; a text is all completion."""
+        if record.get("text") and templates.is_blank(record.get("question")):
+            text = templates.Controls.of(self.tokenizer).as_text(record["text"])
+            return templates.Rendered(("", text))
+        try:
+            if templates.is_blank(record.get("answer")):
+                raise DataError("there is no answer to train on; `data.clean` leaves such out.")
+            return templates.render(
+                record, self.template, tokenizer=self.tokenizer, system=self.system
+            )
+        except CourseError as error:
+            raise type(error)(f"Record {number} (counted from 0): {error}") from error
 
-def _rendered(record: dict[str, Any], number: int, settings: _Settings) -> templates.Rendered:
-    """A record's prompt and completion; a text is all completion.
+    def _fitted(
+        self, ids: list[int], labels: list[int], answer: int, number: int
+    ) -> tuple[list[int], list[int]] | None:
+        """The ids and labels of a row within `max_length`; None leaves it out.
 
-    Raises:
-        CourseError: see `templates.render`; the message says which record.
-    """
-    if record.get("text") and templates.is_blank(record.get("question") or ""):
-        controls = templates.Controls.of(settings.tokenizer)
-        return templates.Rendered(("", controls.as_text(record["text"])))
-    try:
-        return templates.render(
-            record, settings.template, tokenizer=settings.tokenizer, system=settings.system
-        )
-    except CourseError as error:
-        raise type(error)(f"Record {number} (counted from 0): {error}") from error
-
-
-def _fit(
-    ids: list[int], labels: list[int], answer: int, number: int, settings: _Settings
-) -> tuple[list[int], list[int]] | None:
-    """A row within `max_length`; None leaves it out.
-
-    Args:
-        ids: All of the record.
-        labels: Its labels.
-        answer: How many of them, at the end, are the last answer and its end.
-        number: Of the record.
-        settings: How to encode.
-
-    Raises:
-        DataError: it is too long, and `too_long` is "error".
-    """
-    size, start = settings.max_length, len(ids) - answer
-    if len(ids) <= size:
-        return ids, labels
-    if settings.too_long == "error":
-        raise DataError(
-            f"Record {number} (counted from 0) has {len(ids)} tokens, and max_length is "
-            f"{size}. Raise max_length, shorten the record, or choose what becomes of "
-            f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
-        )
-    if settings.too_long == "cut prompt":
-        begin = 1 if ids[:1] == [settings.tokenizer.bos_token_id] else 0
-        if size - answer - begin >= 1 and start > begin:
-            rest = len(ids) - size + begin
-            return ids[:begin] + ids[rest:], labels[:begin] + labels[rest:]
-    if settings.too_long == "cut completion" and start < size:
-        return ids[:size], labels[:size]
-    return None
+        Args:
+            ids: All of the record.
+            labels: Its labels.
+            answer: How many of them, at the end, are the last answer and its end.
+            number: Of the record.
+        """
+        size, start = self.max_length, len(ids) - answer
+        if len(ids) <= size:
+            return ids, labels
+        if self.too_long == "error":
+            raise DataError(
+                f"Record {number} (counted from 0) has {len(ids)} tokens, and max_length is "
+                f"{size}. Raise max_length, shorten the record, or choose what becomes of "
+                f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
+            )
+        if self.too_long == "cut prompt":
+            begin = 1 if ids[:1] == [self.tokenizer.bos_token_id] else 0
+            if size - answer - begin >= 1 and start > begin:
+                rest = len(ids) - size + begin
+                return ids[:begin] + ids[rest:], labels[:begin] + labels[rest:]
+        if self.too_long == "cut completion" and start < size:
+            return ids[:size], labels[:size]
+        return None

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmcourse.data import alike
+from llmcourse.data.near_duplicates import comparable
+from llmcourse.data.records import question_of
 from llmcourse.errors import DataError, SettingError
 from llmcourse.own.source import is_ours
 
@@ -153,7 +154,7 @@ def _parts(
 
 def _asked(row: Mapping[str, Any]) -> str:
     """What a pair asks, its input included, however it is written."""
-    return alike.wording(alike.asked(row))
+    return comparable(question_of(row))
 
 
 def group_of(record: Mapping[str, Any]) -> str:
@@ -162,8 +163,8 @@ def group_of(record: Mapping[str, Any]) -> str:
         if record.get("document") and record.get("heading"):
             return f"under {record['document']}#{record['heading']}"
         if record.get("source"):
-            return f"source {alike.wording(str(record['source']))}"
-    return f"{_BY_ANSWER}{alike.wording(str(record.get('answer', '')))}"
+            return f"source {comparable(str(record['source']))}"
+    return f"{_BY_ANSWER}{comparable(str(record.get('answer', '')))}"
 
 
 def _wordings(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
@@ -177,7 +178,7 @@ def _questions(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -
     """Of each answer's questions the same share, at least one; single answers are one group."""
     shared: dict[str, set[str]] = {}
     for row in rows:
-        shared.setdefault(alike.wording(str(row.get("answer", ""))), set()).add(_asked(row))
+        shared.setdefault(comparable(str(row.get("answer", ""))), set()).add(_asked(row))
     single = set().union(*(found for found in shared.values() if len(found) == 1))
     chosen: set[str] = set()
     for found in (single, *shared.values()):
@@ -223,7 +224,7 @@ def trimmed(
     first = {group_of(row) for row in like}
 
     def order(place: int) -> tuple[bool, str]:
-        return group_of(rows[place]) not in first, _shuffled(seed, alike.asked(rows[place]))
+        return group_of(rows[place]) not in first, _shuffled(seed, question_of(rows[place]))
 
     return [rows[place] for place in sorted(sorted(range(len(rows)), key=order)[:limit])]
 
