@@ -96,9 +96,9 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
         is_there = path.exists()
     except (OSError, RuntimeError, ValueError) as error:  # too long; the home of nobody; NUL
         raise DataError(f"{name!r:.200} can't be read: {first_line(error)}") from error
-    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if is_there or path.suffix.lower() in _READERS:
+    if is_there:
         return _read_file(path, name)
+    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if on_hub and not _FILE.search(name) and not path.parent.is_dir():
         return _read_hub(name, split)
     raise DataError(
