@@ -9,7 +9,6 @@ from typing import Any
 from llmcourse import encoding
 from llmcourse.errors import DataError
 from llmcourse.generation import check_loaded, reading
-from llmcourse.loss import completion_loss
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score
 
@@ -37,6 +36,8 @@ def record_losses(
         DataError, TemplateError: see `encoding.encode`.
     """
     import torch
+
+    from llmcourse.loss import completion_loss
 
     check_loaded(model)
     encoded = encoding.encode(

@@ -6,16 +6,17 @@ report among them.
 """
 
 from llmcourse.data.reviewing import load_reviewed, save_for_review
-from llmcourse.own.assessing import Assessment, assess, ways
-from llmcourse.own.parts import HELD_OUT, Parts, developed, group_of, split, trimmed
+from llmcourse.own.assessing import Assessment, assess, methods
+from llmcourse.own.parts import Parts, split, trimmed
 from llmcourse.own.pipeline import run, write_pairs
 from llmcourse.own.report import Result, advice, report
 from llmcourse.own.source import Source, Written, pairs, read
 from llmcourse.own.training import SIZES, Sizes, settings, sizes, train
 from llmcourse.sizing import considerations, customers
 
+ways = methods  # its name in version 0.1
+
 __all__ = [
-    "HELD_OUT",
     "SIZES",
     "Assessment",
     "Parts",
@@ -27,9 +28,8 @@ __all__ = [
     "assess",
     "considerations",
     "customers",
-    "developed",
-    "group_of",
     "load_reviewed",
+    "methods",
     "pairs",
     "read",
     "report",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from llmcourse.data.near_duplicates import comparable
@@ -13,7 +14,7 @@ from llmcourse.data.records import question_of
 from llmcourse.errors import DataError, SettingError
 from llmcourse.own.source import is_ours
 
-Rows = list[dict[str, str]]
+Rows = list[dict[str, Any]]
 LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
 WORDINGS = 10  # questions with one answer; where more have it, the answer is a label
 HELD_OUT = {
@@ -24,12 +25,6 @@ HELD_OUT = {
     "questions": "questions that were not trained on, whose answers were (they are labels): the "
     "test asks whether the right one is chosen",
     "your own": "the test questions that you gave",
-}
-_ADVICE = {
-    "wordings": "Write other wordings of some questions, or hold out facts",
-    "facts": "What belongs together is not torn apart. Write pairs about more answers or headings",
-    "questions": "Write more different questions",
-    "your own": "Name a file with test pairs",
 }
 _BY_ANSWER = "answer "
 
@@ -86,130 +81,139 @@ def split(
         DataError: there are fewer than 10 pairs, or fewer than 5 can be held out.
         SettingError: `hold_out` is none of these.
     """
-    if hold_out not in (None, "wordings", "facts", "questions"):
-        raise SettingError(f"hold_out={hold_out!r} must be 'wordings', 'facts' or 'questions'.")
-    rows = [{**record} for record in records]
+    rows: Rows = list(map(dict, records))
     if test is not None:
-        return _parts(rows, [{**record} for record in test], "your own", least=1)
-    if len(rows) < LEAST:
-        raise DataError(
-            f"There {'is 1 pair' if len(rows) == 1 else f'are {len(rows)} pairs'}, and at least "
-            f"{LEAST} are needed to train on some and test with others. Add documents, or write "
-            f"pairs: a CSV file with the columns question and answer is read too."
-        )
+        return _parts(rows, list(map(dict, test)), "your own")
     marked: dict[str, Rows] = {}
     for row in rows:
         marked.setdefault(str(row.get("split", "")).strip().lower(), []).append(row)
     if {"train", "test"} <= set(marked):
-        train, test = marked["train"], marked["test"]
-        others = len(rows) - len(train) - len(test)
-        note = f"{others} pairs of other splits than train and test were not used."
-        return _parts(train, test, "your own", [note] * bool(others), least=1)
+        parts = _parts(marked["train"], marked["test"], "your own")
+        if others := len(rows) - len(marked["train"]) - len(marked["test"]):
+            parts.notes.append(f"{others} pairs of other splits than train and test were not used.")
+        return parts
+    if len(rows) < LEAST:
+        raise DataError(
+            f"There are {len(rows)} pairs, and at least {LEAST} are needed to train on some and "
+            f"test with others. Add documents, or write pairs: a CSV file with the columns "
+            f"question and answer is read too."
+        )
+    groups = _grouped(rows, _fact)
+    ways = {"wordings": _wordings, "facts": _facts, "questions": _questions}
+    hold_out = hold_out or _suited(rows, groups)
+    if hold_out not in ways:
+        raise SettingError(f"hold_out={hold_out!r} must be one of: {', '.join(ways)}.")
+    count = max(LEAST_TEST, math.floor(SHARE * len(rows)))
+    chosen = ways[hold_out](rows, groups, count, seed)
+    if len(chosen) < LEAST_TEST:
+        raise DataError(
+            f"Only {len(chosen)} pairs can be held out for a test with {hold_out!r}, and "
+            f"{LEAST_TEST} are needed. Write more pairs, hold out something else, or name a file "
+            f"with test pairs."
+        )
+    tested = set(map(id, chosen))
+    return _parts([row for row in rows if id(row) not in tested], chosen, hold_out)
+
+
+def _parts(rows: Rows, test: Rows, held_out: str) -> Parts:
+    """The rows to train on, without what the test asks.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    tested = set(map(_question, test))
+    train = [row for row in rows if _question(row) not in tested]
+    if not train:
+        raise DataError("Every pair is a test question too, so there is nothing to train on.")
+    gone = len(rows) - len(train)
+    note = f"{gone} pairs with a question of the test were not trained on."
+    return Parts(train, test, held_out, [note] if gone else [])
+
+
+# --- what belongs together ------------------------------------------------------------------------
+
+
+def _question(row: Mapping[str, Any]) -> str:
+    """What a pair asks, its input and the turns before included, however it is written."""
+    return comparable(question_of(row))
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    return comparable(row.get("answer") or "")
+
+
+def _fact(row: Mapping[str, Any]) -> str:
+    """What a pair is about, as far as one can tell: what it was written from, or its answer."""
+    if is_ours(row) and row.get("document") and row.get("heading"):
+        return f"under {row['document']}#{row['heading']}"
+    if is_ours(row) and row.get("source"):
+        return f"source {comparable(row['source'])}"
+    return f"{_BY_ANSWER}{_answer(row)}"
+
+
+def _grouped(rows: Rows, key: Callable[[Mapping[str, Any]], str]) -> dict[str, Rows]:
     groups: dict[str, Rows] = {}
     for row in rows:
-        groups.setdefault(group_of(row), []).append(row)
-    hold_out = hold_out or _best_test(groups, rows)
-    choose = {"wordings": _wordings, "questions": _questions, "facts": _facts}[hold_out]
-    chosen = choose(groups, rows, max(LEAST_TEST, math.floor(SHARE * len(rows))), seed)
-    ids = set(map(id, chosen))
-    return _parts([row for row in rows if id(row) not in ids], chosen, hold_out)
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
-def _best_test(groups: Mapping[str, Rows], rows: Rows) -> str:
+def _number(seed: int, text: str) -> str:
+    """A random number for a text, the same on every machine and whatever comes before it."""
+    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
+
+
+def _shuffled(texts: Iterable[str], seed: int) -> list[str]:
+    return sorted(texts, key=partial(_number, seed))
+
+
+# --- what is held out -----------------------------------------------------------------------------
+
+
+def _suited(rows: Rows, groups: Mapping[str, Rows]) -> str:
     """The test that suits the pairs: see `hold_out` of `split`."""
     most = min(WORDINGS, max(LEAST_TEST, SHARE * len(rows)))
-    labelled = [
-        len(found)
-        for name, found in groups.items()
-        if name.startswith(_BY_ANSWER) and len(set(map(_asked, found))) > most
-    ]
-    if 2 * sum(labelled) > len(rows):
+    answers = [found for name, found in groups.items() if name.startswith(_BY_ANSWER)]
+    labelled = sum(len(found) for found in answers if len(set(map(_question, found))) > most)
+    if 2 * labelled > len(rows):
         return "questions"
     several = [len(found) for found in groups.values() if len(found) > 1]
     repeated = len(several) >= LEAST_TEST and 2 * sum(several) > len(rows)
     return "wordings" if repeated and not any(map(is_ours, rows)) else "facts"
 
 
-def _parts(
-    rows: Rows, test: Rows, held_out: str, notes: Sequence[str] = (), least: int = LEAST_TEST
-) -> Parts:
-    """The rows to train on, without what the test asks.
-
-    Raises:
-        DataError: nothing is left, or there are too few test pairs.
-    """
-    if len(test) < least:
-        raise DataError(
-            f"Only {len(test)} pairs can be held out for a test with {held_out!r}, and {least} are "
-            f"needed. {_ADVICE[held_out]}."
-        )
-    asked = set(map(_asked, test))
-    train = [row for row in rows if _asked(row) not in asked]
-    if not train:
-        raise DataError("Every pair is a test question too, so there is nothing to train on.")
-    gone = len(rows) - len(train)
-    note = f"{gone} pairs with a question of the test were not trained on."
-    return Parts(train, test, held_out, [*notes, *[note] * bool(gone)])
-
-
-def _asked(row: Mapping[str, Any]) -> str:
-    """What a pair asks, its input included, however it is written."""
-    return comparable(question_of(row))
-
-
-def group_of(record: Mapping[str, Any]) -> str:
-    """What a pair is about, as far as one can tell: what it was written from, or its answer."""
-    if is_ours(record):
-        if record.get("document") and record.get("heading"):
-            return f"under {record['document']}#{record['heading']}"
-        if record.get("source"):
-            return f"source {comparable(str(record['source']))}"
-    return f"{_BY_ANSWER}{comparable(str(record.get('answer', '')))}"
-
-
-def _wordings(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
+def _wordings(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
     """One wording of each of several facts that have another one."""
-    several = [name for name, found in groups.items() if len(set(map(_asked, found))) > 1]
-    order = sorted(several, key=lambda name: _shuffled(seed, name))[:wanted]
-    return [min(groups[name], key=lambda row: _shuffled(seed, _asked(row))) for name in order]
+    by_fact = {name: _grouped(found, _question) for name, found in groups.items()}
+    several = [name for name, found in by_fact.items() if len(found) > 1]
+    return [by_fact[n][_shuffled(by_fact[n], seed)[0]][0] for n in _shuffled(several, seed)[:count]]
 
 
-def _questions(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
-    """Of each answer's questions the same share, at least one; single answers are one group."""
-    shared: dict[str, set[str]] = {}
-    for row in rows:
-        shared.setdefault(comparable(str(row.get("answer", ""))), set()).add(_asked(row))
-    single = set().union(*(found for found in shared.values() if len(found) == 1))
-    chosen: set[str] = set()
-    for found in (single, *shared.values()):
-        if len(found) > 1:
-            order = sorted(found, key=lambda text: _shuffled(seed, text))
-            chosen.update(order[: math.ceil(wanted * len(found) / len(rows))])
-    return [row for row in rows if _asked(row) in chosen]
-
-
-def _facts(groups: Mapping[str, Rows], rows: Rows, wanted: int, seed: int) -> Rows:
+def _facts(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
     """Whole groups; where they are so large that too few fit in, a larger share of all."""
-    order = sorted(groups, key=lambda name: _shuffled(seed, name))
-    chosen: set[str] = set()
-    for limit in range(wanted, len(rows) // 2 + 1):
-        chosen, count = set(), 0
-        for name in order:
-            if count + len(groups[name]) <= limit:
-                chosen.add(name)
-                count += len(groups[name])
-        if count >= LEAST_TEST:
+    chosen: Rows = []
+    for limit in range(count, len(rows) // 2 + 1):
+        chosen = []
+        for name in _shuffled(groups, seed):
+            if len(chosen) + len(groups[name]) <= limit:
+                chosen += groups[name]
+        if len(chosen) >= LEAST_TEST:
             break
-    return [row for row in rows if group_of(row) in chosen]
+    return chosen
 
 
-def developed(rows: Sequence[dict[str, str]]) -> tuple[Rows, Rows]:
-    """Pairs to learn from, and every eighth, whose loss is measured on the way."""
-    return [row for place, row in enumerate(rows) if place % 8 != 4], list(rows[4::8])
+def _questions(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
+    """Of each answer's questions the same share, at least one; single answers are one group."""
+    shared = [set(map(_question, found)) for found in _grouped(rows, _answer).values()]
+    single: set[str] = set().union(*(found for found in shared if len(found) == 1))
+    chosen: set[str] = set()
+    for found in (single, *(found for found in shared if len(found) > 1)):
+        chosen.update(_shuffled(found, seed)[: math.ceil(count * len(found) / len(rows))])
+    return [row for row in rows if _question(row) in chosen]
 
 
 def trimmed(
-    rows: Rows, limit: int, *, like: Sequence[Mapping[str, str]] = (), seed: int = 0
+    rows: Rows, limit: int, *, like: Sequence[Mapping[str, Any]] = (), seed: int = 0
 ) -> Rows:
     """At most `limit` of the pairs, a random but reproducible choice, in their order.
 
@@ -219,16 +223,9 @@ def trimmed(
         like: Pairs about the same facts as these come first, so that what a test asks was taught.
         seed: Another number gives another choice.
     """
-    if len(rows) <= limit:
-        return rows
-    first = {group_of(row) for row in like}
-
-    def order(place: int) -> tuple[bool, str]:
-        return group_of(rows[place]) not in first, _shuffled(seed, question_of(rows[place]))
-
-    return [rows[place] for place in sorted(sorted(range(len(rows)), key=order)[:limit])]
-
-
-def _shuffled(seed: int, text: str) -> str:
-    """A key that sorts texts in a random order, the same on every machine."""
-    return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
+    tested = set(map(_fact, like))
+    order = sorted(
+        range(len(rows)),
+        key=lambda n: (_fact(rows[n]) not in tested, _number(seed, question_of(rows[n]))),
+    )
+    return [rows[number] for number in sorted(order[:limit])]

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import files, pages
-from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment, score_text
+from llmcourse.evaluation import METRICS, counted
+from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
 from llmcourse.own.parts import Parts
 from llmcourse.own.source import BY_HAND, BY_MODEL, Source
 from llmcourse.pages import Markup, bullets, paragraph, table
 from llmcourse.plots import base as look
-from llmcourse.plots.measured import chart, curve_figure, draw_bar
+from llmcourse.plots.measured import curve_figure
 
 if TYPE_CHECKING:
     from llmcourse.data import Report
     from llmcourse.finetuning import TunedModel
 
-FEW, MANY_REJECTED = 200, 0.5  # pairs; share of what the model wrote
+FEW = 200  # pairs
 SAMPLES, PROBLEMS = 8, 30  # test questions and problems that are shown
-METRICS = {
-    "facts": "facts: share of answers that contain every key of the fact, 0 to 1",
-    "f1": "f1: words in common with the reference, 0 to 1",
-    "chrf": "chrf: letters in common with the reference, 0 to 100",
-    "finished": "finished: share of answers that ended by themselves, 0 to 1",
-}
 AGAINST_PROMPT = {
-    1: "The tuned model beats the prompt. Read the worst answers below before you trust it.",
-    -1: "The prompt beats the tuned model. Look at the loss: where it still falls, train for more "
-    "epochs; where it does not, the pairs teach something else than the test asks.",
-    0: "So few test questions can't tell the tuned model from the prompt. Write more of them "
-    "before you decide.",
+    True: "The tuned model beats the prompt. Read its worst answers before you trust it.",
+    False: "The prompt beats the tuned model. Look at the loss: where it still falls, train for "
+    "more epochs; where it does not, the pairs teach something else than the test asks.",
+    None: "So few test questions can't tell the tuned model from the prompt. Write more of them.",
 }
-VERDICTS = {1: "the first is better", -1: "the second is better", 0: "too few to tell"}
+VERDICTS = {True: "the first is better", False: "the second is better", None: "too few to tell"}
 
 
 @dataclass(frozen=True)
@@ -49,9 +43,6 @@ class Result:
         parts: The pairs that were trained on and tested with.
         tuned: The tuned model, with its settings and losses.
         assessment: How the methods compare.
-        seconds: Step -> how long it took when it was done.
-        memory: Most memory that this process had, in bytes.
-        tier: Whose sizes were used.
         out: The folder with all files.
     """
 
@@ -61,73 +52,48 @@ class Result:
     parts: Parts
     tuned: TunedModel = field(repr=False)
     assessment: Assessment
-    seconds: dict[str, float]
-    memory: float
-    tier: str
     out: Path
-
-
-def verdict(test: Mapping[str, Any]) -> int:
-    """1 where the first method is better, -1 where it is worse, 0 where too few questions can't
-    tell.
-
-    Args:
-        test: One of `Assessment.tests`.
-    """
-    if test.get("p", 0.0) >= 0.05:  # few questions make the interval too narrow
-        return 0
-    return 1 if test["low"] > 0 else -1 if test["high"] < 0 else 0
 
 
 def advice(result: Result) -> list[str]:
     """What to do next, by what was measured. Rules of thumb, the most important first."""
-    found, lines = result.assessment, []
-    verdicts = {(test["first"], test["second"]): verdict(test) for test in found.tests}
+    found, writing, train = result.assessment, result.writing, result.parts.train
+    better = {pair: test.larger for pair, test in found.tests.items()}
+    losses = [row["loss"] for row in result.tuned.held_out]
+    rejected = sum(row["count"] for row in writing["rejected"])
+    lines = []
     if any(one.count for one in result.findings["pairs"].findings):
         lines.append("Fix what was found in the pairs first; see “The data”.")
-    lines.append(AGAINST_PROMPT[verdicts.get((TUNED, PROMPT), 0)])
-    if found.caution:
-        lines.append(found.caution)
+    lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [found.caution])]
     if result.parts.held_out == "facts":
         lines.append(
             "The test asks for facts that no training pair has. If the model should know them by "
             "itself, write pairs about every fact, with several paraphrases each."
         )
-    if verdicts.get((BOTH, SEARCH)) == 1:
+    if better.get((BOTH, SEARCH)):
         lines.append("Tuned with retrieval beats retrieval alone: use both together.")
-    elif verdicts.get((TUNED, SEARCH)) == -1:
+    elif better.get((TUNED, SEARCH)) is False:
         lines.append(
             "Retrieval beats the tuned model alone. Where the facts change often, keep retrieval "
             "and tune for the style of the answers only."
         )
-    losses = [row["loss"] for row in result.tuned.held_out]
-    if len(losses) > 1 and losses[-1] <= min(losses):
+    if len(losses) > 1 and losses[-1] > min(losses):
         lines.append(
-            "The loss on the held-out pairs was lowest at the end, so more epochs may still help: "
-            f"--epochs {2 * result.tuned.config.epochs:g}, say."
+            "The held-out loss rose at the end (overfitting): more pairs help, not epochs."
         )
     elif len(losses) > 1:
+        epochs = 2 * (result.tuned.config.epochs or 1)
         lines.append(
-            "The loss on the held-out pairs rose again towards the end: the model begins to "
-            "overfit. More pairs help more than more epochs."
+            f"The held-out loss still fell at the end: try more, --epochs {epochs:g}, say."
         )
-    if len(result.parts.train) < FEW:
+    if len(train) < FEW:
+        lines.append(f"{len(train)} pairs are few. Often several hundred good ones are needed.")
+    if rejected > max(1, rejected + writing["counts"].get(BY_MODEL, 0)) / 2:
         lines.append(
-            f"{len(result.parts.train)} pairs are few. A first useful model often takes several "
-            f"hundred to a thousand good ones, with many paraphrases."
+            f"{rejected} pairs were rejected. Larger chat models write better ones, or you."
         )
-    rejected = sum(row["count"] for row in result.writing["rejected"])
-    written = result.writing["counts"].get(BY_MODEL, 0)
-    if rejected > MANY_REJECTED * max(1, rejected + written):
-        lines.append(
-            f"{rejected} pairs were rejected and {written} written by the model passed. A larger "
-            f"chat model writes better ones; so do you."
-        )
-    if not result.writing["reviewed"] and set(result.writing["counts"]) != {BY_HAND}:
-        lines.append(
-            "Nobody has read the pairs yet. Open pairs.csv, correct answers, write no under keep "
-            "where a pair is bad, and run the same again."
-        )
+    if not writing["reviewed"] and set(writing["counts"]) != {BY_HAND}:
+        lines.append("Nobody has read the pairs yet. Correct pairs.csv, and run the same again.")
     return lines
 
 
@@ -136,8 +102,8 @@ def report(result: Result, path: Path | str) -> Path:
 
     It has what the data are and what was found in them, how many pairs were written and rejected,
     the split, the training, the results with their intervals, answers side by side, the worst
-    ones, what to do next, and how it was made. All texts are escaped. A reader sees the old file
-    or the complete new one.
+    ones, and what to do next. All texts are escaped. A reader sees the old file or the complete
+    new one.
 
     Args:
         result: From `run`.
@@ -147,74 +113,44 @@ def report(result: Result, path: Path | str) -> Path:
         DataError: another ending, or the place can't be written to.
         NoSpace: the disk is full.
     """
-    found = result.assessment
-    columns, main = ("question", "reference"), found.main
-    samples = [_answers(row, found.ways) for row in found.rows[:SAMPLES]]
-    worst = []
-    for row in found.worst():
-        score = row["values"][TUNED][main]
-        worst.append([*_answers(row, [TUNED]), "–" if score is None else f"{score:.3g}"])
-    side_by_side = table((*columns, *found.ways), samples, "The first test questions")
-    worst = table((*columns, TUNED, main), worst, f"The tuned model's worst answers, by {main}")
+    found, next_steps = result.assessment, advice(result)
+    first, worst = found.answers().head(SAMPLES), found.worst()[["question", "reference", TUNED]]
+    title = f"The tuned model's worst answers, by {found.main}"
     sections = {
-        "In short": _summary(result),
-        "The data": pages.Markup("").join(_data(result)),
+        "In short": _summary(found) + bullets(next_steps[:2]),
+        "The data": _data(result),
         "The pairs": _pairs(result.writing),
         "The split": paragraph(str(result.parts)) + bullets(result.parts.notes),
         "The training": _training(result.tuned),
         "The results": _results(found),
-        "Answers side by side": side_by_side,
-        "The worst answers": worst,
-        "What to do next": bullets(advice(result)),
-        "How it was made": _made(result),
+        "Answers side by side": table(first.columns, first.to_numpy(), "The first test questions"),
+        "The worst answers": table(worst.columns, worst.to_numpy(), title),
+        "What to do next": bullets(next_steps),
     }
     name = Path(result.source.name).name or result.source.name
     lead = "What was trained on your data, and how it answers. Nothing of it left this machine."
     return pages.save(path, pages.page(f"Your own data: {name}", lead, sections))
 
 
-def _answers(row: Mapping[str, Any], ways: Iterable[str]) -> Iterator[str]:
-    yield row["question"]
-    yield row["reference"]
-    for way in ways:
-        error = row["errors"][way]
-        yield f"(not asked: {error})" if error else row["answers"][way].strip() or "(nothing)"
-
-
-def _summary(result: Result) -> Markup:
-    found, main = result.assessment, result.assessment.main
-    lines = [f"{way}: {score_text(scores[main], main)}" for way, scores in found.scores.items()]
+def _summary(found: Assessment) -> Markup:
     text = (
-        f"{len(found.rows)} test questions, asked with {len(lines)} methods. {METRICS[main]}; "
-        f"mean and 95 % interval:"
+        f"{len(found.answers())} test questions, asked with {len(found.methods)} methods. "
+        f"{found.main}: {METRICS[found.main].text}; mean and 95 % interval:"
     )
-    return paragraph(text) + bullets(lines) + bullets(advice(result)[:2])
+    lines = [f"{method}: {found.score(method, found.main)}" for method in found.methods]
+    return paragraph(text) + bullets(lines)
 
 
-def _data(result: Result) -> Iterator[Markup]:
+def _data(result: Result) -> Markup:
     source = replace(result.source, name=files.shown(Path(result.source.name)))
-    yield paragraph(str(source).splitlines()[0])
+    page = paragraph(str(source).splitlines()[0])
     if count := len(source.problems):
-        more = [f"and {count - PROBLEMS} more"] if count > PROBLEMS else []
-        yield pages.details(f"{count} were left out", bullets(source.problems[:PROBLEMS] + more))
-    for title, report in result.findings.items():
-        yield pages.fill("<h3>{}</h3>", title.capitalize())
-        lengths = [
-            (part, of.minimum, f"{of.median:g}", f"{of.p95:g}", of.maximum)
-            for part, of in report.lengths.items()
-        ]
-        caption = f"Lengths in the {title}, in {report.unit}: {report.records} records"
-        yield table(("part", "shortest", "median", "95 % are below", "longest"), lengths, caption)
-        found = [
-            (one.kind, one.count, one.what, "\n".join(f"{n}: {text}" for n, text in one.examples))
-            for one in report.findings
-            if one.count
-        ]
-        if found:
-            caption = f"Problems that were found in the {title}; personal data are masked"
-            yield table(("found", "records", "what it means", "examples"), found, caption)
-        absent = ", ".join(one.kind for one in report.findings if not one.count)
-        yield paragraph(f"Looked for and not found: {absent or 'nothing'}.")
+        shown = [*source.problems[:PROBLEMS], *["and more"] * (count > PROBLEMS)]
+        page += pages.details(f"{count} were left out", bullets(shown))
+    for title, found in result.findings.items():
+        template = '<h3>{}</h3><pre style="white-space:pre-wrap">{}</pre>'
+        page += pages.fill(template, title.capitalize(), found.as_text())
+    return page
 
 
 def _pairs(writing: Mapping[str, Any]) -> Markup:
@@ -233,8 +169,9 @@ def _pairs(writing: Mapping[str, Any]) -> Markup:
 def _training(tuned: TunedModel) -> Markup:
     text = (
         f"{tuned.name}: {tuned.trained:,} weights trained "
-        f"({100 * tuned.trained / tuned.parameters:.1f} % of all), {len(tuned.history)} updates in "
-        f"{tuned.seconds:.0f} s, {tuned.tokens_per_second:.0f} tokens per second."
+        f"({tuned.trained / tuned.parameters:.1%} of all), {len(tuned.history)} updates in "
+        f"{tuned.seconds:.0f} s, {tuned.tokens_per_second:.0f} tokens per second. Its settings and "
+        f"the versions of all libraries are in model/README.md."
     )
     lines = {"training pairs": tuned.history, "held-out pairs": tuned.held_out}
     points = {
@@ -250,55 +187,17 @@ def _training(tuned: TunedModel) -> Markup:
 
 
 def _results(found: Assessment) -> Markup:
-    rows, scores = found.table(), found.scores[found.ways[0]]
+    rows = found.table()
     caption = "Means with 95 % intervals; tokens and seconds per question"
     page = table(("method", *rows.columns), rows.itertuples(name=None), caption)
-    page += bullets(METRICS[name] for name in scores) + _score_picture(found)
-    tests = []
-    for test in found.tests:
-        difference, low, high = (f"{test[name]:+.3g}" for name in ("difference", "low", "high"))
-        pair = f"{test['first']} − {test['second']}"
-        tests.append((pair, difference, f"{low} to {high}", VERDICTS[verdict(test)]))
+    page += bullets(f"{name}: {METRICS[name].text}" for name in found.metrics)
+    tests = [(" − ".join(pair), test, VERDICTS[test.larger]) for pair, test in found.tests.items()]
     if tests:
         caption = f"Differences in {found.main}, question by question"
-        page += table(("compared", "difference", "95 % interval", "says"), tests, caption)
-    kinds = list(dict.fromkeys(kind for counts in found.mistakes.values() for kind in counts))
+        page += table(("compared", "difference and 95 % interval", "says"), tests, caption)
+    mistakes = {name: counted(one.labels) for name, one in found.evaluations.items()}
+    kinds = list(dict.fromkeys(kind for counts in mistakes.values() for kind in counts))
     if kinds:
-        counts = [(way, *map(of.get, kinds, repeat(0))) for way, of in found.mistakes.items()]
-        caption = "Answers with each kind of mistake, by simple rules"
-        page += table(("method", *kinds), counts, caption)
+        counts = [(name, *map(of.get, kinds, repeat(0))) for name, of in mistakes.items()]
+        page += table(("method", *kinds), counts, "Answers with each kind of mistake, by rules")
     return page
-
-
-def _made(result: Result) -> Markup:
-    from llmcourse.finetuning.tuned import versions
-
-    text = (
-        f"Sizes of the tier {result.tier}; numbers as "
-        f"{str(result.tuned.dtype).removeprefix('torch.')}; at most {result.memory / 1e9:.1f} GB "
-        f"of memory."
-    )
-    steps = [(name, f"{value:.1f}") for name, value in result.seconds.items()]
-    settings = [pair for pair in asdict(result.tuned.config).items() if pair[1] is not None]
-    more = table(("setting", "value"), settings, "Settings of the training")
-    more += table(("package", "version"), versions().items(), "Versions")
-    page = paragraph(text) + table(("step", "seconds"), steps, "How long each step took")
-    return page + pages.details("Settings and versions", more)
-
-
-@look.styled
-def _score_picture(found: Assessment) -> Markup:
-    """The mean of each method as a bar with its interval."""
-    label, names = METRICS[found.main], list(found.scores)
-    figure, axes = chart(names, 0.9 + 0.5 * len(names), "", label)
-    texts = []
-    for row, (name, scores) in enumerate(found.scores.items()):
-        score = scores[found.main]
-        ends = score["low"], score["high"]
-        draw_bar(axes, row, score["mean"], f"{score['mean']:.3g}", name, names, interval=ends)
-        texts.append(f"{name}: {score['mean']:.3g}, 95 % interval {ends[0]:.3g} to {ends[1]:.3g}")
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 100 if found.main == "chrf" else 1)
-    alt = f"Bar chart. {label}. {'; '.join(texts)}."
-    return pages.picture(look.encoded(figure, "png"), alt, "The thin lines are 95 % intervals.")

@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import data, synthesis
+from llmcourse import data
 from llmcourse.data.documents import KINDS
 from llmcourse.data.reviewing import NO, YES
 from llmcourse.errors import DataError
 from llmcourse.own.training import Sizes, sizes
+from llmcourse.synthesis import Synthesis, questions_from_documents
 
 if TYPE_CHECKING:
     from llmcourse.data import Passage, Report
@@ -47,13 +48,8 @@ class Source:
     kind: str
     name: str
     passages: list[Passage] = field(default_factory=list, repr=False)
-    records: list[dict[str, str]] = field(default_factory=list, repr=False)
+    records: list[dict[str, Any]] = field(default_factory=list, repr=False)
     problems: list[str] = field(default_factory=list, repr=False)
-
-    @property
-    def documents(self) -> list[str]:
-        """The documents' paths below the folder."""
-        return list(dict.fromkeys(passage.document for passage in self.passages))
 
     @property
     def digest(self) -> str:
@@ -73,19 +69,14 @@ class Source:
         return data.inspect(texts or self.records, tokenizer=tokenizer, name=name)
 
     def __str__(self) -> str:
-        found = f"{_counted(self.records, 'pair')} of question and answer"
+        found = f"{len(self.records)} pairs of question and answer"
         if self.kind == "documents":
-            passages = _counted(self.passages, "passage")
-            found = f"{_counted(self.documents, 'document')} in {passages}"
-        lines = [f"{self.name}: {found}"]
-        lines += [f"  left out: {problem}" for problem in self.problems[:SHOWN]]
+            documents = {passage.document for passage in self.passages}
+            found = f"{len(documents)} documents in {len(self.passages)} passages"
+        lines = [f"{self.name}: {found}", *self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
-            lines.append(f"  left out: and {len(self.problems) - SHOWN} more")
-        return "\n".join(lines)
-
-
-def _counted(things: Sequence[Any], name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
+            lines.append(f"and {len(self.problems) - SHOWN} more")
+        return "\n  left out: ".join(lines)
 
 
 def read(source: str | os.PathLike[str]) -> Source:
@@ -126,13 +117,13 @@ def pairs_of(path: Path | str) -> Source:
             f"{path} holds texts and no pairs. It needs a column for the question and one for the "
             f"answer, called question and answer, say; it has: {', '.join(dataset.column_names)}."
         )
-    rows, left_out = list(map(dict, dataset)), []
+    left_out = [str(data.Problem(**row)) for row in problems.to_dict("records")]
+    rows: list[dict[str, Any]] = list(map(dict, dataset))
     cells = [row.get("keep", "").strip().lower() for row in rows]
-    if set(cells) <= {"", *YES, *NO}:  # as in a file that was reviewed
+    if set(cells) <= {"", *YES, *NO}:  # a reviewed file; elsewhere "keep" may mean anything
         rows = [row for row, cell in zip(rows, cells, strict=True) if cell not in NO]
         if len(rows) < len(cells):
             left_out.append(f"{len(cells) - len(rows)} pairs whose column keep says no")
-    left_out += [str(data.Problem(**row)) for row in problems.to_dict("records")]
     return Source("pairs", str(path), records=rows, problems=left_out)
 
 
@@ -144,31 +135,17 @@ def is_ours(record: Mapping[str, Any]) -> bool:
     return record.get("written") in (BY_MODEL, BY_TEMPLATE)
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(Synthesis):
     """Pairs, and what was rejected on the way.
 
-    Attributes:
-        records: question, answer, `written` (by whom), and where known input, document, heading,
-            source and the file's other fields.
-        rejected: stage, reason, question and answer of each pair that did not pass.
-        seconds: How long writing took.
+    Each record has question, answer, `written` (by whom), and where known input, history, document,
+    heading, source and the file's other fields.
     """
-
-    records: list[dict[str, str]] = field(repr=False)
-    rejected: list[dict[str, str]] = field(default_factory=list, repr=False)
-    seconds: float = 0.0
 
     @property
     def counts(self) -> dict[str, int]:
         """By whom -> how many."""
         return dict(Counter(record["written"] for record in self.records))
-
-    def reasons(self) -> list[dict[str, Any]]:
-        """Why pairs were rejected: stage, reason, count and one example, most frequent first."""
-        table = synthesis.Synthesis([], self.rejected, self.seconds).report()
-        rows = [row for row in table.to_dict("records") if row["stage"]]
-        return sorted(rows, key=lambda row: -row["count"])
 
 
 def pairs(
@@ -196,37 +173,23 @@ def pairs(
         DataError: nothing passed.
     """
     if source.kind == "pairs":
-        return Written([r if is_ours(r) else r | {"written": BY_HAND} for r in source.records])
-    size = size or sizes()
-    spread = _spread(source.passages, size.headings)
-    plans = [(BY_TEMPLATE, None, spread, size.headings)]
+        rows = [row if is_ours(row) else row | {"written": BY_HAND} for row in source.records]
+        return Written(rows, [], 0.0)
+    size, passages = size or sizes(), source.passages
+    how: dict[str, Any] = {"seed": seed, "progress": progress}
+    done = {}
     if model is not None:
-        plans.insert(0, (BY_MODEL, model, source.passages, size.sentences))
-    records: list[dict[str, str]] = []
-    rejected: list[dict[str, str]] = []
-    seconds = 0.0
-    for by, writer, passages, limit in plans:
-        try:
-            done = synthesis.questions_from_documents(
-                passages, writer, limit=limit, seed=seed, progress=progress
-            )
-        except DataError as error:  # no sentence that a question could be about
-            problem = {"stage": "passage", "reason": str(error), "question": "", "answer": ""}
-            rejected.append(problem)
-            continue
-        records += [record | {"written": by} for record in done.records]
-        rejected += done.rejected
-        seconds += done.seconds
+        done[BY_MODEL] = questions_from_documents(passages, model, limit=size.sentences, **how)
+    # Templates ask about headings all over the documents, not about the first ones only.
+    step = max(1.0, len(passages) / size.headings)
+    spread = [passages[int(step * n)] for n in range(min(size.headings, len(passages)))]
+    done[BY_TEMPLATE] = questions_from_documents(spread, limit=size.headings, **how)
+    records = [row | {"written": by} for by, found in done.items() for row in found.records]
     if not records:
         raise DataError(
             f"No pair could be written about {source.name}. The documents need headings and full "
             f"sentences; or write pairs yourself, in a CSV file with the columns question and "
             f"answer."
         )
-    return Written(records, rejected, seconds)
-
-
-def _spread(passages: Sequence[Any], limit: int) -> list[Any]:
-    """At most `limit` passages, taken from all over the documents."""
-    step = max(1.0, len(passages) / limit)
-    return [passages[int(step * place)] for place in range(min(limit, len(passages)))]
+    rejected = [row for found in done.values() for row in found.rejected]
+    return Written(records, rejected, sum(found.seconds for found in done.values()))

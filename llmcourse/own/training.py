@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, tiers
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError
 
 if TYPE_CHECKING:
     from llmcourse.finetuning import Config, TunedModel
@@ -50,16 +50,9 @@ SIZES: dict[str, Sizes] = {
 }
 
 
-def sizes(tier: str | None = None) -> Sizes:
-    """The sizes of a tier; of the one in force if not given.
-
-    Raises:
-        SettingError: there is no such tier.
-    """
-    name = tiers.current().name if tier is None else tier
-    if name not in SIZES:
-        raise SettingError(f"There is no tier {name!r}. There are: {', '.join(SIZES)}.")
-    return SIZES[name]
+def sizes() -> Sizes:
+    """The sizes of the tier in force."""
+    return SIZES[tiers.current().name]
 
 
 def settings(
@@ -84,8 +77,6 @@ def settings(
     from llmcourse.finetuning.adapters import weight_size
 
     size = size or sizes()
-    if not len(records):
-        raise DataError("There are no pairs to train on.")
     encoded = encoding.encode(list(records), model.tokenizer, TEMPLATE, max_length=LONGEST)
     if not len(encoded):
         raise DataError(f"All pairs have over {LONGEST} tokens. Shorten them.")
@@ -135,17 +126,21 @@ def train(
     config = config or settings(records, model, size)
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
-    updates = config.steps or max(1, round(config.epochs * -(-len(records) // config.batch_size)))
-    held = {"held_out": plain(held_out or []) or None, "every": -(-updates // 4)}
-    how = {"out": out, "fresh": fresh, "progress": progress}
-    return finetune(model, plain(records), config, **held, **how)
+    batches = -(-len(records) // config.batch_size)
+    updates = config.steps or max(1, round((config.epochs or 1) * batches))
+    return finetune(
+        model,
+        plain(records),
+        config,
+        held_out=plain(held_out) if held_out else None,
+        every=-(-updates // 4),
+        out=out,
+        fresh=fresh,
+        progress=progress,
+    )
 
 
-def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The fields that a template reads, so that notes in other columns change nothing."""
-    names = ("question", "input", "answer")
-    return [
-        {name: record.get(name) or "" for name in names}
-        | ({"history": record["history"]} if record.get("history") else {})
-        for record in records
-    ]
+    names = ("history", "question", "input", "answer")
+    return [{name: record[name] for name in names if record.get(name)} for record in records]

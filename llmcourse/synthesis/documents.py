@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from llmcourse.data import Passage
 from llmcourse.errors import DataError
-from llmcourse.generation import fits, generate
+from llmcourse.generation import generate
 from llmcourse.synthesis.filters import (
     GROUNDED,
     Pool,
     answer_trouble,
+    first_reason,
     groundedness,
     instruction_trouble,
 )
@@ -25,8 +25,8 @@ from llmcourse.words import content_words, numbers
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
-Sentences = list[tuple[Passage, str]]  # each with the passage it is from
 QUESTION = 28  # longest question in tokens
+TOO_LONG = "is too long for the model"
 _SHOTS = """Sentence (Stools): The oil on an oak stool needs three days to dry.
 Question: How long does the oil on an oak stool need to dry?
 
@@ -69,8 +69,8 @@ def questions_from_documents(
         progress: False shows nothing.
 
     Returns:
-        The pairs with `document`, `heading` and `source` (the sentence), and what was rejected; a
-        passage that is too long for the model is among that, once.
+        The pairs with `document`, `heading` and `source` (the sentence), and what was rejected,
+        sentences of a passage that is too long for the model among it.
 
     Raises:
         DataError: there are no passages, or they have no usable sentence.
@@ -78,21 +78,29 @@ def questions_from_documents(
     passages = list(passages)
     if not passages:
         raise DataError("There are no passages to ask about.")
+    sieve = Sieve()
     if model is None:
-        return _from_headings(passages[:limit])
+        _from_headings(passages[:limit], sieve)
+        return sieve.done()
     candidates = [(passage, text) for passage in passages for text in sentences(passage.text)]
     if not candidates:
         raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
     random.Random(seed).shuffle(candidates)
-    candidates.sort(key=lambda pair: not numbers(pair[1]))
-    sieve, pool = Sieve(), Pool()
-    candidates = list(islice(_fitting(candidates, model, new_tokens, sieve), limit))
-    questions = _ask(candidates, model, sieve, pool, progress)
-    prompts = [_to_answer(passage, question) for passage, _, question in questions]
-    answers = generate(model, prompts, max_new_tokens=new_tokens, progress=progress)
+    # Numbers first: whether an answer has the right one is what a program can check.
+    candidates = sorted(candidates, key=lambda pair: not numbers(pair[1]))[:limit]
+    questions = _ask(candidates, model, sieve, progress)
+    prompts = [
+        f"{passage.text}\n\nAnswer from the text above in one sentence. {question}"
+        for passage, _, question in questions
+    ]
+    too_long: dict[int, str] = {}
+    answers = generate(
+        model, prompts, max_new_tokens=new_tokens, progress=progress, failures=too_long
+    )
     for (passage, source, question), answer in zip(questions, answers, strict=True):
-        text = answer.text.strip()
-        trouble = answer_trouble(answer, question) or _untrue(text, source, passage.text)
+        text = answer.text.strip() if answer else ""
+        trouble = TOO_LONG if answer is None else answer_trouble(answer, question)
+        trouble = trouble or _untrue(text, source, passage.text)
         if sieve.passes("answer", trouble, question, text):
             sieve.kept.append(_record(passage, question, text, source))
     return sieve.done()
@@ -101,36 +109,6 @@ def questions_from_documents(
 def _record(passage: Passage, question: str, answer: str, source: str) -> dict[str, str]:
     where = {"document": passage.document, "heading": passage.heading, "source": source}
     return {"question": question, "answer": answer} | where
-
-
-def _fitting(
-    candidates: Sentences, model: LoadedModel, new_tokens: int, sieve: Sieve
-) -> Iterator[tuple[Passage, str]]:
-    """Sentences of passages that the model can read; other passages are rejected, each once."""
-    known: dict[Passage, bool] = {}
-    for passage, text in candidates:
-        if passage not in known:
-            longest = max(sentences(passage.text), key=len)
-            # A question is read in other tokens than it was written in: more, but not thrice.
-            room = new_tokens + 3 * QUESTION
-            known[passage] = fits(model, _to_answer(passage, "?"), max_new_tokens=room) and fits(
-                model, _to_ask(passage, longest), "plain", max_new_tokens=QUESTION
-            )
-            trouble = "" if known[passage] else "is too long for the model"
-            about = f"({topic(passage)}, passage {passage.number})"
-            sieve.passes("passage", trouble, about, passage.text)
-        if known[passage]:
-            yield passage, text
-
-
-def _to_ask(passage: Passage, sentence: str) -> str:
-    """The prompt that a question about a sentence goes on from."""
-    return f"{_SHOTS}Sentence ({topic(passage)}): {sentence}\nQuestion:"
-
-
-def _to_answer(passage: Passage, question: str) -> str:
-    """The prompt that has a question answered from its passage."""
-    return f"{passage.text}\n\nAnswer from the text above in one sentence. {question}"
 
 
 def sentences(text: str) -> list[str]:
@@ -153,16 +131,21 @@ def _title(passage: Passage) -> str:
 
 
 def _ask(
-    candidates: Sentences, model: LoadedModel, sieve: Sieve, pool: Pool, progress: bool
+    candidates: Sequence[tuple[Passage, str]], model: LoadedModel, sieve: Sieve, progress: bool
 ) -> list[tuple[Passage, str, str]]:
     """Let the model write a question for each sentence; keep those in proper form."""
-    prompts = [_to_ask(passage, text) for passage, text in candidates]
-    written = generate(model, prompts, "plain", max_new_tokens=QUESTION, progress=progress)
-    questions = []
+    # Without a template: a model goes on with examples better than it follows a description.
+    prompts = [f"{_SHOTS}Sentence ({topic(p)}): {text}\nQuestion:" for p, text in candidates]
+    too_long: dict[int, str] = {}
+    written = generate(
+        model, prompts, "plain", max_new_tokens=QUESTION, progress=progress, failures=too_long
+    )
+    questions, pool = [], Pool()
     for (passage, source), answer in zip(candidates, written, strict=True):
-        question = answer.text.strip().split("\n")[0].strip()
+        question = answer.text.strip().split("\n")[0].strip() if answer else source
         about = content_words(f"{topic(passage)} {source}")
-        rules = (
+        reason = first_reason(
+            (TOO_LONG, answer is None),
             ("empty", not question),
             (instruction_trouble(question), instruction_trouble(question)),
             ("is no question", not question.endswith("?")),
@@ -170,7 +153,7 @@ def _ask(
             ("gives the answer away", numbers(question) & numbers(source)),
             ("is much like another", pool.has_like(question)),
         )
-        if sieve.passes("question", next((why for why, bad in rules if bad), ""), question):
+        if sieve.passes("question", reason, question):
             pool.add(question)
             questions.append((passage, source, question))
     return questions
@@ -178,26 +161,27 @@ def _ask(
 
 def _untrue(answer: str, source: str, passage: str) -> str:
     """Why an answer can't be trusted; "" if it can, as far as a program can tell."""
-    if numbers(answer) - numbers(passage):
-        return "has a number that is not in the passage"
-    if groundedness(answer, passage) < GROUNDED:
-        return "says what is not in the passage"
     lost = numbers(source) and not numbers(source) & numbers(answer)
-    if lost or len(content_words(source) & content_words(answer)) < 2:
-        return "does not lead back to the sentence"
-    return ""
+    return first_reason(
+        ("has a number that is not in the passage", numbers(answer) - numbers(passage)),
+        ("says what is not in the passage", groundedness(answer, passage) < GROUNDED),
+        (
+            "does not lead back to the sentence",
+            lost or len(content_words(source) & content_words(answer)) < 2,
+        ),
+    )
 
 
-def _from_headings(passages: Sequence[Passage]) -> Synthesis:
-    sieve, pool = Sieve(), Pool()
+def _from_headings(passages: Sequence[Passage], sieve: Sieve) -> None:
+    pool = Pool()
     for passage in passages:
         question = f"What does “{_title(passage)}” say about “{passage.heading}”?"
         answer = " ".join(sentences(passage.text)[:2])
-        trouble = "" if passage.heading else "has no heading"
-        trouble = trouble or ("" if answer else "has no sentence")
-        if not trouble and pool.has_like(question):
-            trouble = "is much like another"
-        if sieve.passes("question", trouble, question, answer):
+        reason = first_reason(
+            ("has no heading", not passage.heading),
+            ("has no sentence", not answer),
+            ("is much like another", pool.has_like(question)),
+        )
+        if sieve.passes("question", reason, question, answer):
             pool.add(question)
             sieve.kept.append(_record(passage, question, answer, answer))
-    return sieve.done()

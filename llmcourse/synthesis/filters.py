@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from llmcourse.generation import Answer
 from llmcourse.words import (
@@ -23,27 +24,20 @@ GROUNDED = 0.7  # the smallest share of an answer's words that its passage must 
 # A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words; it is
 # asked to draw only where the word is an order: a plate may draw 40 watts.
 IMPOSSIBLE = frozenset(
-    (
-        "picture",
-        "image",
-        "photo",
-        "photograph",
-        "graph",
-        "chart",
-        "video",
-        "music",
-        "website",
-        "http",
-        "file",
-    )
+    "picture image photo photograph graph chart video music website http file".split()  # noqa: SIM905
 )
 _TO_DRAW = re.compile(r"(?:^|[.!?;,]|\b(?:please|and|then|you|to))\s*draw\b(?! attention)", re.I)
+
+
+def first_reason(*rules: tuple[str, Any]) -> str:
+    """The reason of the first rule that applies, of (reason, whether it applies); "" for none."""
+    return next((reason for reason, applies in rules if applies), "")
 
 
 def instruction_trouble(text: str) -> str:
     """What is wrong with the form of an instruction or question; "" if nothing is."""
     words = split_words(text)
-    rules = (
+    return first_reason(
         ("too short", len(words) < 3),
         ("too long", len(words) > 40),
         ("does not begin like a sentence", not re.match(r"[^\W_a-z]", text)),
@@ -56,13 +50,12 @@ def instruction_trouble(text: str) -> str:
         ),
         ("repeats itself", repeated_ngrams(text, 3) > 0.2),
     )
-    return next((trouble for trouble, found in rules if found), "")
 
 
 def answer_trouble(answer: Answer, question: str) -> str:
     """What is wrong with the form of an answer to `question`; "" if nothing is."""
     text = answer.text.strip()
-    rules = (
+    return first_reason(
         ("empty", not text),
         ("not finished within the limit", not answer.finished),
         ("refuses", refuses(text)),
@@ -71,13 +64,12 @@ def answer_trouble(answer: Answer, question: str) -> str:
         ("repeats itself", repeated_ngrams(text) > 0.2),
         ("only repeats the question", not content_words(text) - content_words(question)),
     )
-    return next((trouble for trouble, found in rules if found), "")
 
 
 def groundedness(answer: str, passage: str) -> float:
     """The share of an answer's content words that the passage has, from 0 to 1.
 
-    A number that is not in the passage makes it 0: that is how invented facts look most often.
+    A number that is not in the passage makes it 0: most invented facts have one.
     """
     if numbers(answer) - numbers(passage):
         return 0.0

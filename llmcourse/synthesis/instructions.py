@@ -7,21 +7,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import templates
+from llmcourse.data.records import as_records
 from llmcourse.errors import DataError
 from llmcourse.generation import Answer, generate
 from llmcourse.progress import bar
-from llmcourse.synthesis.filters import Pool, answer_trouble, instruction_trouble
+from llmcourse.synthesis.filters import Pool, answer_trouble, first_reason, instruction_trouble
 from llmcourse.synthesis.results import Sieve, Synthesis
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
 INSTRUCTION = 44  # longest new instructions in tokens, together
+BATCH = 24  # lists a round, and prompts answered at once: fast even on two cores
 
 
 def self_instruct(
-    seed_tasks: Sequence[Mapping[str, Any]],
+    seed_tasks: Any,
     model: LoadedModel,
     n: int,
     *,
@@ -42,7 +43,8 @@ def self_instruct(
     did both; here it is a small one, so few answers are right: what they teach is the form.
 
     Args:
-        seed_tasks: Records with an instruction; those with an input are passed over.
+        seed_tasks: What `data.load_records` gives, or whatever it takes; those with an input are
+            passed over.
         model: A chat model.
         n: How many records are wanted; the last round may bring a few more.
         examples: Instructions in each list, a third of them the model's own once there are some.
@@ -59,30 +61,43 @@ def self_instruct(
         The records (question, answer) and what was rejected.
 
     Raises:
-        DataError: there are too few seed tasks.
-        TemplateError: a seed task has no instruction.
+        DataError: there are too few seed tasks, or one is no record.
         PromptError: the seed tasks or the brief are too long for the model.
     """
-    pool_texts = [
-        templates.get_field(task, "question")
-        for task in seed_tasks
-        if not templates.get_field(task, "input", needed=False)
-    ]
-    if len(pool_texts) < examples:
+    texts = [task["question"] for task in as_records(seed_tasks) if not task["input"]]
+    if len(texts) < examples:
         raise DataError(
-            f"{len(pool_texts)} seed tasks without an input are too few for lists of {examples}."
+            f"{len(texts)} seed tasks without an input are too few for lists of {examples}."
         )
-    batch = {"batch_size": 24, "progress": False}
-    sieve, pool, rng = Sieve(), Pool(pool_texts), random.Random(seed)
+    sieve, pool, rng = Sieve(), Pool(texts), random.Random(seed)
     with bar(n, f"{model.title} writes and answers instructions", enabled=progress) as line:
         for number in range(rounds):
-            lists = [_list(pool_texts, sieve.kept, examples, rng) for _ in range(24)]
-            how = {"temperature": temperature, "seed": seed + 1000 * number, **batch}
-            written = generate(model, lists, "plain", max_new_tokens=INSTRUCTION, **how)
-            fresh = [text for answer in written for text in _listed(answer)]
-            accepted = [text for text in fresh if _passes(text, sieve, pool, unwanted)]
-            prompts = [f"{text}\n{brief}" for text in accepted]
-            answers = generate(model, prompts, max_new_tokens=new_tokens, **batch)
+            lists = generate(
+                model,
+                [_list(texts, sieve.kept, examples, rng) for _ in range(BATCH)],
+                "plain",
+                max_new_tokens=INSTRUCTION,
+                batch_size=BATCH,
+                temperature=temperature,
+                seed=seed + 1000 * number,
+                progress=False,
+            )
+            accepted = []
+            for text in (text for answer in lists for text in _listed(answer)):
+                reason = instruction_trouble(text) or first_reason(
+                    ("is of an unwanted kind", unwanted and unwanted(text)),
+                    ("is much like another", pool.has_like(text)),
+                )
+                if sieve.passes("instruction", reason, text):
+                    pool.add(text)
+                    accepted.append(text)
+            answers = generate(
+                model,
+                [f"{text}\n{brief}" for text in accepted],
+                max_new_tokens=new_tokens,
+                batch_size=BATCH,
+                progress=False,
+            )
             for text, answer in zip(accepted, answers, strict=True):
                 written = answer.text.strip()
                 if sieve.passes("answer", answer_trouble(answer, text), text, written):
@@ -110,16 +125,5 @@ def _listed(answer: Answer) -> list[str]:
     lines = answer.text.split("\n")
     if not answer.finished and len(lines) > 1:
         lines = lines[:-1]  # the limit cut the last one off
+    # The model numbers its own lines too, or starts them with the bracket of a number.
     return [text for line in lines if (text := re.sub(r"^\s*\d*[.)]?\s*", "", line).strip())]
-
-
-def _passes(text: str, sieve: Sieve, pool: Pool, unwanted: Callable[[str], bool] | None) -> bool:
-    trouble = instruction_trouble(text)
-    if not trouble and unwanted and unwanted(text):
-        trouble = "is of an unwanted kind"
-    if not trouble and pool.has_like(text):
-        trouble = "is much like another"
-    if not sieve.passes("instruction", trouble, text):
-        return False
-    pool.add(text)
-    return True

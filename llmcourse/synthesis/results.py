@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
@@ -41,6 +41,11 @@ class Synthesis:
             example = " ".join(group[0][name] for name in ("question", "answer")) if group else ""
             rows.append([stage, reason, len(group), example.strip()[:120]])
         return pandas.DataFrame(rows, columns=["stage", "reason", "count", "example"])
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why pairs were rejected: stage, reason, count and one example, most frequent first."""
+        rows = self.report().iloc[1:].sort_values("count", ascending=False, kind="stable")
+        return rows.to_dict("records")
 
     def __repr__(self) -> str:
         """One line, not all that was written."""
