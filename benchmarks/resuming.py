@@ -118,7 +118,7 @@ class Kill:
     during_save: bool
 
 
-def torment(trial: Trial, count: int, chance: random.Random) -> tuple[list[Kill], list[str]]:
+def torment(trial: Trial, count: int, rng: random.Random) -> tuple[list[Kill], list[str]]:
     """Start the training until it has been killed `count` times, then let it end.
 
     Returns:
@@ -128,7 +128,7 @@ def torment(trial: Trial, count: int, chance: random.Random) -> tuple[list[Kill]
     out = trial.folder / "killed"
     for number in range(count):
         process = trial.start(out.name)
-        until_moment(MOMENTS[number % len(MOMENTS)], out, process, chance)
+        until_moment(MOMENTS[number % len(MOMENTS)], out, process, rng)
         process.kill()
         if process.wait() == 0:
             sys.exit("The training was done before all kills, so they do not count.")
@@ -139,18 +139,18 @@ def torment(trial: Trial, count: int, chance: random.Random) -> tuple[list[Kill]
     return kills, [note for note in notes if note.startswith("Skipped")]
 
 
-def until_moment(moment: str, out: Path, process: subprocess.Popen, chance: random.Random) -> None:
+def until_moment(moment: str, out: Path, process: subprocess.Popen, rng: random.Random) -> None:
     """Wait until the process is to be killed."""
     if moment == "start":
-        time.sleep(chance.uniform(0, START))
+        time.sleep(rng.uniform(0, START))
         return
-    goal = newest(out) + chance.randint(1, MOST_UPDATES)
+    goal = newest(out) + rng.randint(1, MOST_UPDATES)
     wait_for(lambda: newest(out) >= goal, process)
     if moment == "save":
         wait_for(lambda: drafts(out), process, pause=0)
-        time.sleep(chance.uniform(0, 0.002))
+        time.sleep(rng.uniform(0, 0.002))
     else:
-        time.sleep(chance.uniform(0, 0.05))
+        time.sleep(rng.uniform(0, 0.05))
 
 
 def newest(out: Path) -> int:
@@ -161,7 +161,7 @@ def newest(out: Path) -> int:
 
 def drafts(out: Path) -> list[Path]:
     """Checkpoints that are being written, or whose writing was cut short."""
-    return list(out.glob("checkpoints/.step-*.part"))
+    return list(out.glob("checkpoints/.step-*"))
 
 
 def wait_for(sign: Any, process: subprocess.Popen, pause: float = PAUSE) -> None:
@@ -225,7 +225,14 @@ def child(model: str, out: str, updates: str, dropout: str) -> int:
     records = company.records("questions", "train")[:32]
     held_out = company.records("questions", "validation")[:8]
     finetune(
-        loaded, records, settings, held_out=held_out, out=out, save_every=1, every=5, progress=False
+        loaded,
+        records,
+        settings,
+        held_out=held_out,
+        out=out,
+        save_steps=1,
+        eval_steps=5,
+        progress=False,
     )
     return 0
 

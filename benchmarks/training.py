@@ -140,8 +140,8 @@ def measure(options: argparse.Namespace, variants: list[Variant]) -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    told = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {kind}" for kind, peak in peaks.items())
-    print(f"Matrix products at their peak: {told}")
+    rates = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {kind}" for kind, peak in peaks.items())
+    print(f"Matrix products at their peak: {rates}")
     for name in options.model:
         print_table(name, [(variant, found[name, variant.title]) for variant in variants], peaks)
 
@@ -283,12 +283,12 @@ def ours(loaded: Any, records: list, _: Any, variant: Variant, limit: float) -> 
 
     stamps = []  # before the first update and after each
 
-    def seen(*_: Any) -> bool:
+    def note_time(*_: Any) -> bool:
         stamps.append(now())
         return False
 
     settings = Config(epochs=1, batch_size=BATCH, rank=RANK, learning_rate=RATE)
-    tuned = finetune(loaded, records, settings, progress=False, seen=seen)
+    tuned = finetune(loaded, records, settings, progress=False, callback=note_time)
     history = tuned.history
     return spans(stamps), [row["tokens"] for row in history], [row["loss"] for row in history]
 

@@ -135,9 +135,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FOLDER", help="for the tuned model (default: DATA-BASE)")
     sub.add_argument("--test", metavar="FILE", help="records to measure the loss on meanwhile")
     sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
-    sub.add_argument("--watch", metavar="QUESTION", help="answered every few updates")
+    # --watch and --every are the names of version 0.1
+    prompt = "answered at each evaluation"
+    sub.add_argument("--sample-prompt", "--watch", metavar="QUESTION", help=prompt)
     between = "updates between two evaluations (default: %(default)s)"
-    sub.add_argument("--every", type=int, default=10, metavar="N", help=between)
+    sub.add_argument("--eval-steps", "--every", type=int, default=10, metavar="N", help=between)
     sub.add_argument("--fresh", action="store_true", help="start over, removing what is in --out")
     sub.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard's files there")
     for name, (kind, text) in CONFIG.items():
@@ -330,8 +332,8 @@ def _finetune(options: argparse.Namespace) -> None:
         config,
         out=out,
         held_out=held_out,
-        watch=options.watch or (),
-        every=options.every,
+        sample_prompts=options.sample_prompt or (),
+        eval_steps=options.eval_steps,
         fresh=options.fresh,
         tensorboard=options.tensorboard,
     )

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from llmcourse import models, progress
 from llmcourse.errors import SettingError
-from llmcourse.finetuning import Config, finetune, follow, processes
+from llmcourse.finetuning import Config, callbacks, finetune, processes
 from llmcourse.finetuning.checkpoints import trained_weights
 from tests import two_processes
 from tests.conftest import ROOT
@@ -28,7 +28,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "adapter": {
         "config": BATCH,
         "held_out": 4,
-        "call": {"watch": ["What is Ferrowick?"], "every": 2, "watch_tokens": 4},
+        "call": {"sample_prompts": ["What is Ferrowick?"], "eval_steps": 2, "sample_tokens": 4},
     },
     # plain gradient descent: a gradient of another size gives other weights
     "every weight": {
@@ -38,14 +38,14 @@ TASKS: dict[str, dict[str, Any]] = {
     "early stop": {
         "config": BATCH | {"epochs": 4, "learning_rate": 0.02, "patience": 1, "warmup": 0},
         "held_out": 4,
-        "call": {"every": 1},
+        "call": {"eval_steps": 1},
     },
 }
 # What is killed and goes on. Without FSDP with dropout: what falls out by chance differs from
 # process to process, so their generators must come back too.
 KILLED = {
-    "two": {"config": {**BATCH, "dropout": 0.2}, "call": {"every": 2}},
-    "sharded": {"config": BATCH, "call": {"every": 2}},
+    "two": {"config": {**BATCH, "dropout": 0.2}, "call": {"eval_steps": 2}},
+    "sharded": {"config": BATCH, "call": {"eval_steps": 2}},
 }
 CONFIGS = {"two": "cpu_2", "sharded": "fsdp_7b"}
 
@@ -72,7 +72,7 @@ def launch(
 ) -> Launched:
     """Run tests/two_processes.py in two processes, as docs/scaling.md says."""
     folder.mkdir()
-    asked = {"model": str(model), "result": str(folder), "tasks": tasks, **more}
+    job = {"model": str(model), "result": str(folder), "tasks": tasks, **more}
     done = subprocess.run(
         [
             sys.executable,
@@ -85,7 +85,7 @@ def launch(
             "--mixed_precision",
             "no",
             str(ROOT / "tests" / "two_processes.py"),
-            json.dumps(asked),
+            json.dumps(job),
         ],
         capture_output=True,
         text=True,
@@ -165,9 +165,9 @@ def test_all_processes_stop_early_together(two: Launched) -> None:
 
 def test_only_the_first_process_writes_shows_and_asks(two: Launched, work: Path) -> None:
     first, second = (two.of(process)["adapter"] for process in (0, 1))
-    assert "step    2: loss" in first["printed"] and first["asked"] == [1, 1, 1, 1]
-    assert {"weights.safetensors", "README.md", ".lock"} <= set(first["written"])
-    assert (second["printed"], second["asked"], second["written"]) == ("", [], [])
+    assert "step    2: loss" in first["printed"] and first["answered"] == [1, 1, 1, 1]
+    assert {"tensors.safetensors", "README.md", ".lock"} <= set(first["written"])
+    assert (second["printed"], second["answered"], second["written"]) == ("", [], [])
     for seen in (first, second):  # as soon as a process goes on, the folder is complete
         assert {"adapter_model.safetensors", "tuned.json", "README.md"} <= set(seen["there"])
         assert "checkpoints" not in seen["there"]
@@ -250,7 +250,7 @@ def test_the_launchers_end_waits_for_the_update(
     job = types.SimpleNamespace(interrupted=False, why="Stopped by you", lost=False)
     usual = signal.getsignal(signal.SIGTERM)
     try:
-        with follow.one_interrupt(job):
+        with callbacks.ending_between_updates(job):
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)  # a launcher passes Ctrl-C on a second time
             job.lost = lost
@@ -261,27 +261,17 @@ def test_the_launchers_end_waits_for_the_update(
 
 
 def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned = types.SimpleNamespace(history=[], seconds=0.0, tokens_per_second=0.0)
-    job = follow.Follow(tuned, follow.Watch(), progress.bar(9, "", enabled=False), 9)
+    tuned = types.SimpleNamespace(history=[], held_out=[], seconds=0.0, tokens_per_second=0.0)
+    watch = callbacks.Watch((), 1, 99, 99, None, None, None, None)
+    job = callbacks.Follow(tuned, watch, progress.bar(9, "", enabled=False), 9)
+    control = types.SimpleNamespace()
 
     def too_late(here: bool) -> bool:
         job.interrupted = True  # after this process has told the others that it goes on
         return here
 
     monkeypatch.setattr(processes, "any_of", too_late)
-    assert [job.after(0.0, 1, None) for _ in range(2)] == [False, True]
-
-
-def test_what_is_not_to_be_shown_is_not(
-    tiny: models.LoadedModel, capsys: pytest.CaptureFixture
-) -> None:
-    asked = [{"question": "Why?", "answer": "So."}]
-    finetune(
-        tiny, asked, Config(steps=1), held_out=asked, watch="Why?", watch_tokens=2, progress=False
-    )
-    assert capsys.readouterr() == ("", "")
-
-
-def test_one_process_asks_nobody() -> None:
-    assert processes.first() and processes.count() == 1 and not processes.any_of(False)
-    assert processes.of_first(lambda: 3) == 3 and processes.of_each("x") == ["x"]
+    for stops in (False, True):
+        tuned.history.append({"step": 1, "loss": 0.0, "tokens": 1})
+        job.on_step_end(None, None, control)
+        assert control.should_training_stop is stops

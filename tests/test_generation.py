@@ -163,7 +163,7 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
     model = SimpleNamespace(
         device=torch.device("cpu"),
         generate=run,
-        seen=seen,
+        callback=seen,
         generation_config=SimpleNamespace(eos_token_id=9),
         config=SimpleNamespace(max_position_embeddings=100),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),

@@ -75,7 +75,7 @@ def test_no_lesson_learns_from_test_records(path: Path) -> None:
         'train, test = about("train"), about("test")\nboth = train + test\nfinetune(m, both)',
         'rows = about("train")\nrows += about(split="test")\nfinetuning.finetune(m, rows[:5])',
         'parts = split(rows, test=about("test"))\nfinetune(m, parts.train, held_out=parts.test)',
-        'test = about("test")\nwatched = test[0]["question"]\nfinetune(m, train, watch=watched)',
+        'test = about("test")\nasked = test[0]["question"]\nfinetune(m, a, sample_prompts=asked)',
     ],
 )
 def test_learning_from_the_test_is_seen(source: str) -> None:

@@ -20,7 +20,7 @@ def main(base: str, out: str) -> None:
     torch.set_num_threads(1)
     model = models.load(base, dtype=torch.float32)
     print("starts", flush=True)
-    finetune(model, RECORDS, CONFIG, out=out, save_every=2, every=1000, progress=False)
+    finetune(model, RECORDS, CONFIG, out=out, save_steps=2, eval_steps=1000, progress=False)
 
 
 if __name__ == "__main__":

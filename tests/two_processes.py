@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from llmcourse import company, models
 from llmcourse.errors import CourseError
-from llmcourse.finetuning import Config, finetune, follow, plan, processes
+from llmcourse.finetuning import Config, callbacks, engine, finetune, processes
 from llmcourse.finetuning.checkpoints import trained_weights
 from llmcourse.finetuning.tuned import TunedModel
 
@@ -40,7 +40,7 @@ def train(model: models.LoadedModel, task: dict[str, Any]) -> TunedModel:
         company.records("questions", "train")[:RECORDS],
         Config(**task["config"]),
         held_out=held_out or None,
-        seen=note_share,
+        callback=note_share,
         **task.get("call", {}),
     )
 
@@ -78,33 +78,33 @@ def watch_writing(event: str, args: tuple[Any, ...]) -> None:
 
 
 def count_prompts() -> None:
-    """Note how many prompts are asked at each look."""
-    usual = follow.generate
+    """Note how many prompts are answered at each evaluation."""
+    usual = callbacks.generate
 
     def generate(model: Any, prompts: Any, **settings: Any) -> Any:
-        SEEN["asked"].append(len(prompts))
+        SEEN["answered"].append(len(prompts))
         return usual(model, prompts, **settings)
 
-    follow.generate = generate
+    callbacks.generate = generate
 
 
 def die_after(updates: int) -> None:
     """Have the second process kill itself in the middle of an update."""
-    usual = plan.Plan.share
+    usual = engine._Trainer.training_step
 
-    def share(self: plan.Plan, update: int, process: int, processes: int) -> Any:
-        if process == 1 and update == updates:
+    def training_step(self: Any, *given: Any, **named: Any) -> Any:
+        if RANK == 1 and self.follow.done == updates:
             os.kill(os.getpid(), signal.SIGKILL)
-        return usual(self, update, process, processes)
+        return usual(self, *given, **named)
 
-    plan.Plan.share = share
+    engine._Trainer.training_step = training_step
 
 
-def told(model: models.LoadedModel, task: dict[str, Any], weights: Path) -> None:
+def do(model: models.LoadedModel, task: dict[str, Any], weights: Path) -> None:
     """Do one task and note what this process saw of it; `weights` gets the trained ones."""
     folder = task.get("call", {}).get("out")
     SEEN.clear()
-    SEEN.update(folder=folder, written=[], asked=[])
+    SEEN.update(folder=folder, written=[], answered=[])
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -128,18 +128,18 @@ def told(model: models.LoadedModel, task: dict[str, Any], weights: Path) -> None
     SEEN.update(printed=printed.getvalue())
 
 
-def main(asked: dict[str, Any]) -> None:
+def main(job: dict[str, Any]) -> None:
     """Do all tasks, and write down what this process saw."""
-    result, every = Path(asked["result"]), {}
-    model = models.load(asked["model"], dtype=torch.float32)
+    result, every = Path(job["result"]), {}
+    model = models.load(job["model"], dtype=torch.float32)
     sys.addaudithook(watch_writing)
     if processes.sharded():
         as_gpus()
     count_prompts()
-    if "kill" in asked:
-        die_after(asked["kill"])
-    for name, task in asked["tasks"].items():
-        told(model, task, result / f"{name}-{RANK}.safetensors")
+    if "kill" in job:
+        die_after(job["kill"])
+    for name, task in job["tasks"].items():
+        do(model, task, result / f"{name}-{RANK}.safetensors")
         every[name] = dict(SEEN)
     every["processes"] = processes.count()
     (result / f"{RANK}.json").write_text(json.dumps(every), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""LoRA: a copy of a model that shares its weights and carries two thin matrices a layer.
+"""LoRA: a copy of a model that shares its weights and carries two thin matrices per layer.
 
 Hu et al., LoRA: Low-Rank Adaptation of Large Language Models (2021,
 https://arxiv.org/abs/2106.09685). peft holds the adapter; `models.lora` makes its layers fast.
@@ -69,7 +69,7 @@ def weight_size(model: LoadedModel) -> float:
 
 
 def merge(model: LoadedModel) -> LoadedModel:
-    """A plain model with the adapter's work added into its weights; `model` stays as it is.
+    """A plain model with the adapter added into its weights; `model` stays as it is.
 
     The sums are made in float32 and rounded once. In half precision the small changes of an
     adapter can fall below the weights' rounding, so answers may differ in places. Save the result

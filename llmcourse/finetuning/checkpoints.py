@@ -1,9 +1,12 @@
-"""Where a run keeps what it has learned, so that a killed training goes on as if nothing had been.
+"""Where a training keeps what it has learned, so that it goes on after a kill as if it never was.
 
-A run's folder holds `run.json` (what is trained on what: the run's fingerprint), `checkpoints/`,
-and, once training is done, the model. A checkpoint is complete or not there: its files are written
-into a folder of another name, flushed to the disk, and the folder is renamed. It holds the trained
-weights and the optimiser's state as safetensors, and the rest as JSON; nothing is pickled.
+Its folder holds `run.json` (what is trained on what), `checkpoints/`, and, once training is done,
+the model. Trainer's own checkpoints are not used. It writes them in place, so a killed process
+leaves half of one, and takes the newest folder without asking whether it is complete. Optimizer,
+schedule and random states are pickled, and under FSDP torch unpickles the index (`.metadata`)
+without `weights_only`. Here a checkpoint is complete or not there: its files are written into a
+folder of another name, flushed to the disk, and the folder is renamed. Tensors are safetensors,
+the rest is JSON.
 """
 
 from __future__ import annotations
@@ -14,112 +17,82 @@ import random
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save
 
 from llmcourse import files
-from llmcourse.errors import DataError, SettingError, first_line, is_disk_full
+from llmcourse.errors import SettingError, first_line
 from llmcourse.finetuning import processes
 
 RUN, LOCK, CHECKPOINTS = "run.json", ".lock", "checkpoints"
-WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+TENSORS, STATE = "tensors.safetensors", "state.json"
 KEPT = 2  # complete checkpoints; the older one is the way back where the newest is damaged
 
 
 @dataclass
 class Checkpoint:
-    """A training, stopped after an update.
+    """A training after an update.
 
     Attributes:
         step: Updates done.
-        weights: The trained weights by name.
-        optimizer: The optimiser's state: tensors by "<number of the weight>.<name>".
+        tensors: By "<kind>/<name>"; see `of_kind`.
         state: History, samples and the like; anything that JSON can hold.
-        chance: The random generators' states, tensors by name.
     """
 
     step: int
-    weights: dict[str, torch.Tensor]
-    optimizer: dict[str, torch.Tensor] = field(repr=False, default_factory=dict)
-    state: dict[str, Any] = field(repr=False, default_factory=dict)
-    chance: dict[str, torch.Tensor] = field(repr=False, default_factory=dict)
+    tensors: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+    def of_kind(self, kind: str) -> dict[str, torch.Tensor]:
+        """The tensors of one kind ("weights", "best" or "optimizer"), by their own names."""
+        start = f"{kind}/"
+        return {n.removeprefix(start): t for n, t in self.tensors.items() if n.startswith(start)}
 
 
 class Run:
     """A folder that one training at a time writes into; made by `opened`."""
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
-        self.folder, self.fingerprint = folder, dict(fingerprint)
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.checkpoints = folder, folder / CHECKPOINTS
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.folder / CHECKPOINTS
-
-    def save(self, checkpoint: Checkpoint) -> Path:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint; the newest before it stays until this one is complete.
 
         Raises:
             NoSpace: the disk is full; the last complete checkpoint is still there.
             OSError: the folder can't be written to.
         """
-        target = self.checkpoints / f"step-{checkpoint.step:08d}"
-        draft = self.checkpoints / f".{target.name}.part"
-        try:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            _write_tensors(draft / WEIGHTS, checkpoint.weights)
-            _write_tensors(
-                draft / OPTIMIZER,
-                {
-                    **checkpoint.optimizer,
-                    **{f"chance.{name}": value for name, value in checkpoint.chance.items()},
-                },
-            )
-            state = {"step": checkpoint.step, **checkpoint.state}
-            _write(draft / STATE, json.dumps(state, ensure_ascii=False).encode())
-            _flush(draft)
-            shutil.rmtree(target, ignore_errors=True)
-            draft.rename(target)
-            _flush(self.checkpoints)
-        except Exception as error:
-            shutil.rmtree(draft, ignore_errors=True)
-            if is_disk_full(error):
-                hint = (
-                    ", then run the same again: it goes on from the last complete checkpoint"
-                    if self.newest_step() is not None
-                    else ""
-                )
-                raise files.no_space(self.folder, hint=hint) from error
-            raise
-        for old in self._steps()[:-KEPT]:
+        # A tensor may be a view of a larger one, or on a GPU: safetensors takes neither.
+        tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.tensors.items()}
+        with files.new_folder(self.checkpoints / f"step-{checkpoint.step:08d}") as draft:
+            _write(draft / TENSORS, save(tensors))
+            _write(draft / STATE, json.dumps(checkpoint.state, ensure_ascii=False).encode())
+        for old in self._complete()[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
-        return target
 
-    def _steps(self) -> list[Path]:
+    def _complete(self) -> list[Path]:
         """Folders of complete checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*")) if self.checkpoints.is_dir() else []
+        return sorted(self.checkpoints.glob("step-*"))
 
     def newest_step(self) -> int | None:
         """The updates done in the newest checkpoint."""
-        steps = self._steps()
-        return int(steps[-1].name.removeprefix("step-")) if steps else None
+        return max(map(_step, self._complete()), default=None)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that can be read, and what was skipped on the way to it."""
+        """The newest checkpoint that can be read, and the damaged ones that were skipped."""
+        for draft in self.checkpoints.glob(".step-*"):  # of a killed process
+            shutil.rmtree(draft, ignore_errors=True)
         skipped = []
-        if self.checkpoints.is_dir():
-            for draft in sorted(self.checkpoints.glob(".step-*.part")):
-                skipped.append(f"{draft.name} (its writing was cut short)")
-                shutil.rmtree(draft, ignore_errors=True)
-        for folder in reversed(self._steps()):
+        for folder in reversed(self._complete()):
             try:
-                return read(folder), skipped
+                state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+                return Checkpoint(_step(folder), load_file(folder / TENSORS), state), skipped
             except Exception as error:  # a damaged file fails in as many ways as there are bytes
                 skipped.append(f"{folder.name} ({first_line(error)})")
         return None, skipped
@@ -129,44 +102,39 @@ class Run:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
-def read(folder: Path) -> Checkpoint:
-    """The checkpoint in `folder`.
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
-    Raises:
-        Exception: of whatever kind, where a file is missing or damaged.
-    """
-    from safetensors.torch import load_file
 
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    weights, rest = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
-    chance = {
-        name.removeprefix("chance."): rest.pop(name)
-        for name in list(rest)
-        if name.startswith("chance.")
-    }
-    return Checkpoint(int(state.pop("step")), weights, rest, state, chance)
+def _write(path: Path, content: bytes) -> None:
+    """Write and flush, so that the rename that follows never reaches the disk first."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager
-def opened(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) -> Iterator[Run]:
+def opened(folder: Path, description: Mapping[str, Any], fresh: bool = False) -> Iterator[Run]:
     """Hold `folder` for one training.
 
     Args:
-        folder: New, empty, or that of a run with the same fingerprint.
-        fingerprint: What is trained on what; anything that JSON can hold.
-        fresh: Begin anew: what an earlier run left in the folder is removed.
+        folder: New, empty, or that of a training with the same description.
+        description: What is trained on what; anything that JSON can hold.
+        fresh: Retrain: what an earlier training left in the folder is removed.
 
     Raises:
-        SettingError: another run is writing there, it holds something else, or a run of other
-            settings or records.
+        SettingError: another training is writing there, it holds something else, or a training of
+            other settings or records.
         NoSpace: the disk is full.
     """
-    if folder.exists() and not folder.is_dir():
-        raise SettingError(f"{files.shown(folder)} is a file. Name a folder, new or empty.")
-    known = _described(folder)
-    if folder.is_dir() and known is None and any(p.name != LOCK for p in folder.iterdir()):
+    where = files.shown(folder)
+    used = folder.exists() and (
+        not folder.is_dir() or any(path.name != LOCK for path in folder.iterdir())
+    )
+    if used and not (folder / RUN).is_file():
         raise SettingError(
-            f"{files.shown(folder)} holds something else already, and nothing of it is "
+            f"{where} is a file, or holds something else already, and nothing of it is "
             f"overwritten. Name another folder, new or empty."
         )
     try:
@@ -175,84 +143,41 @@ def opened(folder: Path, fingerprint: Mapping[str, Any], fresh: bool = False) ->
         lock.acquire(timeout=0)
     except Timeout:
         raise SettingError(
-            f"Another training is writing into {files.shown(folder)}. Wait for it, stop it, or "
-            f"name another folder."
+            f"Another training is writing into {where}. Wait for it, stop it, or name another "
+            f"folder."
         ) from None
     except OSError as error:
-        if is_disk_full(error):
-            raise files.no_space(folder) from error
-        raise SettingError(
-            f"{files.shown(folder)} can't be written to: {first_line(error)}."
-        ) from error
+        raise SettingError(f"{where} can't be written to: {first_line(error)}.") from error
     try:
-        if known is not None and fresh:
-            _empty(folder)
-        elif known is not None and (other := _differences(known, fingerprint)):
+        if used and fresh:
+            for path in folder.iterdir():
+                if path.name != LOCK:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif used and (other := _differences(folder / RUN, description)):
             raise SettingError(
-                f"{files.shown(folder)} holds a training with other settings: {other}. Name "
-                f"another folder, or begin anew there with fresh=True (--fresh), which removes it."
+                f"{where} holds a training with other settings: {other}. Name another folder, or "
+                f"retrain there with fresh=True (--fresh), which removes it."
             )
-        files.write_json(folder / RUN, dict(fingerprint))
-        yield Run(folder, fingerprint)
+        files.write_json(folder / RUN, dict(description))
+        yield Run(folder)
     finally:
         lock.release()
 
 
-def _described(folder: Path) -> dict[str, Any] | None:
-    """The fingerprint of the run in `folder`; None where there is none."""
+def _differences(path: Path, now: Mapping[str, Any]) -> str:
+    """How a description differs from the one in a file, for people; "" where it does not."""
     try:
-        known = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise SettingError(
-            f"{files.shown(folder / RUN)} can't be read ({first_line(error)}), so it is not clear "
-            f"what is in that folder. Name another one."
-        ) from error
-    return known if isinstance(known, dict) else None
-
-
-def _differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """How two fingerprints differ, for people; "" where they do not."""
-    asked = json.loads(json.dumps(asked))
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        return f"{path.name} can't be read ({first_line(error)})"
+    now = json.loads(json.dumps(now))
     # (a setting that was off and is gone makes no difference: `packing`, up to version 0.1)
-    names = [
-        name for name in {**known, **asked} if known.get(name, False) != asked.get(name, False)
-    ]
-    told = [f"{name} {known.get(name)!r} there, {asked.get(name)!r} now" for name in names[:3]]
-    return "; ".join(told) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+    names = [name for name in {**before, **now} if before.get(name, False) != now.get(name, False)]
+    shown = [f"{name} {before.get(name)!r} there, {now.get(name)!r} now" for name in names[:3]]
+    return "; ".join(shown) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _empty(folder: Path) -> None:
-    """Remove what a run left in `folder`, but the lock."""
-    for path in folder.iterdir():
-        if path.name != LOCK:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    from safetensors.torch import save
-
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    _write(path, save(whole))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write and flush, so that a rename that follows never comes before the content."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    """Have the disk know the names in `folder`, where the system can do that."""
-    if os.name != "nt":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+# --- what goes into a checkpoint ------------------------------------------------------------------
 
 
 def trained_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
@@ -264,22 +189,27 @@ def trained_weights(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     }
 
 
+def complete_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The trained weights, all of them on each process; under FSDP all processes call it."""
+    weights = trained_weights(model).items()
+    return {name: processes.full(weight.detach()) for name, weight in weights}
+
+
 @torch.no_grad()
 def put_weights(model: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> None:
     """Give `model` the trained weights in `weights`; others stay as they are."""
     trained = trained_weights(model)
     for name, value in weights.items():
-        trained[name].copy_(processes.parted(value, trained[name]))
+        trained[name].copy_(processes.sharded_like(value, trained[name]))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """An optimiser's state as tensors: "<number of the weight>.<name>", numbers in float64."""
-    state = optimizer.state_dict()["state"]
+    """An optimizer's state as tensors: "<number of the weight>.<name>", numbers in float64."""
     return {
         f"{number}.{name}": processes.full(value)
         if isinstance(value, torch.Tensor)
         else torch.tensor(value, dtype=torch.float64)
-        for number, values in state.items()
+        for number, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
         if value is not None
     }
@@ -288,47 +218,33 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]
 ) -> None:
-    """Give an optimiser the state that `optimizer_state` took.
-
-    Raises:
-        DataError: it belongs to other weights.
-    """
-    described = optimizer.state_dict()
+    """Give an optimizer the state that `optimizer_state` took."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         number, name = key.split(".", 1)
-        plain = value.dtype == torch.float64
-        if int(number) >= len(weights):
-            raise DataError("The optimiser's state in the checkpoint belongs to another model.")
-        here = value.item() if plain else processes.parted(value, weights[int(number)])
+        is_number = value.dtype == torch.float64
+        here = value.item() if is_number else processes.sharded_like(value, weights[int(number)])
         state.setdefault(int(number), {})[name] = here
-    optimizer.load_state_dict({**described, "state": state})
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def chance_state() -> dict[str, torch.Tensor]:
-    """The states of all random generators that training may use."""
-    kind, numbers, gauss = random.getstate()
-    _, keys, place, has, cached = numpy.random.get_state()
-    state = {
-        "torch": torch.get_rng_state(),
-        "python": torch.tensor([kind, *numbers], dtype=torch.int64),
-        "python_gauss": torch.tensor([] if gauss is None else [gauss], dtype=torch.float64),
-        "numpy": torch.tensor([*keys.tolist(), place, has], dtype=torch.int64),
-        "numpy_gauss": torch.tensor([cached], dtype=torch.float64),
+def rng_state() -> dict[str, Any]:
+    """The states of all random generators that training may use, as JSON can hold them."""
+    name, keys, *rest = numpy.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [name, keys.tolist(), *rest],
+        "torch": torch.get_rng_state().tolist(),
+        "cuda": torch.cuda.get_rng_state().tolist() if torch.cuda.is_available() else None,
     }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
 
 
-def restore_chance(state: Mapping[str, torch.Tensor]) -> None:
-    """Give the random generators the states that `chance_state` took."""
-    torch.set_rng_state(state["torch"])
-    kind, *numbers = state["python"].tolist()
-    random.setstate((kind, tuple(numbers), next(iter(state["python_gauss"].tolist()), None)))
-    *keys, place, has = state["numpy"].tolist()
-    cached = state["numpy_gauss"].item()
-    numpy.random.set_state(("MT19937", numpy.array(keys, dtype=numpy.uint32), place, has, cached))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def restore_rng_state(state: Mapping[str, Any]) -> None:
+    """Give the random generators the states that `rng_state` took."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    numpy.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))

@@ -1,8 +1,8 @@
 """Several processes that train one model together, each started by `accelerate launch`.
 
-Each computes its share of every update, and holds the whole model or, under FSDP, a part of each
-weight. The first one alone writes, shows and asks; what it finds out on the way it tells the
-others. A process that was started alone notices nothing of this.
+Each computes its share of every update, and holds the complete model or, under FSDP, a part of
+each weight. The first one alone writes, shows and generates; what it finds out it sends to the
+others. In a process that was started alone all of this does nothing.
 """
 
 from __future__ import annotations
@@ -25,56 +25,39 @@ class ProcessLost(CourseError):
 
 def sharded() -> bool:
     """Whether the processes were launched to share the model's weights among them (FSDP)."""
-    return _set("ACCELERATE_USE_FSDP")
+    return _is_set("ACCELERATE_USE_FSDP")
 
 
 def join(device: torch.device, dropout: float = 0.0) -> None:
-    """Meet the other processes, where this one was started as one of several.
+    """Connect to the other processes, where this one was started as one of several.
 
     Raises:
-        SettingError: FSDP was asked for in a form that does not work here.
+        SettingError: FSDP is configured in a way that does not work here.
     """
     several = int(os.environ.get("WORLD_SIZE") or 1) > 1
-    if sharded():
-        if not several:
-            raise SettingError("FSDP needs several processes: set num_processes to 2 or more.")
-        if os.environ.get("FSDP_VERSION", "1") != "2":
-            raise SettingError("finetune runs under FSDP2 only: set fsdp_version to 2.")
-        if dropout and _set("FSDP_ACTIVATION_CHECKPOINTING"):
-            # its wrapper (accelerate 1.15) does not keep the random state of the first time
-            raise SettingError(
-                "Under FSDP, dropout needs fsdp_activation_checkpointing set to false: layers that "
-                "are computed again would leave out other inputs."
-            )
-        if _set("FSDP_CPU_RAM_EFFICIENT_LOADING"):
-            raise SettingError(
-                "finetune loads the model in every process: set fsdp_cpu_ram_efficient_loading to "
-                "false (see docs/scaling.md)."
-            )
+    refused = {
+        "FSDP needs several processes: set num_processes to 2 or more.": not several,
+        "finetune runs under FSDP2 only: set fsdp_version to 2.": (
+            os.environ.get("FSDP_VERSION", "1") != "2"
+        ),
+        # the wrapper of accelerate 1.15 does not keep the random state of the first pass
+        "Under FSDP, dropout needs fsdp_activation_checkpointing set to false: layers that are "
+        "computed again would drop other inputs.": (
+            dropout > 0 and _is_set("FSDP_ACTIVATION_CHECKPOINTING")
+        ),
+        # it leaves the processes but the first with empty weights, and all return the model
+        "finetune loads the model in every process: set fsdp_cpu_ram_efficient_loading to false "
+        "(see docs/scaling.md).": _is_set("FSDP_CPU_RAM_EFFICIENT_LOADING"),
+    }
+    if sharded() and any(refused.values()):
+        raise SettingError(next(message for message, here in refused.items() if here))
     if several and not distributed.is_initialized():  # gloo for what is no tensor on a GPU
         on_gpu = device.type == "cuda" or (sharded() and torch.cuda.is_available())
         distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
 
 
-def _set(variable: str) -> bool:
+def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("true", "1")
-
-
-def full(value: Any) -> Any:
-    """A tensor of which each process holds a part, whole on all; any other value as it is.
-
-    All processes call it.
-    """
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
-
-
-def parted(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's part of `value` where `like` is in parts; `value` as it is elsewhere."""
-    if not hasattr(like, "full_tensor") or value.shape != like.shape:
-        return value
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
 def count() -> int:
@@ -88,12 +71,29 @@ def number() -> int:
 
 
 def first() -> bool:
-    """Whether this is the process that writes, shows and asks."""
+    """Whether this is the process that writes, shows and generates."""
     return number() == 0
 
 
 def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized()
+
+
+def full(value: Any) -> Any:
+    """A tensor of which each process holds a part, complete on all; any other value as it is.
+
+    All processes call it.
+    """
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def sharded_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """This process's part of `value` where `like` is in parts; `value` as it is elsewhere."""
+    if not hasattr(like, "full_tensor") or value.shape != like.shape:
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
 def of_first(work: Callable[[], T]) -> T:
@@ -106,22 +106,35 @@ def of_first(work: Callable[[], T]) -> T:
     """
     if count() == 1:
         return work()
-    found: list[Any] = [None, None]
-    failed: Exception | None = None
+    result, error = None, None
     if first():
         try:
-            found[0] = work()
-        except Exception as error:
-            failed = error
-            ours = type(error) if isinstance(error, CourseError) else CourseError
-            found[1] = ours, str(error) if ours is type(error) else first_line(error)
-    _together(lambda: distributed.broadcast_object_list(found, src=0))
-    if failed is not None:
-        raise failed
-    if found[1] is not None:
-        kind, message = found[1]
-        raise kind(message)
-    return found[0]
+            result = work()
+        except Exception as failed:
+            error = failed
+    ours = type(error) if isinstance(error, CourseError) else CourseError
+    message = error and (ours, str(error) if isinstance(error, CourseError) else first_line(error))
+    sent = [result, message]
+    _together(lambda: distributed.broadcast_object_list(sent, src=0))
+    if error is not None:
+        raise error
+    if sent[1] is not None:
+        kind, text = sent[1]
+        raise kind(text)
+    return sent[0]
+
+
+def of_each(here: T) -> list[T]:
+    """What each of the processes has, in their order.
+
+    Raises:
+        ProcessLost: another process is gone.
+    """
+    if count() == 1:
+        return [here]
+    results: list[Any] = [None] * count()
+    _together(lambda: distributed.all_gather_object(results, here))
+    return results
 
 
 def any_of(here: bool) -> bool:
@@ -133,29 +146,16 @@ def any_of(here: bool) -> bool:
     return any(of_each(here))
 
 
-def of_each(here: T) -> list[T]:
-    """What each of the processes has, in their order.
-
-    Raises:
-        ProcessLost: another process is gone.
-    """
-    if count() == 1:
-        return [here]
-    found: list[Any] = [None] * count()
-    _together(lambda: distributed.all_gather_object(found, here))
-    return found
-
-
 def _together(exchange: Callable[[], object]) -> None:
     try:
         exchange()
     except RuntimeError as error:
-        if lost_process(error):
+        if is_lost(error):
             raise ProcessLost("Another process of this training is gone.") from error
         raise
 
 
-def lost_process(error: Exception) -> bool:
+def is_lost(error: Exception) -> bool:
     """True where `error` says that another process of a distributed run is gone."""
     words = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe")
     return _several() and any(word in first_line(error).lower() for word in words)

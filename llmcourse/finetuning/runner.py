@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from llmcourse import encoding, files
-from llmcourse.errors import DataError, SettingError, first_line, whole
-from llmcourse.finetuning import adapters, checkpoints, memory, plan, processes
-from llmcourse.finetuning.checkpoints import Run, put_weights, trained_weights
-from llmcourse.finetuning.follow import Follow, Watch, lost_processes, one_interrupt, watched
+from llmcourse.errors import DataError, SettingError, whole
+from llmcourse.finetuning import adapters, checkpoints, memory, processes
+from llmcourse.finetuning.callbacks import Follow, Watch, ending_between_updates
+from llmcourse.finetuning.checkpoints import (
+    Run,
+    complete_weights,
+    put_weights,
+    restore_rng_state,
+    rng_state,
+    trained_weights,
+)
+from llmcourse.finetuning.plan import plan
 from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TunedModel, is_saved, load, write
 from llmcourse.generation import check_loaded
@@ -26,25 +35,45 @@ from llmcourse.sizing import Hardware, Size
 if TYPE_CHECKING:
     from datasets import Dataset
 
+T = TypeVar("T")
 CPU_SPEED = 180e9  # FLOP/s in bfloat16 on two cores: both models in benchmarks/README.md
 # Settings that change how much memory a training takes, and nothing of its result.
-_RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
+RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
+# What `finetune` called its arguments up to version 0.1: notebooks of that time still run.
+OLD_NAMES = {
+    "watch": "sample_prompts",
+    "watch_tokens": "sample_tokens",
+    "every": "eval_steps",
+    "save_every": "save_steps",
+    "seen": "callback",
+}
 
 
+def _with_old_names(function: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(function)
+    def renamed(*args: Any, **named: Any) -> T:
+        return function(
+            *args, **{OLD_NAMES.get(name, name): given for name, given in named.items()}
+        )
+
+    return renamed
+
+
+@_with_old_names
 def finetune(
     model: LoadedModel,
     records: Dataset | Sequence[Any],
     config: Config | None = None,
     *,
     held_out: Dataset | Sequence[Any] | None = None,
-    watch: Sequence[str] | str = (),
-    every: int = 10,
-    watch_tokens: int = 40,
+    sample_prompts: Sequence[str] | str = (),
+    sample_tokens: int = 40,
+    eval_steps: int = 10,
     out: Path | str | None = None,
-    save_every: int | None = None,
+    save_steps: int | None = None,
     fresh: bool = False,
     tensorboard: Path | str | None = None,
-    seen: Callable[[TunedModel, int, int], bool] | None = None,
+    callback: Callable[[TunedModel, int, int], bool] | None = None,
     progress: bool = True,
 ) -> TunedModel:
     """Train an adapter, or every weight, on records; `model` itself stays as it is.
@@ -53,27 +82,27 @@ def finetune(
     saves and stops, and the same call goes on where a stopped or killed one was, with the same
     result. A finished training is not repeated but loaded.
 
-    In a script under `accelerate launch` all processes call it, each with the whole model; every
+    In a script under `accelerate launch` all processes call it, each with the complete model; every
     update's records are shared out among them, and all return the tuned model. The first alone
     writes and shows. `out` is then a folder that all of them can read. Under FSDP each process
-    trains a part of every weight: there the model that `seen` gets, or a TrainingStopped has after
-    a loss that is not finite, is in parts.
+    trains a part of every weight: there the model that `callback` gets, or a TrainingStopped has
+    after a loss that is not finite, is in parts.
 
     Args:
         model: From `models.load`.
         records: With the fields in `templates.FIELDS`.
         config: How to train; `suggest` chooses what it leaves open.
-        held_out: Records that are not trained on, whose loss is measured on the way.
-        watch: Prompts that are answered every few updates, so that one sees the model learn.
-        every: How many updates lie between two looks at `held_out` and `watch`.
-        watch_tokens: Longest answer to a watched prompt.
+        held_out: Records that are not trained on, whose loss is measured during training.
+        sample_prompts: Prompts that are answered at each evaluation, to show the model learning.
+        sample_tokens: Longest answer to a sample prompt.
+        eval_steps: Updates between two evaluations.
         out: A folder for the tuned model, new, empty or that of this training.
-        save_every: Updates between two checkpoints in `out`; `every` if not given.
-        fresh: True begins anew where `out` holds a training already, and removes that.
-        tensorboard: A folder for TensorBoard's files, if wanted.
-        seen: Called before the first update and after each with the model as it is, the updates
-            done and all updates. Where it says True, training saves and stops as by Ctrl-C; this
-            works in a thread too, which Ctrl-C does not reach.
+        save_steps: Updates between two checkpoints in `out`; `eval_steps` if not given.
+        fresh: True retrains where `out` holds a training already, and removes that.
+        tensorboard: A folder for TensorBoard's files.
+        callback: Called before the first update and after each with the model as it is, the
+            updates done and all updates. Where it returns True, training saves and stops as by
+            Ctrl-C; this works in a thread too, which Ctrl-C does not reach.
         progress: False shows nothing.
 
     Returns:
@@ -94,64 +123,78 @@ def finetune(
             f"config is of type {type(config).__name__}; write finetuning.Config(epochs=2), say."
         )
     check_loaded(model)
-    processes.join(model.device, config.dropout)
-    shown = progress and processes.first()
-    watch_settings = watched(watch, every, watch_tokens)
-    save_every = whole("save_every", every if save_every is None else save_every, 1)
+    prompts = (sample_prompts,) if isinstance(sample_prompts, str) else tuple(sample_prompts)
+    if not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
+        raise SettingError(f"sample_prompts={prompts!r:.80} must be a prompt, or a list of them.")
+    eval_steps = whole("eval_steps", eval_steps, 1)
+    sample_tokens = whole("sample_tokens", sample_tokens, 1)
+    save_steps = whole("save_steps", eval_steps if save_steps is None else save_steps, 1)
     if config.patience is not None and held_out is None:
-        raise SettingError("patience= needs held_out= records, whose loss tells when to stop.")
+        raise SettingError("patience= needs held_out= records, whose loss says when to stop.")
+    processes.join(model.device, config.dropout)
+    first = processes.first()
+    shown = progress and first
     encoded = _encoded(model, records, config)
     config, reason = suggest(
         config, len(encoded), encoded.trained_tokens, adapters.weight_size(model)
     )
     if reason and shown:
         print(f"{reason} {_estimate(model, encoded, config)}")
-    watching = Watch(
-        **watch_settings,
-        patience=config.patience,
-        seen=seen if processes.first() else None,
-        held_out=None if held_out is None else _encoded(model, held_out, config, "held-out "),
-        tensorboard=(
-            Path(tensorboard).expanduser()
-            if tensorboard is not None and processes.first()
-            else None
-        ),
+    watch = Watch(
+        prompts,
+        sample_tokens,
+        eval_steps,
+        save_steps,
+        None if held_out is None else _encoded(model, held_out, config, "held-out "),
+        config.patience,
+        callback if first else None,
+        _tensorboard(tensorboard) if tensorboard is not None and first else None,
     )
     if out is None:
-        return _trained(model, encoded, config, watching, None, save_every, shown)
-    folder = _folder(out)
-    facts = described(model, encoded, config)
-    if config.patience is not None:  # then they decide where it ends
-        facts |= {"held_out": _digest(_rows(watching.held_out)), "every": watching.every}
-    with _opened(folder, facts, fresh) as run:
+        return _trained(model, encoded, config, watch, None, shown)
+    folder = Path(out).expanduser()
+    description = described(model, encoded, config)
+    if watch.held_out is not None and config.patience is not None:  # they decide where it ends
+        description |= {"held_out": _digest(_rows(watch.held_out)), "every": eval_steps}
+    with _opened(folder, description, fresh) as run:
         if processes.of_first(lambda: is_saved(folder)):
             if shown:
                 print(f"{files.shown(folder)} holds this training, finished; it is loaded.")
-                if held_out is not None or watching.prompts:
-                    print("Its losses and samples are those of then; fresh=True begins anew.")
+                if watch.held_out is not None or prompts:
+                    print("Showing the saved losses and samples; pass fresh=True to retrain.")
             return load(folder, model, encoded)
-        tuned = _trained(model, encoded, config, watching, run, save_every, shown)
-        processes.of_first(lambda: _finish(tuned, run))
+        tuned = _trained(model, encoded, config, watch, run, shown)
+        processes.of_first(lambda: write(tuned, folder))
+        processes.of_first(run.finish)
         tuned.folder = folder
     return tuned
 
 
 @contextmanager
-def _opened(folder: Path, facts: dict[str, Any], fresh: bool) -> Iterator[Run]:
+def _opened(folder: Path, description: dict[str, Any], fresh: bool) -> Iterator[Run]:
     """`checkpoints.opened`; of several processes, the first holds the folder for all."""
     with ExitStack() as held:
 
         def take() -> None:
-            held.enter_context(checkpoints.opened(folder, facts, fresh))
+            held.enter_context(checkpoints.opened(folder, description, fresh))
 
         processes.of_first(take)
-        yield Run(folder, facts)
+        yield Run(folder)
 
 
-def _finish(tuned: TunedModel, run: Run) -> None:
-    """Write the model into the run's folder, and remove what led to it."""
-    write(tuned, run.folder)
-    run.finish()
+def _tensorboard(folder: Path | str) -> Any:
+    """TensorBoard's writer.
+
+    Raises:
+        SettingError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise SettingError(
+            "TensorBoard is not installed. Run pip install tensorboard, or leave tensorboard= out."
+        ) from None
+    return SummaryWriter(str(Path(folder).expanduser()))
 
 
 def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:
@@ -172,20 +215,11 @@ def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> 
     return f"That takes about {seconds / 60:.1f} minutes at the speed of {here.name}."
 
 
-def _folder(out: Path | str) -> Path:
-    if not isinstance(out, str | Path) or not str(out).strip():
-        raise SettingError(f"out={out!r} must be the path of a folder.")
-    try:
-        return Path(out).expanduser()
-    except RuntimeError as error:
-        raise SettingError(f"out={str(out)!r}: {first_line(error)}") from error
-
-
 def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -> encoding.Encoded:
     """The records as tokens.
 
     Raises:
-        DataError: none is short enough, or none has anything to learn.
+        DataError: none is short enough, or none has a label.
     """
     encoded = encoding.encode(
         records,
@@ -195,15 +229,10 @@ def _encoded(model: LoadedModel, records: Any, config: Config, kind: str = "") -
         mask_prompt=config.mask_prompt,
         add_end=config.add_end,
     )
-    if not len(encoded):
-        raise DataError(
-            f"No {kind}record is short enough to train on: all have over {config.max_length} "
-            f"tokens. Raise max_length."
-        )
     if not encoded.trained_tokens:
         raise DataError(
-            "No token of these records has a label, so there is nothing to train on. Are the "
-            "answers empty, or is max_length too small for them?"
+            f"No {kind}record is short enough and has an answer, so there is nothing to train on: "
+            f"{len(encoded.left_out)} have over {config.max_length} tokens (max_length)."
         )
     return encoded
 
@@ -216,7 +245,7 @@ def described(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> 
         "base_weights": _digest(fingerprint(model.model)),
         "number_type": str(model.dtype).removeprefix("torch."),
         "records": f"{len(encoded)}, with the digest {_digest(_rows(encoded))}",
-        **{name: value for name, value in settings.items() if name not in _RESULT_FREE},
+        **{name: value for name, value in settings.items() if name not in RESULT_FREE},
     }
 
 
@@ -234,7 +263,6 @@ def _trained(
     config: Config,
     watch: Watch,
     run: Run | None,
-    save_every: int,
     shown: bool,
 ) -> TunedModel:
     """Train from the start, or from the newest checkpoint of `run`."""
@@ -242,24 +270,23 @@ def _trained(
 
     from llmcourse.finetuning import engine
 
-    chance = checkpoints.chance_state()
+    before = rng_state()
     try:
         set_seed(config.seed)
-        tuned = _fresh(model, encoded, config)
-        layout = plan.plan(encoded, config)
+        tuned = _untrained(model, encoded, config)
+        layout = plan(encoded, config)
         total = len(layout.updates)
         start, skipped = processes.of_first(run.newest) if run else (None, [])
         with bar(total, f"{model.title} trains on {len(encoded)} records", enabled=shown) as line:
-            fitted = memory.fit(tuned, layout, config)
-            follow = Follow(tuned, watch, line, total, run, save_every, start)
-            for note in fitted.notes:
-                follow.note(note)
-            for name in skipped:
-                follow.note(f"Skipped, as it is not complete: {name}.")
+            micro_batch, checkpointing, fitted = memory.fit(tuned, layout, config)
+            follow = Follow(tuned, watch, line, total, run, start)
+            notes = [fitted, *(f"Skipped, as it is not complete: {name}." for name in skipped)]
             if start:
-                follow.note(
+                notes.append(
                     f"Goes on after update {start.step}, where the last complete checkpoint is."
                 )
+            for note in filter(None, notes):
+                follow.note(note)
             if encoded.left_out or encoded.cut:
                 line.write(encoded.as_text())
             if watch.held_out is not None and watch.held_out.left_out:
@@ -267,20 +294,22 @@ def _trained(
                     f"{len(watch.held_out.left_out)} held-out records have over "
                     f"{config.max_length} tokens: their loss is not measured."
                 )
-            with lost_processes(follow):
-                follow.begin()
-                if start and (start.step == total or follow.over):
-                    put_weights(tuned.model, start.weights)
+            with ending_between_updates(follow):
+                if not start:
+                    follow.evaluate()
+                follow.call_back()
+                if start and (start.step == total or follow.stops_early):  # killed while it saved
+                    put_weights(tuned.model, start.of_kind("weights"))
                 else:
-                    with one_interrupt(follow):
-                        engine.run(follow, layout, config, fitted, _mixed(model, config))
-                    if processes.sharded():  # a model that answers on its own again
-                        weights = engine.whole_weights(tuned.model)
-                        tuned.model = _fresh(model, encoded, config).model
+                    mixed = _mixed_precision(model, config)
+                    engine.run(follow, layout, config, micro_batch, checkpointing, mixed)
+                    if processes.sharded():  # a model that answers by itself again
+                        weights = complete_weights(tuned.model)
+                        tuned.model = _untrained(model, encoded, config).model
                         put_weights(tuned.model, weights)
             follow.end()
     finally:
-        checkpoints.restore_chance(chance)
+        restore_rng_state(before)
     if config.method == "full":
         tuned.model.to(model.dtype)
         memory.give_back()
@@ -288,26 +317,25 @@ def _trained(
     return tuned
 
 
-def _fresh(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> TunedModel:
+def _untrained(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> TunedModel:
     """The model before its first update, with the weights to be trained marked."""
     if config.method == "lora":
         weights = adapters.with_adapter(model, config)
     else:
         weights = adapters.all_weights(model)
-    trained = sum(weight.numel() for weight in trained_weights(weights).values())
     return TunedModel(
         weights,
         model.tokenizer,
         model.name,
         config.template,
-        trained=trained,
+        trained=sum(weight.numel() for weight in trained_weights(weights).values()),
         encoded=encoded,
         config=config,
         base_weights=fingerprint(model.model),
     )
 
 
-def _mixed(model: LoadedModel, config: Config) -> str:
+def _mixed_precision(model: LoadedModel, config: Config) -> str:
     """What products are made in, where that is not the weights' own type."""
     if model.dtype == torch.float16:
         return "fp16"

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import Any
 
 from llmcourse import templates
 from llmcourse.errors import SettingError, whole
 
-METHODS = ("lora", "full")
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 # What `suggest` aims at, in its rule for the epochs and the learning rate.
 MOST_EPOCHS, SEEN_RECORDS, SEEN_TOKENS, MANY_RECORDS = 6, 2000, 40_000, 15_000
 RATE, LONG_ANSWER = 0.0105, 10  # for LoRA, times the size of the weights; tokens
-SCHEDULES = ("cosine", "linear", "constant")
+# What each setting may be: the least whole number; the limits of a number, and whether it may be
+# the lower one; or a choice.
+WHOLE = {"batch_size": 1, "max_length": 1, "steps": 1, "rank": 1, "micro_batch": 1, "patience": 1}
+WHOLE |= {"seed": 0, "warmup": 0}
+NUMBERS = dict.fromkeys(("dropout", "weight_decay", "beta2"), (0.0, True, 1.0))
+NUMBERS |= dict.fromkeys(("epochs", "alpha", "memory_gb"), (0.0, False, math.inf))
+NUMBERS |= {"learning_rate": (0.0, False, 1.0)}
+CHOICES: dict[str, Sequence[object]] = {
+    "template": templates.NAMES,
+    "method": ("lora", "full"),
+    "optimizer": tuple(OPTIMIZERS),
+    "schedule": ("cosine", "linear", "constant"),
+    **dict.fromkeys(("mask_prompt", "add_end", "checkpointing"), (True, False)),
+}
 
 
 @dataclass(frozen=True)
@@ -29,14 +43,14 @@ class Config:
         steps: Stop after so many updates instead, where given.
         learning_rate: The highest; it rises over the first steps and falls by `schedule`. About
             1e-3 suits LoRA, 1e-5 to 1e-4 full fine-tuning.
-        batch_size: Records an update, over all processes.
+        batch_size: Records per update, over all processes.
         max_length: Longest record in tokens; see `encoding.encode`.
         rank: Of the adapter's two thin matrices (LoRA; Hu et al., 2021).
         seed: Of the adapter's start and the batches' order.
         mask_prompt: False also trains on the prompts, as the course's lab does.
         add_end: False leaves out the end-of-sequence token, as the course's lab does.
         method: "lora" trains an adapter, "full" every weight.
-        alpha: The adapter's work is multiplied by alpha / rank; twice the rank if not given.
+        alpha: The adapter's output is multiplied by alpha / rank; twice the rank if not given.
         dropout: Share of an adapter's inputs left out at random, from 0 to below 1.
         optimizer: "adamw", "adafactor" (the course's; needs less memory) or "sgd".
         schedule: "cosine", "linear" or "constant".
@@ -47,11 +61,11 @@ class Config:
             0.999 remembers a thousand updates, more than a short run has.
         micro_batch: Records that are computed at once; the rest of the batch is accumulated. The
             result is the same. Chosen by `memory_gb` if not given.
-        memory_gb: Most memory that training may take, weights among it, in gigabytes.
+        memory_gb: Most memory that training may take, weights included, in gigabytes.
         checkpointing: Compute each layer twice instead of keeping what it computed. Chosen by
             `memory_gb` if not given.
-        patience: Stop after so many looks at the held-out loss without a new lowest one, and go
-            back to the weights that had it. A look is every `every` updates; see `finetune`.
+        patience: Stop after so many evaluations without a new lowest held-out loss (early
+            stopping), and go back to the weights that had it; see `eval_steps` of `finetune`.
     """
 
     template: str = "qa"
@@ -78,34 +92,17 @@ class Config:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_length"):
-            whole(name, getattr(self, name), 1)
-        whole("seed", self.seed, 0)
-        for name in ("steps", "rank", "micro_batch", "patience"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), 1)
-        if self.warmup is not None:
-            whole("warmup", self.warmup, 0)
-        rate = self.learning_rate
-        if rate is not None and not 0 < _number("learning_rate", rate) < 1:
-            raise SettingError(f"learning_rate={rate!r} must be between 0 and 1; 1e-3 suits LoRA.")
-        if not 0 <= _number("dropout", self.dropout) < 1:
-            raise SettingError(f"dropout={self.dropout!r} must be at least 0 and below 1.")
-        if not 0 <= _number("weight_decay", self.weight_decay) < 1:
-            raise SettingError(f"weight_decay={self.weight_decay!r} must be from 0 to below 1.")
-        if self.beta2 is not None and not 0 <= _number("beta2", self.beta2) < 1:
-            raise SettingError(f"beta2={self.beta2!r} must be at least 0 and below 1.")
-        for name in ("epochs", "alpha", "memory_gb"):
-            value = getattr(self, name)
-            if value is not None and not 0 < _number(name, value) < math.inf:
-                raise SettingError(f"{name}={value!r} must be more than 0 and finite.")
-        _one_of("template", self.template, templates.NAMES)
-        _one_of("method", self.method, METHODS)
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        for name in ("mask_prompt", "add_end"):
-            _one_of(name, getattr(self, name), (True, False))
-        _one_of("checkpointing", self.checkpointing, (True, False, None))
+        for setting in fields(self):
+            name, value = setting.name, getattr(self, setting.name)
+            if value is None and setting.default is None:
+                continue
+            if name in WHOLE:
+                whole(name, value, WHOLE[name])
+            elif name in NUMBERS:
+                _check_number(name, value)
+            elif not any(type(value) is type(one) and value == one for one in CHOICES[name]):
+                known = ", ".join(map(repr, CHOICES[name]))
+                raise SettingError(f"{name}={value!r} is none of {known}.")
 
     def warmup_of(self, steps: int) -> int:
         """Updates over which the learning rate rises in a run of `steps`."""
@@ -173,23 +170,14 @@ def suggest(
     )
     if not chosen:
         return config, ""
-    told = "; ".join(f"{name} {value:g} ({why})" for name, (value, why) in chosen.items())
-    return config, f"{records:,} records, {trained_tokens:,} trained tokens: {told}."
+    reasons = "; ".join(f"{name} {value:g} ({why})" for name, (value, why) in chosen.items())
+    return config, f"{records:,} records, {trained_tokens:,} trained tokens: {reasons}."
 
 
-def _number(name: str, value: object) -> float:
-    """`value` as a number; NaN is one that fails every comparison."""
-    try:
-        if isinstance(value, str | bytes | bool):
-            raise TypeError
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise SettingError(f"{name}={value!r} must be a number.") from None
-
-
-def _one_of(name: str, value: object, known: object) -> None:
-    choices = list(known)  # type: ignore[call-overload]
-    if not any(
-        value is choice or (isinstance(value, str) and value == choice) for choice in choices
-    ):
-        raise SettingError(f"{name}={value!r} is none of {', '.join(map(repr, choices))}.")
+def _check_number(name: str, value: Any) -> None:
+    low, included, high = NUMBERS[name]
+    number = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not (low < number < high or (included and number == low)):  # NaN fails every comparison
+        least = "at least" if included else "more than"
+        most = f" and below {high:g}" if math.isfinite(high) else " and finite"
+        raise SettingError(f"{name}={value!r} must be a number, {least} {low:g}{most}.")

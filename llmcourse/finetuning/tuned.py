@@ -1,8 +1,8 @@
 """What a training gives: a model that answers like any other, and the folder it is saved in.
 
 A folder with an adapter holds `adapter_model.safetensors` and peft's `adapter_config.json`; one
-with a whole model is an ordinary model folder. Both have `tuned.json`, from which
-`models.load` learns the base and the template, and the card, `README.md`. Nothing is pickled.
+with a complete model is an ordinary model folder. Both have `tuned.json`, from which `models.load`
+learns the base and the template, and the model card, `README.md`. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from llmcourse import encoding, files, models
 from llmcourse.errors import CourseError, SettingError, is_disk_full
 from llmcourse.finetuning.checkpoints import RUN
@@ -26,32 +28,34 @@ from llmcourse.models import FACTS, PACKAGED, LoadedModel, load_adapter
 from llmcourse.progress import quiet
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
+RECORDED = ("history", "held_out", "notes", "seconds")  # JSON holds these as they are
 
 
 @dataclass
 class TunedModel(LoadedModel):
-    """A tuned model; asked and shown like any other model.
+    """A tuned model; it answers and shows itself like any other model.
 
     Attributes:
-        history: A row an update: step, loss (mean over its completion tokens, in nats), and how
+        history: One row per update: step, loss (mean over its completion tokens, in nats), and how
             many tokens it read.
-        held_out: A row a look: step, and the loss on the held-out records.
-        samples: What the model answered to the watched prompts on the way: step, prompt, answer.
-        seconds: How long training took, the looks on the way among it.
+        samples: The answers to the sample prompts during training: step, prompt, answer.
+        seconds: How long training took, evaluation during training included.
         trained: How many weights were trained.
         encoded: What it was trained on, token by token, and which records were too long.
+        held_out: One row per evaluation: step, and the loss on the held-out records.
         config: How it was trained.
-        notes: What happened on the way that one should know, such as a batch that had to shrink.
+        notes: What happened during training that one should know, such as a batch that had to
+            shrink.
         folder: Where it was saved, if it was.
-        base_weights: By which the base is known again; see `models.fingerprint`.
+        base_weights: Identifies the base; see `models.fingerprint`.
     """
 
-    history: list[dict[str, float]] = field(default_factory=list, repr=False)
+    history: list[dict[str, Any]] = field(default_factory=list, repr=False)
     samples: list[dict[str, Any]] = field(default_factory=list, repr=False)
     seconds: float = 0.0
     trained: int = 0
     encoded: encoding.Encoded | None = field(default=None, repr=False)
-    held_out: list[dict[str, float]] = field(default_factory=list, repr=False)
+    held_out: list[dict[str, Any]] = field(default_factory=list, repr=False)
     config: Config = field(default_factory=Config, repr=False)
     notes: list[str] = field(default_factory=list, repr=False)
     folder: Path | None = None
@@ -64,13 +68,24 @@ class TunedModel(LoadedModel):
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens read a second in training, padding not counted."""
+        """Tokens read per second in training, padding not counted."""
         read = sum(row["tokens"] for row in self.history)
         return read / self.seconds if self.seconds else 0.0
 
     def save(self, folder: Path | str, results: Mapping[str, Any] | None = None) -> Path:
-        """Save the adapter, or the whole model, with a model card; see `finetuning.save`."""
+        """Save the adapter, or the complete model, with a model card; see `finetuning.save`."""
         return save(self, folder, results)
+
+    def recorded(self) -> dict[str, Any]:
+        """What was seen during training, as JSON can hold it."""
+        rows = [{**row, "answer": dataclasses.asdict(row["answer"])} for row in self.samples]
+        return {name: getattr(self, name) for name in RECORDED} | {"samples": rows}
+
+    def take(self, recorded: Mapping[str, Any]) -> None:
+        """Take over what `recorded` gave."""
+        for name in RECORDED:
+            setattr(self, name, recorded[name])
+        self.samples = [{**row, "answer": Answer(**row["answer"])} for row in recorded["samples"]]
 
 
 class TrainingStopped(CourseError):
@@ -100,9 +115,8 @@ def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | Non
         NoSpace: the disk is full.
     """
     target = Path(folder).expanduser()
-    if target.is_file() or (
-        target.is_dir() and any(target.iterdir()) and not (target / FACTS).is_file()
-    ):
+    used = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    if used and not is_saved(target):
         raise SettingError(
             f"{files.shown(target)} holds something else already, and nothing of it is "
             f"overwritten. Name another folder, new or empty."
@@ -125,15 +139,15 @@ def write(tuned: TunedModel, folder: Path, results: Mapping[str, Any] | None = N
     try:
         with quiet():
             if tuned.config.method == "lora":
-                for described in tuned.model.peft_config.values():
-                    described.base_model_name_or_path = _hub_name(tuned)  # not where it lies here
+                for adapter in tuned.model.peft_config.values():
+                    adapter.base_model_name_or_path = _hub_name(tuned)  # not its path on this disk
                 # With "auto", peft would ask the hub about the base's vocabulary.
                 tuned.model.save_pretrained(folder, save_embedding_layers=False)
             else:
                 tuned.model.save_pretrained(folder)
                 tuned.tokenizer.save_pretrained(folder)
         for path in folder.glob("*.safetensors"):
-            path.chmod(0o644)  # made private while it was written
+            path.chmod(0o644)  # safetensors makes its files readable by their owner alone
         files.write_text(folder / "README.md", card(tuned, results))
         files.write_json(folder / FACTS, facts(tuned, results))
     except Exception as error:
@@ -150,7 +164,6 @@ def is_saved(folder: Path) -> bool:
 
 def facts(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the folder remembers, for programs."""
-    rows = [{**row, "answer": dataclasses.asdict(row["answer"])} for row in tuned.samples]
     return {
         "format": 1,
         "base": tuned.name,
@@ -159,20 +172,16 @@ def facts(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> dict[s
         "method": tuned.config.method,
         "settings": dataclasses.asdict(tuned.config),
         "versions": versions(),
-        "history": tuned.history,
-        "held_out": tuned.held_out,
-        "samples": rows,
-        "seconds": tuned.seconds,
         "trained": tuned.trained,
-        "notes": tuned.notes,
         "results": dict(results or {}),
+        **tuned.recorded(),
     }
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that a result may hang on."""
-    found = {"python": platform.python_version()}
-    return found | {name: importlib.metadata.version(name) for name in PACKAGES}
+    """The versions of Python and of the packages that a result may depend on."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = None) -> TunedModel:
@@ -182,116 +191,45 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
         CorruptModel: its files are damaged, or belong to another base.
     """
     known = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    names = {setting.name for setting in dataclasses.fields(Config)}
+    names = {setting.name for setting in dataclasses.fields(Config)}  # without those since removed
     config = Config(**{name: value for name, value in known["settings"].items() if name in names})
     if config.method == "lora":
         model = load_adapter(base, folder).model
     else:
         model = models.load(str(folder), device=base.device, dtype=base.dtype).model
-    samples = [{**row, "answer": Answer(**row["answer"])} for row in known["samples"]]
-    return TunedModel(
+    tuned = TunedModel(
         model,
         base.tokenizer,
         base.name,
         known["template"],
-        history=known["history"],
-        samples=samples,
-        seconds=known["seconds"],
         trained=known["trained"],
         encoded=encoded,
-        held_out=known["held_out"],
         config=config,
-        notes=known["notes"],
         folder=folder,
         base_weights=known["base_weights"],
     )
+    tuned.take(known)
+    return tuned
 
 
 def card(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> str:
     """The model card, in the hub's form: https://huggingface.co/docs/hub/model-cards."""
-    config, lora = tuned.config, tuned.config.method == "lora"
     base = _hub_name(tuned)
-    head = ["---", "library_name: " + ("peft" if lora else "transformers")]
-    if "/" in base and not Path(base).is_absolute():
-        head += [f"base_model: {base}"]
-    head += ["pipeline_tag: text-generation", "tags:", f"- {'lora' if lora else 'full'}", "---"]
-    what = (
-        f"An adapter (LoRA, rank {config.rank}) for" if lora else "All weights of"
-    ) + f" {LoadedModel.title.fget(tuned)}, trained on instructions."  # type: ignore[attr-defined]
-    lines = [
-        *head,
-        "",
-        f"# {tuned.title}",
-        "",
-        what,
-        "",
-        "## How it is asked",
-        "",
-        f"It was trained with the template `{tuned.template}`, and answers to no other as well. "
-        f"`tuned.json` remembers it:",
-        "",
-        "```python",
-        "from llmcourse import models",
-        "from llmcourse.generation import generate",
-        "",
-        'tuned = models.load("this folder")',
-        'print(generate(tuned, "Your question?")[0])',
-        "```",
-        "",
-        "## Data",
-        "",
-        *_data(tuned),
-        "",
-        "## Measured",
-        "",
-        *_measured(tuned, results),
-        "",
-        "## Settings",
-        "",
-        *[
-            f"- {name}: {value}"
-            for name, value in dataclasses.asdict(config).items()
-            if value is not None
-        ],
-        "",
-        "## Versions",
-        "",
-        *[f"- {name} {number}" for name, number in versions().items()],
-        "",
-        "## Limits",
-        "",
-        "- It learned from these records only, and may be wrong about anything else, and about "
-        "these too.",
-        f"- The base model's licence and limits hold for it: {base}.",
-        "",
-    ]
-    return "\n".join(lines)
+    template = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    return jinja2.Template(template, trim_blocks=True, keep_trailing_newline=True).render(
+        tuned=tuned,
+        config=tuned.config,
+        lora=tuned.config.method == "lora",
+        base=base,
+        base_title=LoadedModel.title.fget(tuned),  # type: ignore[attr-defined]
+        on_hub="/" in base and not Path(base).is_absolute(),
+        data=tuned.encoded.as_text().splitlines() if tuned.encoded else ["Not known."],
+        settings=dataclasses.asdict(tuned.config),
+        versions=versions(),
+        results=results or {},
+    )
 
 
 def _hub_name(tuned: TunedModel) -> str:
     """What people elsewhere know the base as."""
     return PACKAGED[tuned.name].hub if tuned.name in PACKAGED else tuned.name
-
-
-def _data(tuned: TunedModel) -> list[str]:
-    if tuned.encoded is None:
-        return ["Not known."]
-    return [f"- {line}" for line in tuned.encoded.as_text().splitlines()]
-
-
-def _measured(tuned: TunedModel, results: Mapping[str, Any] | None) -> list[str]:
-    lines = [
-        f"- trained weights: {tuned.trained:,}",
-        f"- seconds: {tuned.seconds:.0f}",
-        f"- updates: {len(tuned.history)}",
-    ]
-    if tuned.history:
-        lines.append(f"- last training loss: {tuned.history[-1]['loss']:.3f} nats a token")
-    if tuned.held_out:
-        lowest = min(tuned.held_out, key=lambda row: row["loss"])
-        lines.append(
-            f"- lowest held-out loss: {lowest['loss']:.3f} nats a token, after update "
-            f"{lowest['step']}"
-        )
-    lines += [f"- {name}: {value}" for name, value in (results or {}).items()]
-    return lines + [f"- {' '.join(note.split())}" for note in tuned.notes]

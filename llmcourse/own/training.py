@@ -133,7 +133,7 @@ def train(
         plain(records),
         config,
         held_out=plain(held_out) if held_out else None,
-        every=-(-updates // 4),
+        eval_steps=-(-updates // 4),
         out=out,
         fresh=fresh,
         progress=progress,

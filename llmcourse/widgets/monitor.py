@@ -66,8 +66,8 @@ class TrainingMonitor(ui.Threaded):
             model: From `models.load`.
             records: To train on.
             config: How to train.
-            settings: Others of `finetune`, such as held_out, watch, every and out. With out= a
-                folder, what was learned is saved when it stops.
+            settings: Others of `finetune`, such as held_out, sample_prompts, eval_steps and out.
+                With out= a folder, what was learned is saved when it stops.
 
         Raises:
             SettingError: `model` is none.
@@ -126,7 +126,7 @@ class TrainingMonitor(ui.Threaded):
             return self.stopping.is_set()
 
         def work() -> None:
-            self._train(progress=False, seen=updated)
+            self._train(progress=False, callback=updated)
             self._fill()
             callback()
 

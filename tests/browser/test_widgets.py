@@ -205,7 +205,8 @@ def test_training_monitor(lab: Lab, page: Page) -> None:
         "from llmcourse.widgets import TrainingMonitor\n\n"
         "records = company.records('questions', 'train')[:4]\n"
         "monitor = TrainingMonitor(models.load('chat'), records, Config(steps=48, batch_size=1),"
-        " held_out=records[:1], watch=records[0]['question'], every=9, out='monitor-run')\nmonitor",
+        " held_out=records[:1], sample_prompts=records[0]['question'], eval_steps=9,"
+        " out='monitor-run')\nmonitor",
     )
     status(page, "Not begun.")
     press(page, "Train")
