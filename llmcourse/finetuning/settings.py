@@ -180,4 +180,4 @@ def _check_number(name: str, value: Any) -> None:
     if not (low < number < high or (included and number == low)):  # NaN fails every comparison
         least = "at least" if included else "more than"
         most = f" and below {high:g}" if math.isfinite(high) else " and finite"
-        raise SettingError(f"{name}={value!r} must be a number, {least} {low:g}{most}.")
+        raise SettingError(f"{name}={value!r} must be {least} {low:g}{most}.")
