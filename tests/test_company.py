@@ -36,14 +36,14 @@ def openings(texts: list[str]) -> Counter[str]:
     return Counter(" ".join(words(text)[:2]) for text in texts)
 
 
-def near_copies(texts: list[str], splits: list[str]) -> list[tuple[str, str]]:
-    """Pairs of texts in different splits that share half or more of their word 3-grams."""
+def near_copies(texts: list[str], splits: list[str], share: float = 0.5) -> list[tuple[str, str]]:
+    """Pairs of texts in different splits that share half (or `share`) or more of their 3-grams."""
     sets = [grams(text) for text in texts]
     holders = defaultdict(list)  # 3-gram -> the texts before that have it
     pairs = []
     for place, found in enumerate(sets):
         for other, shared in Counter(o for gram in found for o in holders[gram]).items():
-            if splits[other] != splits[place] and shared >= 0.5 * len(sets[other] | found):
+            if splits[other] != splits[place] and shared >= share * len(sets[other] | found):
                 pairs.append((texts[other], texts[place]))
         for gram in found:
             holders[gram].append(place)
@@ -261,11 +261,30 @@ def test_messages_fill_the_schema_and_name_their_order() -> None:
         assert record["order"][3:8] in typed, record["id"]
 
 
-def test_messages_of_different_splits_are_no_near_copies() -> None:
-    test = [record["message"] for record in company.records("messages", "test")]
-    others = [r["message"] for r in RECORDS["messages"] if r["split"] != "test"]
-    others += [r["input"] for name in ("extraction", "expansion") for r in RECORDS[name]]
-    assert near_copies(test + others, ["test"] * len(test) + ["other"] * len(others)) == []
+def test_messages_share_few_word_runs_with_each_other_and_with_the_tasks() -> None:
+    records, test = RECORDS["messages"], company.records("messages", "test")
+    texts = [record["message"] for record in records]
+    assert near_copies(texts, [record["id"] for record in records], 0.08) == []
+    others = [r["input"] for name in ("extraction", "expansion") for r in RECORDS[name]]
+    for record in RECORDS["conversations"]:
+        others.append(" ".join(m["content"] for m in record["messages"] if m["role"] == "user"))
+    texts = [record["message"] for record in test]
+    assert near_copies(texts + others, ["test"] * len(texts) + ["task"] * len(others), 0.08) == []
+    # The second part may not give a test or validation message away: of that one's own 3-grams,
+    # however few they are, no added training message has more than 8 %.
+    added = [grams(record["message"]) for record in company.records("messages", "train")[100:]]
+    for record in test + company.records("messages", "validation"):
+        own = grams(record["message"])
+        assert max(len(own & other) for other in added) <= 0.08 * len(own), record["id"]
+
+
+def test_training_messages_have_enough_of_each_label_and_the_first_100_stay_first() -> None:
+    records = company.records("messages", "train")
+    assert [record["id"] for record in records[:100]] == [f"m{n:03}" for n in range(1, 101)]
+    for field, least in (("product", 40), ("problem", 45), ("urgency", 50), ("request", 40)):
+        counts = Counter(record[field] for record in records)
+        assert set(counts) == {*FIELDS[field], None} and min(counts.values()) >= least, field
+    assert 0.1 <= sum(record["order"] is None for record in records) / len(records) <= 0.15
 
 
 def test_general_texts_are_prose_of_many_kinds_and_not_the_companys() -> None:
