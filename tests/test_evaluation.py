@@ -12,7 +12,6 @@ import torch
 from llmcourse import company, evaluation, models, plots
 from llmcourse.errors import DataError, SettingError
 from llmcourse.evaluation import Method, compare, consistency, evaluate, keys_of, label, perplexity
-from llmcourse.finetuning import held_out_loss
 from llmcourse.generation import Answer, generate
 from llmcourse.words import has_keys
 
@@ -46,10 +45,6 @@ def test_every_metric_of_every_record(tiny: models.LoadedModel) -> None:
     assert table["facts"].tolist() == right
     assert table["tokens"].tolist() == [a.new_tokens for a in given]
     assert set(found.scores) == set(evaluation.METRICS)
-    loss = held_out_loss(tiny, QUESTIONS)
-    assert found.scores["loss"].mean == pytest.approx(loss, abs=1e-5)
-    assert found.scores["perplexity"].mean == pytest.approx(math.exp(loss), rel=1e-4)
-    assert found.scores["loss"].low < loss < found.scores["loss"].high
     assert found.share("facts").total == 5
     with pytest.raises(SettingError, match="not 0 or 1"):
         found.share("tokens")
@@ -78,12 +73,12 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
             raise ValueError("no passage found")
         return record["question"]
 
-    found = evaluate(Method(tiny, prompt=prompt), rows, ["facts", "tokens", "loss"], **SHORT)
+    found = evaluate(Method(tiny, prompt=prompt), rows, ["facts", "tokens"], **SHORT)
     assert found.failed.index.tolist() == [2, 3]
     assert "Shorten the prompt" in found.failed["error"][2]
     assert found.failed["error"][3] == "ValueError: no passage found"
     assert found.scores["facts"].total == 4, "it counts as wrong"
-    assert found.scores["tokens"].total == found.scores["loss"].total == 2
+    assert found.scores["tokens"].total == 2
     assert found.answers[2] is None and found.labels[2] == []
     assert "2 failed" in found._repr_html_()
     with pytest.raises(DataError, match="No record could be answered. The first: TypeError"):
@@ -102,12 +97,10 @@ def test_what_cannot_be_measured_says_why(tiny: models.LoadedModel) -> None:
 
 def test_a_method_is_how_a_model_is_asked(tiny: models.LoadedModel) -> None:
     changed = f"In one word: {QUESTIONS[0]['question']}"
-    wanted = held_out_loss(tiny, [{"question": changed, "answer": QUESTIONS[0]["answer"]}], "qa")
     for prompt in (lambda record: changed, lambda record: {**record, "question": changed}):
         method = Method(tiny, "qa", prompt=prompt)
-        found = evaluate(method, QUESTIONS[:1], ["tokens", "loss"], **SHORT)
+        found = evaluate(method, QUESTIONS[:1], **SHORT)
         assert found.answers[0].sent == f"### Question:\n{changed}\n\n### Answer:\n"
-        assert found.scores["loss"].mean == pytest.approx(wanted, abs=1e-5)
 
 
 def test_perplexity_is_that_of_the_plain_loss(tiny: models.LoadedModel) -> None:

@@ -206,9 +206,8 @@ def test_public_tasks_need_a_network_and_say_so(
     assert set(harness.PUBLIC) <= set(harness._index().all_tasks)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
-    with pytest.raises(HubError, match="The data of arc_easy are not all on this machine"):
+    with pytest.raises(HubError, match="The data of arc_easy can't be loaded"):
         harness.run(tiny, harness.PUBLIC[0], limit=2, progress=False)
-    assert datasets.config.HF_HUB_OFFLINE is bool(os.environ.get("HF_HUB_OFFLINE"))
     monkeypatch.setattr(tiny.tokenizer, "chat_template", None)
     with pytest.raises(TemplateError, match="no chat template"):
         harness.run(tiny, harness.PUBLIC[0], chat_template=True)

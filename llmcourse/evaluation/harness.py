@@ -108,7 +108,8 @@ def run(
     Raises:
         SettingError: the harness is not installed, a task is unknown, an option is out of range,
             the tokenizer closes every text, or memory ran out.
-        HubError: a public task's data set is not on this machine, and the hub can't be reached.
+        HubError: the hub can't be reached, or HF_HUB_OFFLINE is set and a public task's data set
+            is not on this machine.
         TemplateError: see `templates.render`.
         UnknownModel, CorruptModel, …: see `models.load`.
     """
@@ -216,27 +217,21 @@ def _public(
     """The results of the harness's own tasks, whose data come from the hub or its cache."""
     from huggingface_hub import constants
 
-    reachable = not constants.HF_HUB_OFFLINE
     try:
-        if reachable:  # checked first, as the hub's client tries for long
-            hub.check_reachable(names[0])
-    except HubError:
-        reachable = False  # the data may be on this machine already
-    try:
-        with _offline(not reachable):
-            loaded = _index().load(names)
-            for task in loaded["tasks"].values():
-                _prepare(task)
-            return _evaluate(model, loaded, limit, size, chat_template)
+        hub.check_reachable(names[0])  # fails at once, where the hub's client would try for long
+        loaded = _index().load(names)
+        for task in loaded["tasks"].values():
+            _prepare(task)
+        return _evaluate(model, loaded, limit, size, chat_template)
     except SettingError:
         raise
-    except Exception as error:
-        if reachable:
+    except Exception as error:  # of the harness, of datasets or of the hub's client
+        if not constants.HF_HUB_OFFLINE and not isinstance(error, HubError):
             raise
         raise HubError(
-            f"The data of {', '.join(names)} are not all on this machine, and the hub can't be "
-            f"reached ({first_line(error)}). Connect to the network once (behind a proxy, set "
-            f"HTTPS_PROXY)."
+            f"The data of {', '.join(names)} can't be loaded ({first_line(error)}). Connect to the "
+            f"network (behind a proxy, set HTTPS_PROXY); or, where all of them are on this machine "
+            f"already, set HF_HUB_OFFLINE=1."
         ) from error
 
 
@@ -289,7 +284,7 @@ def _results(names: list[str], found: list[dict[str, Any]], notes: list[str]) ->
     return HarnessResults(pandas.DataFrame(rows, columns=list(COLUMNS)), samples, notes)
 
 
-# --- what lm-eval and datasets have no public way for ---------------------------------------------
+# --- what lm-eval has no public way for -----------------------------------------------------------
 # Written for lm-eval 0.4.13. `test_harness.py` runs each of these against the installed version.
 
 
@@ -323,24 +318,6 @@ def _require_open_end(model: LoadedModel) -> None:
             f"The tokenizer of {model.title} closes every text with its end token, after which the "
             f"harness can't go on. Set tokenizer.add_eos_token = False."
         )
-
-
-@contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Let `datasets` use only what is on this machine, so that it fails or succeeds at once.
-
-    Both libraries read their environment variable only when they are imported.
-    """
-    import datasets
-    from huggingface_hub import constants
-
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    if wanted:
-        datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 @contextmanager

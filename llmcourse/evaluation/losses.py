@@ -75,24 +75,11 @@ def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
     """
     rows = [{"text": text} for text in ([texts] if isinstance(texts, str) else texts)]
     found = record_losses(model, rows, "plain")
-    if None in found:
+    known = [loss for loss in found if loss is not None]
+    if len(known) < len(found):
         raise DataError(
             f"Text {found.index(None)} (counted from 0) is longer than 1,024 tokens or than the "
             f"model can read. Cut it into parts."
         )
-    return measured(found, "perplexity")[1]
-
-
-def measured(losses: Sequence[Loss | None], metric: str) -> tuple[list[float], Score]:
-    """ "loss" (nats per token) or "perplexity": of each record, and over all their tokens.
-
-    Raises:
-        DataError: no record has a loss.
-    """
-    transform = math.exp if metric == "perplexity" else float
-    known = [loss for loss in losses if loss is not None]
-    if not known:
-        raise DataError("No record is short enough to have a loss.")
     sums, counts = zip(*known, strict=True)
-    each = [math.nan if loss is None else transform(loss[0] / loss[1]) for loss in losses]
-    return each, Score.of_ratio(sums, counts, transform)
+    return Score.of_ratio(sums, counts, math.exp)

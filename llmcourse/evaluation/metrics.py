@@ -19,14 +19,13 @@ class Metric:
 
     Attributes:
         text: What the number says, with its unit and range.
-        measure: Takes the answer, the reference answer and the record's keys; None for a metric
-            that needs a pass of its own through the model ("loss", "perplexity").
+        measure: Takes the answer, the reference answer and the record's keys.
         needs: What a record must have for it: "answer", "keys" or nothing.
         better: "high", "low", or "" where neither is better.
     """
 
     text: str
-    measure: Callable[[Answer, str, list[str]], float] | None
+    measure: Callable[[Answer, str, list[str]], float]
     needs: str = "answer"
     better: str = "high"
 
@@ -34,8 +33,8 @@ class Metric:
     def failed(self) -> float:
         """What a record counts that could not be answered: 0, or NaN, which leaves it out.
 
-        A method must not gain by failing: no answer is a wrong answer. But no answer has no
-        length and no loss, so there it is left out.
+        A method must not gain by failing, so no answer is a wrong answer. But no answer has
+        neither length nor repetitions, so there it is left out.
         """
         return 0.0 if self.better == "high" else math.nan
 
@@ -70,8 +69,6 @@ METRICS: dict[str, Metric] = {
         better="low",
     ),
     "tokens": Metric("tokens written", lambda answer, *_: answer.new_tokens, needs="", better=""),
-    "loss": Metric("loss of the reference answer (nats per token)", None, better="low"),
-    "perplexity": Metric("perplexity of the reference answer", None, better="low"),
 }
 
 
@@ -109,7 +106,7 @@ def keys_of(record: Mapping[str, Any]) -> list[str]:
 def choose(
     wanted: Sequence[str] | str | None, references: Sequence[str], keys: Sequence[list[str]]
 ) -> list[str]:
-    """The metrics to measure: those named, or all that apply and need no pass of their own.
+    """The metrics to measure: those named, or all that apply.
 
     Raises:
         SettingError: one is unknown, or none is named.
@@ -117,7 +114,7 @@ def choose(
     """
     has = {"": True, "answer": all(map(str.strip, references)), "keys": all(keys)}
     if wanted is None:
-        return [name for name, metric in METRICS.items() if metric.measure and has[metric.needs]]
+        return [name for name, metric in METRICS.items() if has[metric.needs]]
     names = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted))
     for name in names or [""]:
         needs = METRICS[known("metric", name, METRICS)].needs

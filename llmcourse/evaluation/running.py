@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import pages
 from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError, first_line
-from llmcourse.evaluation import losses, metrics, mistakes
+from llmcourse.evaluation import metrics, mistakes
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score, Share, share
@@ -114,25 +114,23 @@ class Evaluation:
             raise SettingError(f"{metric!r} is not 0 or 1 for a record; its mean is in .scores.")
         return share(values)
 
-    def worst(self, kind: str | None = None, by: str | None = None) -> pandas.DataFrame:
+    def worst(self, kind: str | None = None) -> pandas.DataFrame:
         """The records with mistakes, or with one kind of them, the worst answers first.
 
         Args:
             kind: One of `mistakes.KINDS`.
-            by: The metric to sort by; the first measured of f1, chrf, facts if not given.
 
         Raises:
-            SettingError: there is no such kind, or the metric was not measured.
+            SettingError: there is no such kind.
         """
-        by = by or next(m for m in ("f1", "chrf", "facts", *self.scores) if m in self.scores)
         if kind is not None:
             metrics.known("kind", kind, mistakes.KINDS)
-        shown = self.table[["question", "reference", "answer"]].assign(
-            **{by: self.values(by)}, mistakes=[", ".join(kinds) for kinds in self.labels]
+        by = next(name for name in ("f1", "chrf", "facts", *self.scores) if name in self.scores)
+        shown = self.table[["question", "reference", "answer", by]].assign(
+            mistakes=[", ".join(kinds) for kinds in self.labels]
         )
         wanted = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
-        ascending = metrics.METRICS[by].better != "low"
-        return shown[wanted].sort_values(by, ascending=ascending, kind="stable")
+        return shown[wanted].sort_values(by, kind="stable")
 
     def __str__(self) -> str:
         """The scores, a line each."""
@@ -170,7 +168,7 @@ def evaluate(
         method: A model, or a model and how it is asked.
         records: What `data.load_records` gives, or whatever it takes; for "facts" with a field
             `keys` (see `keys_of`).
-        wanted: Names in `METRICS`; all that apply and need no pass of their own if not given.
+        wanted: Names in `METRICS`; all that apply if not given.
         name: For tables; the model's title if not given.
         known: Text whose words are not misspelt, such as the documents the questions are about.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
@@ -213,15 +211,9 @@ def evaluate(
     for column, missing in _MEASURED.items():
         columns[column] = [missing if a is None else getattr(a, column) for a in answers]
     columns["error"] = [failures.get(number, "") for number in range(len(rows))]
-    scores: dict[str, Score] = {}
-    nats: list[losses.Loss | None] = []
+    scores = {}
     for metric in names:
         measure, failed = metrics.METRICS[metric].measure, metrics.METRICS[metric].failed
-        if measure is None:
-            # One pass over the reference answers serves both the loss and the perplexity.
-            nats = nats or _reference_losses(method, prompts, references, failures)
-            columns[metric], scores[metric] = losses.measured(nats, metric)
-            continue
         columns[metric] = [
             failed if answer is None else float(measure(answer, *expected))
             for answer, *expected in zip(answers, references, keys, strict=True)
@@ -243,18 +235,3 @@ def _prompts(method: Method, rows: Sequence[Mapping[str, Any]]) -> tuple[list[An
             prompts.append("")
             errors[number] = f"{type(error).__name__}: {first_line(error)}"
     return prompts, errors
-
-
-def _reference_losses(
-    method: Method, prompts: Sequence[Any], references: Sequence[str], failures: Mapping[int, str]
-) -> list[losses.Loss | None]:
-    """The losses of the reference answers after the prompts; None for one that can't be asked."""
-    good = [number for number in range(len(prompts)) if number not in failures]
-    rows = []
-    for number in good:
-        prompt = prompts[number]
-        question = {"question": prompt} if isinstance(prompt, str) else dict(prompt)
-        rows.append({**question, "answer": references[number]})
-    measured = losses.record_losses(method.model, rows, method.template, system=method.system)
-    found = dict(zip(good, measured, strict=True))
-    return [found.get(number) for number in range(len(prompts))]

@@ -112,7 +112,8 @@ def split(
             f"with test pairs."
         )
     tested = set(map(id, chosen))
-    return _parts([row for row in rows if id(row) not in tested], chosen, hold_out)
+    train = [row for row in rows if id(row) not in tested]
+    return _parts(train, [row for row in rows if id(row) in tested], hold_out)
 
 
 def _parts(rows: Rows, test: Rows, held_out: str) -> Parts:
