@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,37 +81,6 @@ def test_a_judge_that_always_says_a_is_a_tie_and_biased(tiny: LoadedModel) -> No
     assert position_bias(found) == stats.Share(3, 3)
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a judge prefer the answer that has a certain word in it."""
-
-    def so(word: str, most: int = 100) -> None:
-        def next_token(judge: LoadedModel, batch: list[list[int]]) -> torch.Tensor:
-            if len(batch) > most:
-                raise RuntimeError("CUDA out of memory")
-            likely = torch.full((len(batch), len(judge.tokenizer)), -9.0)
-            for row, ids in zip(likely, batch, strict=True):
-                at_a, at_b = judge.tokenizer.decode(ids).split("Answer A:")[1].split("Answer B:")
-                for letter, text in (("A", at_a), ("B", at_b)):
-                    if word in text:
-                        row[judge.tokenizer(letter).input_ids[0]] = -0.1
-            return likely
-
-        monkeypatch.setattr(judging, "_next_token", next_token)
-
-    return so
-
-
-def test_a_judge_that_reads_is_consistent_in_any_memory(tiny: LoadedModel, reads: Callable) -> None:
-    reads("right", most=1)  # a batch that does not fit is halved
-    one = ["The right one.", "No.", "Neither.", "right"]
-    other = ["No.", "That is the right one, is it not?", "None.", "right"]
-    questions = [f"Question {number}?" for number in range(4)]
-    found = prefer(tiny, questions, one, other, batch_size=3, progress=False)
-    assert [v.winner for v in found] == ["first", "second", "tie", "tie"]
-    assert position_bias(found) == stats.Share(0, 4)
-
-
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -123,12 +91,11 @@ def test_a_judge_that_reads_is_consistent_in_any_memory(tiny: LoadedModel, reads
         ({"judge": "chat"}, SettingError),
     ],
 )
-def test_what_cannot_be_judged_is_refused_before_any_work(
-    change: dict[str, Any], error: type, tiny: LoadedModel, reads: Callable
+def test_what_cannot_be_judged_is_refused(
+    change: dict[str, Any], error: type, tiny: LoadedModel
 ) -> None:
-    reads("", most=0)  # reading anything would fail for want of memory
     pairs = {"judge": tiny, "questions": QUESTIONS, "first": FIRST, "second": SECOND} | change
-    with pytest.raises(error, match=r"^(?!.*memory)"):
+    with pytest.raises(error):
         prefer(**pairs, progress=False)
 
 

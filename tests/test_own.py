@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import re
@@ -10,8 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmcourse import cli, club, models, own, pages, sizing, templates
 from llmcourse.data import from_documents
@@ -37,16 +39,8 @@ def rows(facts: int = 12, wordings: int = 2) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, records: list[dict[str, str]]) -> Path:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, list(records[0]))
-        table.writeheader()
-        table.writerows(records)
+    pandas.DataFrame(records).to_csv(path, index=False)
     return path
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def questions(records: list[dict[str, str]]) -> set[str]:
@@ -120,62 +114,66 @@ def test_templates_ask_about_headings_all_over_the_documents() -> None:
     assert all(record["heading"] for record in written.records)
 
 
-def test_a_review_gives_back_what_was_kept_and_corrected(tmp_path: Path) -> None:
-    records = [
-        {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md", "input": ""},
-        {"question": "'Tis it?", "answer": 'Says "yes",\nand\rno.', "document": ""},
-    ]
-    path = own.save_for_review(records, tmp_path / "pairs.csv")
-    cells = [cell for row in read_csv(path) for cell in row.values()]
-    assert not any(cell.startswith(("=", "-")) for cell in cells), "a spreadsheet sees no formula"
+def test_a_review_keeps_what_is_said_and_no_spreadsheet_sees_a_formula(tmp_path: Path) -> None:
+    path = own.save_for_review([{"question": "=1+1?", "answer": "-5 degrees"}], tmp_path / "r.csv")
+    assert "'=1+1?,'-5 degrees,yes" in path.read_text("utf-8")
     with path.open("a", encoding="utf-8") as file:
-        file.write("Who rows?,All of us.,,\nWho swims?,Nobody.,no,\n")
-    assert own.load_reviewed(path) == [
-        {"question": "=1+1?", "answer": "-5 degrees", "document": "a.md"},
-        {"question": "'Tis it?", "answer": 'Says "yes",\nand\nno.', "document": ""},
-        {"question": "Who rows?", "answer": "All of us.", "document": ""},
-    ]
+        file.write("Who rows?,All of us.,\nWho swims?,Nobody.,no\n")
+    kept = [{"question": "=1+1?", "answer": "-5 degrees"}]
+    assert own.load_reviewed(path) == [*kept, {"question": "Who rows?", "answer": "All of us."}]
     with pytest.raises(DataError, match="may have been reviewed"):
         own.save_for_review(rows(3), path)
-    path.write_text("question,answer,keep\nA?,B.,yes\nC?,,yes\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 3: the answer is blank"):
-        own.load_reviewed(path)
 
 
 # --- the split ------------------------------------------------------------------------------------
 
 
 def test_wordings_are_held_out_where_people_wrote_several() -> None:
-    given = rows(20)
-    parts = own.split(given)
+    pairs = rows(20)
+    parts = own.split(pairs)
     assert parts.held_out == "wordings" and len(parts.test) == 8 and len(parts.train) == 32
-    assert questions(parts.train) | questions(parts.test) == questions(given)
+    assert questions(parts.train) | questions(parts.test) == questions(pairs)
     taught = {record["answer"] for record in parts.train}
     assert all(record["answer"] in taught for record in parts.test)
-    assert questions(own.split(given[::-1]).test) == questions(parts.test), "in any order"
-    assert questions(own.split(given, seed=1).test) != questions(parts.test)
+    assert questions(own.split(pairs[::-1]).test) == questions(parts.test), "in any order"
+    assert questions(own.split(pairs, seed=1).test) != questions(parts.test)
     for name in ("source", "document", "heading"):  # a column of the learner's own says nothing
-        named = own.split([row | {name: "abc"[n % 3]} for n, row in enumerate(given)])
+        named = own.split([row | {name: "abc"[n % 3]} for n, row in enumerate(pairs)])
         assert questions(named.test) == questions(parts.test)
 
 
-@pytest.mark.parametrize("wordings", [1, 3])
-def test_facts_are_held_out_whole(wordings: int) -> None:
-    parts = own.split(rows(20, wordings), hold_out="facts")
-    assert parts.held_out == "facts" and 5 <= len(parts.test) <= 0.3 * 20 * wordings
-    assert not {r["answer"] for r in parts.train} & {r["answer"] for r in parts.test}
-    assert len(parts.train) + len(parts.test) == 20 * wordings
+PAIR = st.fixed_dictionaries(
+    {name: st.sampled_from(["a", "b", "c", "d"]) for name in ("question", "input", "answer")}
+)
+
+
+@given(
+    st.lists(PAIR, min_size=10, max_size=80), st.sampled_from(["wordings", "facts", "questions"])
+)
+@settings(deadline=None)
+def test_no_question_of_the_test_is_trained_on(pairs: list[dict[str, str]], hold_out: str) -> None:
+    try:
+        parts = own.split(pairs, hold_out=hold_out)
+    except DataError:  # too few pairs can be held out
+        return
+    asked, trained = ({(r["question"], r["input"]) for r in p} for p in (parts.test, parts.train))
+    assert len(parts.test) >= 5 and not asked & trained
+    taught, right = ({r["answer"] for r in part} for part in (parts.train, parts.test))
+    if hold_out == "facts":
+        assert not taught & right
+    gone = len(pairs) - len(parts.test) - len(parts.train)
+    assert bool(gone) == bool(parts.notes), "what is left out is said"
 
 
 def test_pairs_that_were_written_here_keep_their_headings(tmp_path: Path) -> None:
-    """Also where their file is given as a file of pairs."""
-    given = [
+    """Also where their file is read as a file of pairs."""
+    pairs = [
         row
         | {"document": "a.md", "heading": f"part {n % 8}", "written": BY_TEMPLATE, "keep": "yes"}
         for n, row in enumerate(rows(16))
     ]
-    given[3]["keep"] = "no"
-    source = own.read(write_csv(tmp_path / "pairs.csv", given))
+    pairs[3]["keep"] = "no"
+    source = own.read(write_csv(tmp_path / "pairs.csv", pairs))
     assert source.problems == ["1 pairs whose column keep says no"]
     parts = own.split(own.pairs(source).records)
     assert len(parts.train) + len(parts.test) == 31
@@ -186,11 +184,11 @@ def test_pairs_that_were_written_here_keep_their_headings(tmp_path: Path) -> Non
     ("count", "labels"), [(100, ("positive", "negative")), (20, ("yes", "no")), (96, "abcdef")]
 )
 def test_answers_that_are_labels_are_in_both_parts(count: int, labels: Any) -> None:
-    given = [
+    pairs = [
         {"question": f"Review {n}: it was {n % 3}", "answer": labels[n % len(labels)]}
         for n in range(count)
     ]
-    parts = own.split(given)
+    parts = own.split(pairs)
     assert parts.held_out == "questions"
     for part in (parts.train, parts.test):
         assert {row["answer"] for row in part} == set(labels)
@@ -199,32 +197,27 @@ def test_answers_that_are_labels_are_in_both_parts(count: int, labels: Any) -> N
     assert own.split(many).held_out == "wordings", "facts with many wordings are no labels"
 
 
-def test_a_question_of_the_test_is_never_trained_on() -> None:
-    given = rows(10, 3)
+def test_a_split_of_ones_own_is_kept_to() -> None:
+    pairs = rows(10, 3)
     names = ("train", " Test", "validation")
-    marked = own.split([record | {"split": names[n % 3]} for n, record in enumerate(given)])
+    marked = own.split([record | {"split": names[n % 3]} for n, record in enumerate(pairs)])
     assert (len(marked.train), len(marked.test), marked.held_out) == (10, 10, "your own")
     assert "10 pairs of other splits" in marked.notes[0]
-    mine = own.split(given, test=given[:3])
+    mine = own.split(pairs, test=pairs[:3])
     assert len(mine.train) == 27 and "3 pairs with a question of the test" in mine.notes[0]
-    answers = [{"question": f"Q {n}?", "answer": f"A {n} {m}."} for n in range(10) for m in (1, 2)]
-    parts = own.split(answers, hold_out="facts")  # with another answer neither
-    assert len(parts.test) >= 4 and not questions(parts.train) & questions(parts.test)
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-    inputs = [{"question": "List them.", "input": f"Text {n}.", "answer": f"{n}"} for n in range(9)]
-    inputs.append({"question": "List them.", "history": turns, "answer": "9"})
-    whole = own.split(inputs, hold_out="facts")  # the input and the turns before belong to it
-    assert len(whole.train) + len(whole.test) == 10 and not whole.notes
+    after = {**pairs[0], "history": turns}  # after other turns it is another question
+    assert len(own.split(pairs, test=[after]).train) == 30
 
 
 def test_too_few_pairs_and_too_few_facts_say_so() -> None:
-    for given, how, message in (
+    for pairs, how, message in (
         (rows(1, 1), None, "There are 1 pairs, and at least 10 are needed"),
         ([record | {"answer": "One."} for record in rows(6)], "facts", "Only 0 pairs"),
         (rows(12, 1), "wordings", "Only 0 pairs"),
     ):
         with pytest.raises(DataError, match=message):
-            own.split(given, hold_out=how)
+            own.split(pairs, hold_out=how)
     with pytest.raises(DataError, match="nothing to train on"):
         own.split(rows(), test=rows())
     with pytest.raises(SettingError, match="wordings, facts, questions"):
@@ -308,7 +301,7 @@ def test_a_second_run_trains_only_what_changed_and_goes_on_after_a_stop(
         first = go(source, out)
     assert (weights.read_bytes(), weights.stat().st_mtime_ns) == before
     assert not first.writing["reviewed"]
-    cells = read_csv(path)
+    cells = pandas.read_csv(path).to_dict("records")
     cells[0]["keep"], cells[2]["answer"], cells[3]["answer"] = "no", "Empty.", "Empty."
     write_csv(path, cells)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -420,26 +413,19 @@ def test_advice_follows_the_numbers(finished: own.Result) -> None:
         assert line in advised(tuned=dataclasses.replace(tuned, held_out=held_out))
 
 
-def test_considerations_are_the_formulas_and_grow_with_the_model() -> None:
+def test_memory_grows_with_the_model_and_an_adapter_a_customer_shares_the_base() -> None:
     machine = sizing.HARDWARE["laptop 8 GB"]
     table = own.considerations(machine=machine)
-    assert len(table) >= 6
     for _, row in table.iterrows():
         assert row["GB to answer"] < row["GB to train an adapter"] < row["GB to train every weight"]
         fits = row["GB to answer"] <= (machine.memory - machine.reserved) / 1e9
         assert row["answers here"] == ("yes" if fits else "no")
     assert table["GB to answer"].is_monotonic_increasing
-    assert table.iloc[0]["trains every weight here"] == "yes"
-    assert table.iloc[-1]["answers here"] == "no"
-
-
-def test_an_adapter_a_customer_shares_the_base() -> None:
-    table = own.customers(counts=(1, 100))
+    many = own.customers(counts=(1, 100))
     size = sizing.Size.of("smollm2-135m-instruct")
-    one, hundred = table["GB, an adapter each"]
+    one, hundred = many["GB, an adapter each"]
     assert hundred - one == pytest.approx(99 * 4 * size.lora_parameters(16) / 1e9)
-    assert hundred < 0.1 * table["GB, a model each"].iloc[1]
-    assert table["GB, a model each"].iloc[1] == pytest.approx(100 * 2 * size.parameters / 1e9)
+    assert many["GB, a model each"].iloc[1] == pytest.approx(100 * 2 * size.parameters / 1e9)
 
 
 # --- the command and the export -------------------------------------------------------------------
@@ -449,11 +435,11 @@ def test_the_command_stops_for_a_review_and_goes_on(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
-    given = (str(source), "--out", str(out), "--base", base)
-    assert cli.main(["own", *given, "--review"]) == 0
+    options = (str(source), "--out", str(out), "--base", base)
+    assert cli.main(["own", *options, "--review"]) == 0
     assert "run the same without --review" in capsys.readouterr().out
     assert not (out / "model").exists()
-    assert cli.main(["own", *given, "--hold-out", "facts", "--epochs", "1"]) == 0
+    assert cli.main(["own", *options, "--hold-out", "facts", "--epochs", "1"]) == 0
     shown = capsys.readouterr().out
     assert "report.html" in shown and re.search(r"^tuned +0", shown, flags=re.M)
 
