@@ -525,7 +525,7 @@ def test_a_name_that_the_hub_does_not_know_is_never_stood_in_for(
 
     monkeypatch.setattr("llmcourse.models.hub.check_reachable", answer)
     settings.substitute = True
-    with pytest.raises(HubError, match="The hub has no model EleutherAI/pythai-70m"):
+    with pytest.raises(HubError, match="EleutherAI/pythai-70m is no model on the hub"):
         AutoTokenizer.from_pretrained("EleutherAI/pythai-70m")
     assert notes() == []
     assert AutoTokenizer.from_pretrained("lamini/lamini_docs_finetuned")  # known to be gone

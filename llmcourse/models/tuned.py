@@ -84,16 +84,12 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
 
     Raises:
         CorruptModel: the adapter is damaged, or changes nothing.
-        SettingError: it belongs to another base, or `model` carries an adapter already.
+        SettingError: it belongs to another base.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
     from llmcourse.models.lora import sharing, without_old_torchao
 
-    if isinstance(model, PeftModel):
-        raise SettingError(
-            "This model carries an adapter already. Load the base again, or merge the first one."
-        )
     known = facts(folder).get("base_weights")
     if known and not same_weights(known, fingerprint(model)):
         raise SettingError(
