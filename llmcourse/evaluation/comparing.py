@@ -67,6 +67,7 @@ class Comparison:
             **{first: one["answer"], second: two["answer"]},
             difference=one[metric].astype(float) - two[metric].astype(float),
         )
+        # NaN is a record that one of the two has no number for.
         differ = shown["difference"].notna() & (shown["difference"] != 0)
         return shown[differ].sort_values("difference", kind="stable")
 
@@ -97,7 +98,7 @@ def compare(
         for name, method in methods.items()
     }
     if any(isinstance(method, Method) for method in ready.values()):
-        records = as_records(records)
+        records = as_records(records)  # once; an iterator would be empty the second time
     found = {
         name: evaluate(method, records, wanted, name=str(name), **settings)
         if isinstance(method, Method)
@@ -115,6 +116,7 @@ def compare(
 
 def _questions(one: Evaluation) -> list[list[Any]]:
     """What each record asks and what is right: how the same records are known."""
+    # Not all fields: an `id` or a note may differ between two copies of a test set.
     names = ("history", "question", "input", "answer")
     return [[record.get(name) for name in names] for record in one.records]
 
@@ -139,6 +141,7 @@ def consistency(answers: Sequence[Any], groups: Sequence[Any]) -> dict[Any, floa
     if len(answers) == len(groups):
         for answer, group in zip(answers, groups, strict=True):
             texts.setdefault(group, []).extend([] if answer is None else [str(answer)])
+    # One answer agrees with itself, which says nothing.
     several = {group: own for group, own in texts.items() if len(own) > 1}
     if not several:
         raise DataError("Each answer needs a group, and some group two answers.")

@@ -113,6 +113,7 @@ def run(
         TemplateError: see `templates.render`.
         UnknownModel, CorruptModel, …: see `models.load`.
     """
+    # Looked for, not imported: importing it takes seconds, and the errors below come first.
     if importlib.util.find_spec("lm_eval") is None:
         raise SettingError(
             'The evaluation harness is not installed. Install it: pip install "llmcourse[harness]" '
@@ -200,6 +201,7 @@ def _task(
         config |= {"output_type": "multiple_choice", "doc_to_choice": "choices"}
         config["target_delimiter"] = " " if as_published else ""
     else:
+        # No stop text: our answers end by the end token or the limit, as in `generate`.
         config |= {"output_type": "generate_until", "process_results": _facts}
         generation = {"until": [], "do_sample": False, "max_gen_toks": max_new_tokens}
         config["generation_kwargs"] = generation
@@ -248,6 +250,7 @@ def _evaluate(
     from lm_eval.models.huggingface import HFLM
 
     _require_open_end(model)
+    # The harness sums log-likelihoods in the model's type otherwise; bfloat16 has three digits.
     settings |= {"batch_size": size, "softmax_dtype": "float32"}
     reader = HFLM(pretrained=model.model, tokenizer=model.tokenizer, **settings)
     try:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
+# The prompt ends right before the letter, so that the next token is the verdict: a judge that
+# explains itself first must write a text, which has to be parsed.
 CRITERION = "It is correct, answers just what was asked, and is clear."
 PROMPT = (
     "Here are a question and two answers to it, A and B. Which answer is better? {criterion}\n\n"
@@ -160,6 +162,7 @@ def prefer(
     verdicts = []
     for place in range(0, len(prompts), 2):
         (at_a, mass), (at_b, mass_swapped) = scores[place], scores[place + 1]
+        # With the answers swapped, what speaks for A speaks for the second answer.
         verdicts.append(Verdict((at_a, -at_b), (mass, mass_swapped)))
     return verdicts
 
@@ -171,7 +174,7 @@ def _letters(judge: LoadedModel) -> tuple[list[int], list[int]]:
         forms = judge.tokenizer([letter, f" {letter}"], add_special_tokens=False).input_ids
         return sorted({ids[0] for ids in forms if len(ids) == 1})
 
-    a, b = tokens("A"), tokens("B")
+    a, b = tokens("A"), tokens("B")  # tokenizers differ in whether the space belongs to the word
     if not a or not b or set(a) & set(b):
         raise SettingError(f"{judge.title} can't judge: it has no token for the letter A or B.")
     return a, b
@@ -250,6 +253,7 @@ def judged_against(
         for verdict, a, b in zip(verdicts, first_right, second_right, strict=True)
         if bool(a) != bool(b)
     ]
+    # (Pairs with two right or two wrong answers say nothing about the judge.)
     if not picked:
         raise DataError("In no pair is exactly one answer right, so there is nothing to compare.")
     ties = sum(winner == TIE for winner, _ in picked)
@@ -333,6 +337,7 @@ def elo(
     def ratings(rows: numpy.ndarray) -> numpy.ndarray:
         """Mean ratings over orders drawn at random, (draws, names); `rows` is (draws, results)."""
         orders = rng.permuted(numpy.repeat(rows, shuffles, axis=0), axis=1)
+        # Elo depends on the order of results; people's and judges' have none, so many are averaged.
         rated = numpy.full((len(orders), len(names)), float(start))
         each = numpy.arange(len(orders))
         for game in orders.T:  # all orders at once, one result of each after the other
@@ -342,7 +347,8 @@ def elo(
             rated[each, second[game]] -= moved
         return rated.reshape(len(rows), shuffles, len(names)).mean(axis=1)
 
-    values = ratings(numpy.arange(count)[None])[0]
+    values = ratings(numpy.arange(count)[None])[0]  # of the results as they are
+    # Of results drawn with replacement, in blocks, so that ten thousand of them fit in memory too.
     block = max(1, _AT_ONCE // (count * shuffles))
     sizes = [min(block, _DRAWS - done) for done in range(0, _DRAWS, block)]
     drawn = numpy.concatenate([ratings(rng.integers(0, count, (size, count))) for size in sizes])

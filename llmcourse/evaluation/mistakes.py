@@ -18,6 +18,7 @@ from llmcourse.evaluation.metrics import keys_of
 from llmcourse.generation import Answer
 from llmcourse.words import content_words, has_keys, normalised, refuses, repeated_ngrams
 
+# Both, as twice a reference of three words is no long answer.
 LONGER = 2.0  # times as many words as the reference, and
 MORE_WORDS = 10  # so many more, make an answer too long
 
@@ -46,6 +47,7 @@ def label(answer: Answer, record: Mapping[str, Any], known: str = "") -> list[st
             the subject.
     """
     text = answer.text.strip()
+    # Without a word no other rule says anything.
     if not re.search(r"\w", text):
         return ["empty"]
     question, extra, reference = (
@@ -89,6 +91,7 @@ def misspelt(text: str, known: str = "") -> set[str]:
 
 def _words(text: str) -> set[str]:
     """Lower-case words of four letters and more, except names: what begins with a capital."""
+    # Short words are one letter away from too many others to tell a slip from a name.
     found = set(re.findall(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])", text))
     return found | {first.lower() for first in re.findall(r"(?:^|[.!?]\s+)([A-Z][a-z]{3,})", text)}
 

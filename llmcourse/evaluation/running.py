@@ -85,6 +85,7 @@ class Evaluation:
         """The records that could not be answered, with their errors."""
         return self.table.loc[self.table["error"] != "", ["question", "error"]]
 
+    # Only when somebody looks, and once: checking the spelling is slow.
     @functools.cached_property
     def labels(self) -> list[list[str]]:
         """The kinds of mistakes of each answer, worst first; see `label`. A failed record: none."""
@@ -125,6 +126,7 @@ class Evaluation:
         """
         if kind is not None:
             metrics.known("kind", kind, mistakes.KINDS)
+        # Words in common rank answers finely; that a fact is right is only yes or no.
         by = next(name for name in ("f1", "chrf", "facts", *self.scores) if name in self.scores)
         shown = self.table[["question", "reference", "answer", by]].assign(
             mistakes=[", ".join(kinds) for kinds in self.labels]
@@ -181,7 +183,7 @@ def evaluate(
     """
     import pandas
 
-    method = Method.of(method)
+    method = Method.of(method)  # (all that can be wrong is found before a model is asked)
     rows = list(as_records(records))
     references = [row.get("answer", "") for row in rows]
     keys = [metrics.keys_of(row) for row in rows]
@@ -212,6 +214,7 @@ def evaluate(
         columns[column] = [missing if a is None else getattr(a, column) for a in answers]
     columns["error"] = [failures.get(number, "") for number in range(len(rows))]
     scores = {}
+    # Metric by metric, so that a table's columns are in the order they were asked for.
     for metric in names:
         measure, failed = metrics.METRICS[metric].measure, metrics.METRICS[metric].failed
         columns[metric] = [
@@ -232,6 +235,6 @@ def _prompts(method: Method, rows: Sequence[Mapping[str, Any]]) -> tuple[list[An
         try:
             prompts.append(row if method.prompt is None else method.prompt(row))
         except Exception as error:  # whatever the user's own function raises
-            prompts.append("")
+            prompts.append("")  # keeps the place of the others
             errors[number] = f"{type(error).__name__}: {first_line(error)}"
     return prompts, errors

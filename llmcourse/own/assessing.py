@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BRIEF = "Answer in one short sentence."  # follows each question to an untuned model
 PROMPT, SEARCH, TUNED, BOTH = "prompt", "prompt + retrieval", "tuned", "tuned + retrieval"
 METRICS = ("f1", "chrf", "finished")  # and "facts", where the records have keys
+# The questions behind the course's key question: is tuning better than what needs no training, and
+# does it add to retrieval?
 TESTED = ((TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED))  # compared in pairs
 COSTS = {"prompt_tokens": "tokens read", "new_tokens": "tokens written", "seconds": "seconds"}
 
@@ -61,6 +63,7 @@ class Assessment(Comparison):
 
         rows = {}
         for method, one in self.evaluations.items():
+            # A question that could not be asked cost nothing, and would lower the mean.
             costs = one.table.loc[one.table["error"] == "", list(COSTS)].mean()
             rows[method] = {metric: self.score(method, metric) for metric in self.metrics}
             rows[method] |= {name: f"{costs[column]:.3g}" for column, name in COSTS.items()}
@@ -77,9 +80,9 @@ class Assessment(Comparison):
 
     def worst(self, method: str = TUNED, count: int = 5) -> pandas.DataFrame:
         """The rows of `answers` that a method answers worst, the worst first."""
-        by = list(dict.fromkeys([self.main, "f1", "chrf"]))
-        scores = self[method].table[by].astype(float).sort_values(by, na_position="first")
-        return self.answers().loc[scores.index[:count]]
+        by = list(dict.fromkeys([self.main, "f1", "chrf"]))  # the later ones break ties
+        order = self[method].table.sort_values(by).index
+        return self.answers().loc[order[:count]]
 
 
 def methods(
@@ -129,6 +132,7 @@ def _searching(
     def prompt(record: Mapping[str, Any]) -> Mapping[str, Any]:
         changed = _changed(record, brief)
 
+        # Counted as the model will read it: with its template, and the turns before.
         def count(text: str) -> int:
             asked = {**changed, "question": text}
             rendered = templates.render(asked, model.template, tokenizer=model.tokenizer)

@@ -84,9 +84,7 @@ def split(
     rows: Rows = list(map(dict, records))
     if test is not None:
         return _parts(rows, list(map(dict, test)), "your own")
-    marked: dict[str, Rows] = {}
-    for row in rows:
-        marked.setdefault(str(row.get("split", "")).strip().lower(), []).append(row)
+    marked = _grouped(rows, lambda row: str(row.get("split", "")).strip().lower())
     if {"train", "test"} <= set(marked):
         parts = _parts(marked["train"], marked["test"], "your own")
         if others := len(rows) - len(marked["train"]) - len(marked["test"]):
@@ -99,19 +97,19 @@ def split(
             f"question and answer is read too."
         )
     groups = _grouped(rows, _fact)
-    ways = {"wordings": _wordings, "facts": _facts, "questions": _questions}
+    tests = {"wordings": _wordings, "facts": _facts, "questions": _questions}
     hold_out = hold_out or _suited(rows, groups)
-    if hold_out not in ways:
-        raise SettingError(f"hold_out={hold_out!r} must be one of: {', '.join(ways)}.")
+    if hold_out not in tests:
+        raise SettingError(f"hold_out={hold_out!r} must be one of: {', '.join(tests)}.")
     count = max(LEAST_TEST, math.floor(SHARE * len(rows)))
-    chosen = ways[hold_out](rows, groups, count, seed)
+    chosen = tests[hold_out](rows, groups, count, seed)
     if len(chosen) < LEAST_TEST:
         raise DataError(
             f"Only {len(chosen)} pairs can be held out for a test with {hold_out!r}, and "
             f"{LEAST_TEST} are needed. Write more pairs, hold out something else, or name a file "
             f"with test pairs."
         )
-    tested = set(map(id, chosen))
+    tested = set(map(id, chosen))  # by identity: the same pair may be there twice
     train = [row for row in rows if id(row) not in tested]
     return _parts(train, [row for row in rows if id(row) in tested], hold_out)
 
@@ -122,6 +120,8 @@ def _parts(rows: Rows, test: Rows, held_out: str) -> Parts:
     Raises:
         DataError: nothing is left.
     """
+    # Data leakage: a question with two answers would be trained on with one and tested with the
+    # other, and a pair that is there twice would be on both sides.
     tested = set(map(_question, test))
     train = [row for row in rows if _question(row) not in tested]
     if not train:
@@ -145,6 +145,7 @@ def _answer(row: Mapping[str, Any]) -> str:
 
 def _fact(row: Mapping[str, Any]) -> str:
     """What a pair is about, as far as one can tell: what it was written from, or its answer."""
+    # The model words one fact in several ways, so what it wrote goes by where it is from.
     if is_ours(row) and row.get("document") and row.get("heading"):
         return f"under {row['document']}#{row['heading']}"
     if is_ours(row) and row.get("source"):
@@ -160,7 +161,11 @@ def _grouped(rows: Rows, key: Callable[[Mapping[str, Any]], str]) -> dict[str, R
 
 
 def _number(seed: int, text: str) -> str:
-    """A random number for a text, the same on every machine and whatever comes before it."""
+    """A random number for a text.
+
+    Python's own shuffling depends on the order that the pairs are in; a hash of the text does not,
+    so that a pair that is added moves few others from train to test.
+    """
     return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
 
 
@@ -173,11 +178,13 @@ def _shuffled(texts: Iterable[str], seed: int) -> list[str]:
 
 def _suited(rows: Rows, groups: Mapping[str, Rows]) -> str:
     """The test that suits the pairs: see `hold_out` of `split`."""
+    # Where many questions have one answer, it is a label ("positive"), not a fact.
     most = min(WORDINGS, max(LEAST_TEST, SHARE * len(rows)))
     answers = [found for name, found in groups.items() if name.startswith(_BY_ANSWER)]
     labelled = sum(len(found) for found in answers if len(set(map(_question, found))) > most)
     if 2 * labelled > len(rows):
         return "questions"
+    # Two questions about a fact by a model may ask for different things; people's rarely do.
     several = [len(found) for found in groups.values() if len(found) > 1]
     repeated = len(several) >= LEAST_TEST and 2 * sum(several) > len(rows)
     return "wordings" if repeated and not any(map(is_ours, rows)) else "facts"
@@ -193,9 +200,10 @@ def _wordings(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> 
 def _facts(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
     """Whole groups; where they are so large that too few fit in, a larger share of all."""
     chosen: Rows = []
+    order = _shuffled(groups, seed)
     for limit in range(count, len(rows) // 2 + 1):
         chosen = []
-        for name in _shuffled(groups, seed):
+        for name in order:
             if len(chosen) + len(groups[name]) <= limit:
                 chosen += groups[name]
         if len(chosen) >= LEAST_TEST:
@@ -209,6 +217,7 @@ def _questions(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) ->
     single: set[str] = set().union(*(found for found in shared if len(found) == 1))
     chosen: set[str] = set()
     for found in (single, *(found for found in shared if len(found) > 1)):
+        # Rounded up, so that a rare label is in the test too.
         chosen.update(_shuffled(found, seed)[: math.ceil(count * len(found) / len(rows))])
     return [row for row in rows if _question(row) in chosen]
 

@@ -73,6 +73,7 @@ def run(
         passages = run.source.passages
         found = assess(run.models[0], tuned, parts.test, passages, progress=progress)
         files.write_json(folder / "answers.json", found.answers().to_dict("records"))
+        # The card goes with the model wherever it is taken, so the results belong there too.
         results = {f"{m}, test pairs": found.score(TUNED, m) for m in found.metrics}
         files.write_text(folder / MODEL / "README.md", card(tuned, results))
         files.write_json(folder / MODEL / FACTS, facts(tuned, results))
@@ -144,6 +145,7 @@ def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
                 f"pairs.csv away."
             )
         run = _Run(found, folder, known, *settings)
+        # Kept before the first step, so that the folder is known as ours after a stop.
         run.keep(source=found.name, digest=found.digest)
         print(str(found))
         yield run
@@ -227,6 +229,7 @@ class _Run:
         that the advice goes by; the test questions are only asked at the end.
         """
         learner, folder = self.models[1], self.folder / MODEL
+        # (from the fifth on, so that five pairs have one as well)
         development = parts.train[4::8]
         learned = [pair for place, pair in enumerate(parts.train) if place % 8 != 4]
         config = training.settings(learned, learner)

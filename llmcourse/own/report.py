@@ -62,6 +62,7 @@ def advice(result: Result) -> list[str]:
     losses = [row["loss"] for row in result.tuned.held_out]
     rejected = sum(row["count"] for row in writing["rejected"])
     lines = []
+    # Faults in the data first: every number below suffers from them.
     if any(one.count for one in result.findings["pairs"].findings):
         lines.append("Fix what was found in the pairs first; see “The data”.")
     lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [found.caution])]
@@ -77,6 +78,7 @@ def advice(result: Result) -> list[str]:
             "Retrieval beats the tuned model alone. Where the facts change often, keep retrieval "
             "and tune for the style of the answers only."
         )
+    # By the development pairs' loss, never by the test: who chooses epochs by it trains on it.
     if len(losses) > 1 and losses[-1] > min(losses):
         lines.append(
             "The held-out loss rose at the end (overfitting): more pairs help, not epochs."

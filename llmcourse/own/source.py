@@ -28,6 +28,7 @@ BY_MODEL, BY_TEMPLATE, BY_HAND = "the model", "a template", "your file"
 
 def digest(value: Any) -> str:
     """A fingerprint: another one means that something in `value` has changed."""
+    # (surrogates: a file name may hold bytes that are no UTF-8)
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -96,6 +97,7 @@ def read(source: str | os.PathLike[str]) -> Source:
         if path.suffix.lower() in KINDS and path.exists():
             raise DataError(f"{name} is one document. Name the folder that it is in.")
         return pairs_of(path)
+    # Nothing vanishes without a word: a folder of PDFs must not look like an empty one.
     skipped = map(str, data.skipped_documents(name))
     problems = [problem.removeprefix(str(path)).lstrip("/\\") for problem in skipped]
     try:
@@ -111,6 +113,7 @@ def pairs_of(path: Path | str) -> Source:
     Raises:
         DataError: it can't be read, or holds no pairs.
     """
+    # Not strict: one bad line in a table of a thousand should stop nobody.
     dataset, problems = data.load_records(str(path), strict=False)
     if "question" not in dataset.column_names:
         raise DataError(

@@ -43,6 +43,7 @@ class Sizes:
     passages: int
 
 
+# By hand, so that all steps together take some minutes on the machine that a tier is for.
 SIZES: dict[str, Sizes] = {
     "smoke": Sizes(4, 12, 24, 1_500, 2, 6, 24, 1),
     "cpu": Sizes(16, 40, 100, 14_000, 6, 20, 40, 2),
@@ -80,6 +81,8 @@ def settings(
     encoded = encoding.encode(list(records), model.tokenizer, TEMPLATE, max_length=LONGEST)
     if not len(encoded):
         raise DataError(f"All pairs have over {LONGEST} tokens. Shorten them.")
+    # The epochs here are bounded by the tier's time, not by what would be best: only the learning
+    # rate is left to the rule that benchmarks/defaults.py chose.
     rule, _ = suggest(Config(), len(encoded), encoded.trained_tokens, weight_size(model))
     return Config(
         template=TEMPLATE,
@@ -126,6 +129,7 @@ def train(
     config = config or settings(records, model, size)
     if epochs is not None:
         config = dataclasses.replace(config, epochs=epochs)
+    # Four looks at the held-out loss, whatever the number of updates: enough to see it turn.
     batches = -(-len(records) // config.batch_size)
     updates = config.steps or max(1, round((config.epochs or 1) * batches))
     return finetune(

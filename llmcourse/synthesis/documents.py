@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 QUESTION = 28  # longest question in tokens
 TOO_LONG = "is too long for the model"
+# About things that no document of the lessons has: a small model copies from its examples.
 _SHOTS = """Sentence (Stools): The oil on an oak stool needs three days to dry.
 Question: How long does the oil on an oak stool need to dry?
 
@@ -114,6 +115,7 @@ def _record(passage: Passage, question: str, answer: str, source: str) -> dict[s
 def sentences(text: str) -> list[str]:
     """The sentences of 6 to 40 words in a passage, without list marks and bold."""
     text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", text, flags=re.M).replace("**", "")
+    # A sentence ends at its mark and a space, so that "12.6 kg" is not torn apart.
     parts = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
     parts = [" ".join(part.split()) for part in parts]
     return [part for part in parts if 6 <= len(part.split()) <= 40 and part[-1] in ".!?"]
@@ -142,6 +144,7 @@ def _ask(
     )
     questions, pool = [], Pool()
     for (passage, source), answer in zip(candidates, written, strict=True):
+        # The first line: a base model goes on with a sentence and a question of its own.
         question = answer.text.strip().split("\n")[0].strip() if answer else source
         about = content_words(f"{topic(passage)} {source}")
         reason = first_reason(
@@ -160,7 +163,11 @@ def _ask(
 
 
 def _untrue(answer: str, source: str, passage: str) -> str:
-    """Why an answer can't be trusted; "" if it can, as far as a program can tell."""
+    """Why an answer can't be trusted; "" if it can, as far as a program can tell.
+
+    The last rule is the round trip: the answer must say what the sentence said that the question
+    was made from.
+    """
     lost = numbers(source) and not numbers(source) & numbers(answer)
     return first_reason(
         ("has a number that is not in the passage", numbers(answer) - numbers(passage)),

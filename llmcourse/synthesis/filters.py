@@ -38,6 +38,7 @@ def instruction_trouble(text: str) -> str:
     """What is wrong with the form of an instruction or question; "" if nothing is."""
     words = split_words(text)
     return first_reason(
+        # Self-Instruct's limits are 3 and 150 words; a small model answers no request of 150.
         ("too short", len(words) < 3),
         ("too long", len(words) > 40),
         ("does not begin like a sentence", not re.match(r"[^\W_a-z]", text)),
@@ -57,6 +58,7 @@ def answer_trouble(answer: Answer, question: str) -> str:
     text = answer.text.strip()
     return first_reason(
         ("empty", not text),
+        # Trained on cut answers, a model learns not to end.
         ("not finished within the limit", not answer.finished),
         ("refuses", refuses(text)),
         ("goes on with the question", continues_the_sentence(answer.text)),

@@ -79,7 +79,7 @@ def self_instruct(
                 max_new_tokens=INSTRUCTION,
                 batch_size=BATCH,
                 temperature=temperature,
-                seed=seed + 1000 * number,
+                seed=seed + 1000 * number,  # `generate` adds the batch's number
                 progress=False,
             )
             accepted = []
@@ -112,6 +112,7 @@ def _list(
     seeds: Sequence[str], own: Sequence[Mapping[str, str]], examples: int, rng: random.Random
 ) -> str:
     """A numbered list of instructions that breaks off after the next number."""
+    # Few of its own, as in Self-Instruct (two to six): with more the lists drift towards them.
     borrowed = rng.sample(list(own), min(examples // 3, len(own)))
     chosen = [record["question"] for record in borrowed]
     chosen += rng.sample(list(seeds), examples - len(chosen))
@@ -122,7 +123,7 @@ def _list(
 
 def _listed(answer: Answer) -> list[str]:
     """The complete instructions in what the model put to the list."""
-    lines = answer.text.split("\n")
+    lines = answer.text.split("\n")  # one instruction, or several with their numbers
     if not answer.finished and len(lines) > 1:
         lines = lines[:-1]  # the limit cut the last one off
     # The model numbers its own lines too, or starts them with the bracket of a number.
