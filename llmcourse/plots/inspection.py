@@ -31,7 +31,7 @@ def inspection(report: Report) -> None:
     )
     absent = ", ".join(one.kind for one in report.findings if not one.count)
     caption += f" (looked for and not found: {absent})." if absent else "."
-    show(figure, caption, _alt(report))
+    show(figure, caption, _alt_text(report))
     labels = [
         [column, value, f"{count:,}", f"{100 * count / report.records:.1f} %"]
         for column, values in report.labels.items()
@@ -83,7 +83,7 @@ def _draw_findings(axes: Any, report: Report) -> None:
     axes.set_xlabel("records")
 
 
-def _alt(report: Report) -> str:
+def _alt_text(report: Report) -> str:
     """The picture in words."""
     sizes = "; ".join(
         f"{part}: from {of.minimum:,} to {of.maximum:,} {report.unit}, half of them up to "

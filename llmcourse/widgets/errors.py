@@ -152,7 +152,7 @@ class ErrorBrowser(ui.Widget):
             "by": ui.control("Dropdown", "Sort", options=by),
         }
         for one in lists.values():
-            one.observe(self._chosen, names="value")
+            one.observe(self._refilter, names="value")
         return lists
 
     @cached_property
@@ -161,7 +161,7 @@ class ErrorBrowser(ui.Widget):
         boxes = {kind: ui.control("Checkbox", kind, indent=False) for kind in KINDS}
         for box in boxes.values():
             box.layout.margin = "2px 1.5em 2px 2px"  # nearer to its own label than to the last one
-            box.observe(self._ticked, names="value")
+            box.observe(self._keep_ticked, names="value")
         return boxes
 
     @cached_property
@@ -186,7 +186,7 @@ class ErrorBrowser(ui.Widget):
 
     def build(self) -> Any:
         html = self.html
-        self._fill()
+        self._show_answer()
         return ui.column(
             ui.row(*self.controls.values()),
             html["progress"],
@@ -200,19 +200,19 @@ class ErrorBrowser(ui.Widget):
     def _filters(self) -> list[tuple[str, str]]:
         return [(f"{name} ({len(self.left(name))})", name) for name in FILTERS]
 
-    def _chosen(self, _: Any) -> None:
+    def _refilter(self, _: Any) -> None:
         """Another filter or order: from its first answer on."""
         if not self._filling:
             self._left = self.left(self.controls["kind"].value, self.controls["by"].value)
             self._place = 0
-            self._fill()
+            self._show_answer()
 
-    def _ticked(self, _: Any) -> None:
+    def _keep_ticked(self, _: Any) -> None:
         """A label was changed: keep all of them."""
         if self._filling:
             return
         if time.monotonic() - self._since < ui.DOUBLE:
-            self._fill()  # it was meant for the answer before, while the kernel was busy
+            self._show_answer()  # it was meant for the answer before, while the kernel was busy
         else:
             self._keep_labels()
 
@@ -221,7 +221,7 @@ class ErrorBrowser(ui.Widget):
             return False
         number, kinds = self.record, [kind for kind, box in self.kinds.items() if box.value]
         trouble = ui.saving_error(lambda: self.relabel(number, kinds))
-        self._fill(trouble or f"Saved: {', '.join(kinds) or 'no mistake'}.")
+        self._show_answer(trouble or f"Saved: {', '.join(kinds) or 'no mistake'}.")
         return not trouble
 
     def _pressed(self, name: str) -> bool:
@@ -230,13 +230,13 @@ class ErrorBrowser(ui.Widget):
         step = -1 if name == "back" else 1
         place = min(max(self._place + step, 0), len(self._left) - 1)
         if place == self._place:
-            self._fill("This is the first one." if step < 0 else "This is the last one.")
+            self._show_answer("This is the first one." if step < 0 else "This is the last one.")
             return False
         self._place, self._since = place, time.monotonic()
-        self._fill()
+        self._show_answer()
         return True
 
-    def _fill(self, note: str = "") -> None:
+    def _show_answer(self, note: str = "") -> None:
         """Put the current answer on the page. It stays there when a label takes it out of the
         filter, until another filter is chosen."""
         number = self.record

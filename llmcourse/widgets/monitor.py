@@ -121,13 +121,13 @@ class TrainingMonitor(ui.Threaded):
             self._tuned, self.step, self.total = tuned, step, total
             if "fresh" in self._settings:  # the folder now holds this training, to go on with
                 self._settings["fresh"] = False
-            self._fill()
+            self._show_progress()
             callback()
             return self.stopping.is_set()
 
         def work() -> None:
             self._train(progress=False, callback=updated)
-            self._fill()
+            self._show_progress()
             callback()
 
         self._state = "running"
@@ -206,7 +206,7 @@ class TrainingMonitor(ui.Threaded):
 
     def build(self) -> Any:
         html = self.html
-        self._fill()
+        self._show_progress()
         buttons = ui.row(*self.buttons.values())
         return ui.column(buttons, html["status"], html["picture"], html["answers"])
 
@@ -218,7 +218,7 @@ class TrainingMonitor(ui.Threaded):
             trouble = str(error)
         self.put(status=self._status(trouble))
 
-    def _fill(self) -> None:
+    def _show_progress(self) -> None:
         """Show the status; a picture is drawn once a second at most, and at the end."""
         self.put(status=self._status())
         now, running = time.monotonic(), self.state in ("running", "stopping")

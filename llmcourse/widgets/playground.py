@@ -130,7 +130,9 @@ class TemplatePlayground(ui.Widget):
             box = ui.control("Textarea", role.capitalize(), "98%", value=first[role], rows=2)
             controls[role] = box
         for name, control in controls.items():
-            control.observe(self._chosen if name == "record" else self._changed, names="value")
+            control.observe(
+                self._show_record if name == "record" else self._show_prompt, names="value"
+            )
         return controls
 
     def fallback(self) -> dict[str, Any]:
@@ -148,18 +150,18 @@ class TemplatePlayground(ui.Widget):
 
     def build(self) -> Any:
         record, template, spaces, *boxes = self.controls.values()
-        self._changed(None)
+        self._show_prompt(None)
         return ui.column(ui.row(record, template, spaces), *boxes, self.html["prompt"])
 
-    def _chosen(self, change: Any) -> None:
+    def _show_record(self, change: Any) -> None:
         """Put another record into the boxes; what was typed over the one before goes."""
         self._filling = True
         for role in ROLES:
             self.controls[role].value = self.records[change["new"] - 1][role]
         self._filling = False
-        self._changed(None)
+        self._show_prompt(None)
 
-    def _changed(self, _: Any) -> None:
+    def _show_prompt(self, _: Any) -> None:
         if self._filling:
             return
         values = {name: control.value for name, control in self.controls.items()}

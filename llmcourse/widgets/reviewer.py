@@ -64,7 +64,7 @@ class PairReview(ui.Widget):
         """The box that takes single letters."""
         hint = "a accept, r reject, l later, b back, e edit"
         keys = ui.control("Text", "Keys", "98%", placeholder=hint)
-        keys.observe(self._typed, names="value")
+        keys.observe(self._do_typed_letters, names="value")
         return keys
 
     @cached_property
@@ -78,11 +78,11 @@ class PairReview(ui.Widget):
             if hasattr(self.texts["answer"], "focus"):
                 self.texts["answer"].focus()
             else:  # ipywidgets 7
-                self._fill("Press Shift+Tab until you are in the answer's box.")
+                self._show_pair("Press Shift+Tab until you are in the answer's box.")
             return True
         texts = {key: box.value for key, box in self.texts.items()} if name == "accept" else {}
         trouble = ui.saving_error(lambda: getattr(self.reviewing, name)(**texts))
-        self._fill(trouble)
+        self._show_pair(trouble)
         return not trouble
 
     def fallback(self) -> dict[str, Any]:
@@ -96,11 +96,11 @@ class PairReview(ui.Widget):
 
     def build(self) -> Any:
         html, buttons = self.html, ui.row(*self.buttons.values())
-        self._fill()
+        self._show_pair()
         boxes = self.texts.values()
         return ui.column(html["progress"], html["source"], *boxes, buttons, self.keys, html["note"])
 
-    def _typed(self, change: dict[str, str]) -> None:
+    def _do_typed_letters(self, change: dict[str, str]) -> None:
         """Each letter added behind the others is an action; a deleted one is none.
 
         The box is not emptied: a person may type on before that would reach the page, and the same
@@ -112,9 +112,9 @@ class PairReview(ui.Widget):
             if letter in KEYS:
                 self.act(KEYS[letter])
             else:
-                self._fill(f"{letter!r} is no key here.")
+                self._show_pair(f"{letter!r} is no key here.")
 
-    def _fill(self, note: str = "") -> None:
+    def _show_pair(self, note: str = "") -> None:
         """Put the current pair on the page; with a note, what was typed stays in the boxes."""
         review, pair = self.reviewing, self.reviewing.current or {}
         if pair:

@@ -143,7 +143,7 @@ class TokenExplorer(ui.Widget):
             "special": ui.control("Checkbox", "Special tokens", value=True, indent=False),
         }
         for control in controls.values():
-            control.observe(self._changed, names="value")
+            control.observe(self._show_tokens, names="value")
         return controls
 
     def fallback(self) -> dict[str, Any]:
@@ -157,10 +157,10 @@ class TokenExplorer(ui.Widget):
 
     def build(self) -> Any:
         texts, *settings = self.controls.values()
-        self._changed(None)
+        self._show_tokens(None)
         return ui.column(texts, ui.row(*settings), self.html["tokens"])
 
-    def _changed(self, _: Any) -> None:
+    def _show_tokens(self, _: Any) -> None:
         settings = {name: control.value for name, control in self.controls.items()}
         lines = [line for line in settings.pop("texts").split("\n") if line.strip()]
         texts = [line[:LONGEST_TEXT] for line in lines[:MOST]]

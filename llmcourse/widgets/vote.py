@@ -118,7 +118,7 @@ class BlindVote(ui.Widget):
                 self.pairs.append(Pair(prompt, left, right, *both))
         rng.shuffle(self.pairs)
         self._votes = self._read_votes()
-        self.place = self._next(0)
+        self.place = self._next_open(0)
 
     def __repr__(self) -> str:
         return f"BlindVote: {self.voted} of {len(self.pairs)} pairs voted on"
@@ -161,7 +161,7 @@ class BlindVote(ui.Widget):
         except OSError as error:
             raise DataError(f"{self.path} can't be written: {first_line(error)}.") from error
         self._votes = votes
-        self.place = self._next(self.place)
+        self.place = self._next_open(self.place)
 
     def back(self) -> None:
         """Go to the pair before; a new vote there replaces the old one."""
@@ -183,7 +183,7 @@ class BlindVote(ui.Widget):
         won = Counter(winner for *_, winner in results)
         return {name: Share(won[name], total[name]) for name in sorted(total)}
 
-    def _next(self, start: int) -> int:
+    def _next_open(self, start: int) -> int:
         """The first pair without a vote from `start` on, else from the beginning."""
         # On from here first; then round, to the pairs that were left out.
         order = [*range(start, len(self.pairs)), *range(start)]
@@ -219,16 +219,16 @@ class BlindVote(ui.Widget):
 
     def build(self) -> Any:
         html = self.html
-        self._fill()
+        self._show_pair()
         sides, buttons = ui.row(html["left"], html["right"]), ui.row(*self.buttons.values())
         return ui.column(html["progress"], html["question"], sides, buttons, html["note"])
 
     def _pressed(self, choice: str) -> bool:
         trouble = ui.saving_error(self.back if choice == "back" else lambda: self.vote(choice))
-        self._fill(trouble)
+        self._show_pair(trouble)
         return not trouble
 
-    def _fill(self, trouble: str = "") -> None:
+    def _show_pair(self, trouble: str = "") -> None:
         """Put the current pair on the page."""
         count, notes = len(self.pairs), [trouble]
         for choice, button in self.buttons.items():
