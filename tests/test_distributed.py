@@ -270,7 +270,7 @@ def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         job.interrupted = True  # after this process has told the others that it goes on
         return here
 
-    monkeypatch.setattr(processes, "any_of", too_late)
+    monkeypatch.setattr(processes, "of_each", too_late)
     for stops in (False, True):
         tuned.history.append({"step": 1, "loss": 0.0, "tokens": 1})
         job.on_step_end(None, None, control)

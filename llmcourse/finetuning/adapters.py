@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import copy
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from llmcourse.errors import SettingError
+from llmcourse.finetuning.settings import RANK, Config
 from llmcourse.models import LoadedModel
 from llmcourse.models.lora import sharing, without_old_torchao
 from llmcourse.progress import quiet
-
-if TYPE_CHECKING:
-    from llmcourse.finetuning.settings import Config
 
 
 def with_adapter(model: LoadedModel, config: Config) -> Any:
@@ -36,9 +34,10 @@ def with_adapter(model: LoadedModel, config: Config) -> Any:
             f"plain.model.save_pretrained(FOLDER), plain.tokenizer.save_pretrained(FOLDER), and "
             f"train models.load(FOLDER)."
         )
+    rank = config.rank or RANK
     settings = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha or 2 * config.rank,
+        r=rank,
+        lora_alpha=config.alpha or 2 * rank,
         lora_dropout=config.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",

@@ -147,10 +147,10 @@ class Follow(TrainerCallback):
             )
         self.call_back()
         # (from here on another Ctrl-C waits for the next update, so that no process stops alone)
-        self.halted = processes.any_of(self.interrupted)
+        self.halted = any(processes.of_each(self.interrupted))
         ends = last or self.halted or self.stops_early
         if self.run and (ends or self.done % self.watch.save_steps == 0):
-            self._save(now["optimizer"])
+            self._save(self.run, now["optimizer"])
         control.should_training_stop = ends
 
     # --- what they do -----------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class Follow(TrainerCallback):
         for name, number in numbers.items() if self.watch.writer else ():
             self.watch.writer.add_scalar(name, number, self.done)
 
-    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, run: Run, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint; all processes take part. On a full disk the one before it stays."""
         kinds = {
             "weights": complete_weights(self.tuned.model),
@@ -214,7 +214,7 @@ class Follow(TrainerCallback):
         tensors = {f"{kind}/{n}": t for kind, named in kinds.items() for n, t in named.items()}
         state = self.tuned.recorded() | {"rng": processes.of_each(rng_state())}
         checkpoint = Checkpoint(self.done, tensors, state)
-        processes.of_first(lambda: self.run.save(checkpoint))
+        processes.of_first(lambda: run.save(checkpoint))
 
     def end(self) -> None:
         """After the last update: go back to the best weights.
@@ -283,7 +283,7 @@ def ending_between_updates(follow: Follow) -> Iterator[None]:
         follow.halted, follow.lost = False, True
         raise follow.stopped("Another process of this training is gone; it ended") from error
     finally:
-        for number, handler in usual.items():
+        for caught, handler in usual.items():
             # the launcher's SIGTERM must not cut off the message about a lost process
-            if not (follow.lost and number == signal.SIGTERM):
-                signal.signal(number, handler)
+            if not (follow.lost and caught == signal.SIGTERM):
+                signal.signal(caught, handler)

@@ -88,7 +88,7 @@ class Run:
         """The newest checkpoint that can be read, and the damaged ones that were skipped."""
         for draft in self.checkpoints.glob(".step-*"):  # of a killed process
             shutil.rmtree(draft, ignore_errors=True)
-        skipped = []
+        skipped: list[str] = []
         for folder in reversed(self._complete()):
             try:
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
@@ -231,7 +231,8 @@ def restore_optimizer(
 
 def rng_state() -> dict[str, Any]:
     """The states of all random generators that training may use, as JSON can hold them."""
-    name, keys, *rest = numpy.random.get_state()
+    numpys: Any = numpy.random.get_state()  # a tuple; its type says it could be a dict
+    name, keys, *rest = numpys
     return {
         "python": random.getstate(),
         "numpy": [name, keys.tolist(), *rest],

@@ -69,6 +69,7 @@ def run(
         CourseError: memory ran out, or another process is gone.
     """
     model, total = follow.tuned.model, len(layout.updates)
+    assert config.learning_rate is not None and config.beta2 is not None  # `suggest` has set them
     # now: the first process may know it from an evaluation, and under FSDP all must take part
     has_separate_head(model, torch.tensor([layout.rows[0]["input_ids"]], device=model.device))
     with tempfile.TemporaryDirectory() as unused, _prepared(model, layout, checkpointing), quiet():
@@ -239,7 +240,7 @@ class _Trainer(Trainer):
         follow, weights = self.follow, trained_weights(self.follow.tuned.model)
         wrong = "" if math.isfinite(loss) else "The loss"
         scaled = self.args.fp16  # a scaler skips updates with gradients that are too large
-        if not wrong and not scaled and processes.any_of(not _finite(weights.values())):
+        if not wrong and not scaled and any(processes.of_each(not _finite(weights.values()))):
             wrong = "The gradient"
         if not wrong:
             # An update can break the weights and still have a finite loss: that of the next one

@@ -61,14 +61,15 @@ def added(
     size: Size, tuned: TunedModel, layout: Plan, config: Config, part: int, checkpointing: bool
 ) -> float:
     """Bytes that training adds to what is held before the first update."""
-    longest = max(len(row["input_ids"]) for row in layout.rows)
+    longest, encoded = max(len(row["input_ids"]) for row in layout.rows), tuned.encoded
+    assert encoded is not None  # `finetune` has set it
     memory = size.training_bytes(
         config.method,
         "bfloat16" if tuned.dtype != torch.float32 else "float32",
         batch_tokens=part * longest,
         length=longest,
-        rank=config.rank,
-        labelled_share=tuned.encoded.trained_tokens / tuned.encoded.tokens,
+        rank=config.rank or 1,
+        labelled_share=encoded.trained_tokens / encoded.tokens,
         checkpointing=checkpointing,
         optimizer="sgd" if config.optimizer == "adafactor" else config.optimizer,
     )

@@ -38,11 +38,9 @@ class Plan:
 def plan(encoded: encoding.Encoded, config: Config) -> Plan:
     """Lay out a training: rows of similar length in one batch, other batches every epoch."""
     rows = list(encoded.dataset.select_columns(["input_ids", "labels"]))
-    lengths = encoded.dataset["length"]
-    total = config.steps or max(1, round(config.epochs * math.ceil(len(rows) / config.batch_size)))
-    updates: list[list[int]] = []
-    seed = config.seed
-    while len(updates) < total:  # an epoch at a time
-        updates += encoding.batches_by_length(lengths, config.batch_size, seed=seed)
-        seed += 1
+    per_epoch = math.ceil(len(rows) / config.batch_size)
+    total = config.steps or max(1, round((config.epochs or 1) * per_epoch))
+    lengths, size, updates = encoded.dataset["length"], config.batch_size, []
+    for epoch in range(math.ceil(total / per_epoch)):
+        updates += encoding.batches_by_length(lengths, size, seed=config.seed + epoch)
     return Plan(rows, updates[:total], list(encoded.dataset["record"]))

@@ -106,21 +106,19 @@ def of_first(work: Callable[[], T]) -> T:
     """
     if count() == 1:
         return work()
-    result, error = None, None
+    error: Exception | None = None
+    sent: list[Any] = [None, None]  # what `work` returned, and its error
     if first():
         try:
-            result = work()
+            sent = [work(), None]
         except Exception as failed:
+            # Errors of other libraries may not survive the way to another process.
             error = failed
-    ours = type(error) if isinstance(error, CourseError) else CourseError
-    message = error and (ours, str(error) if isinstance(error, CourseError) else first_line(error))
-    sent = [result, message]
+            ours = isinstance(failed, CourseError)
+            sent = [None, failed if ours else CourseError(first_line(failed))]
     _together(lambda: distributed.broadcast_object_list(sent, src=0))
-    if error is not None:
-        raise error
-    if sent[1] is not None:
-        kind, text = sent[1]
-        raise kind(text)
+    if error or sent[1]:
+        raise error or sent[1]
     return sent[0]
 
 
@@ -135,15 +133,6 @@ def of_each(here: T) -> list[T]:
     results: list[Any] = [None] * count()
     _together(lambda: distributed.all_gather_object(results, here))
     return results
-
-
-def any_of(here: bool) -> bool:
-    """Whether `here` is true on any of the processes.
-
-    Raises:
-        ProcessLost: another process is gone.
-    """
-    return any(of_each(here))
 
 
 def _together(exchange: Callable[[], object]) -> None:

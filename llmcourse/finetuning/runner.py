@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -124,10 +124,8 @@ def finetune(
         )
     check_loaded(model)
     prompts = (sample_prompts,) if isinstance(sample_prompts, str) else tuple(sample_prompts)
-    if not all(isinstance(prompt, str) and prompt.strip() for prompt in prompts):
-        raise SettingError(f"sample_prompts={prompts!r:.80} must be a prompt, or a list of them.")
+    # prompts and their tokens are checked by `generate`, before the first update
     eval_steps = whole("eval_steps", eval_steps, 1)
-    sample_tokens = whole("sample_tokens", sample_tokens, 1)
     save_steps = whole("save_steps", eval_steps if save_steps is None else save_steps, 1)
     if config.patience is not None and held_out is None:
         raise SettingError("patience= needs held_out= records, whose loss says when to stop.")
@@ -155,8 +153,11 @@ def finetune(
     folder = Path(out).expanduser()
     description = described(model, encoded, config)
     if watch.held_out is not None and config.patience is not None:  # they decide where it ends
-        description |= {"held_out": _digest(_rows(watch.held_out)), "every": eval_steps}
-    with _opened(folder, description, fresh) as run:
+        description |= {"held_out": _digest_of(watch.held_out), "every": eval_steps}
+    with ExitStack() as held:
+        # of several processes, the first holds the folder for all
+        opened = checkpoints.opened(folder, description, fresh)
+        run = processes.of_first(lambda: held.enter_context(opened))
         if processes.of_first(lambda: is_saved(folder)):
             if shown:
                 print(f"{files.shown(folder)} holds this training, finished; it is loaded.")
@@ -165,21 +166,10 @@ def finetune(
             return load(folder, model, encoded)
         tuned = _trained(model, encoded, config, watch, run, shown)
         processes.of_first(lambda: write(tuned, folder))
+        # last: a training that is killed before goes on from its last checkpoint, and writes again
         processes.of_first(run.finish)
         tuned.folder = folder
     return tuned
-
-
-@contextmanager
-def _opened(folder: Path, description: dict[str, Any], fresh: bool) -> Iterator[Run]:
-    """`checkpoints.opened`; of several processes, the first holds the folder for all."""
-    with ExitStack() as held:
-
-        def take() -> None:
-            held.enter_context(checkpoints.opened(folder, description, fresh))
-
-        processes.of_first(take)
-        yield Run(folder)
 
 
 def _tensorboard(folder: Path | str) -> Any:
@@ -199,7 +189,8 @@ def _tensorboard(folder: Path | str) -> Any:
 
 def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:
     """How long it will take: on a GPU by its matrix products now, on a CPU by the benchmarks."""
-    passes = config.epochs or config.steps * config.batch_size / len(encoded)
+    passes = config.epochs or (config.steps or 1) * config.batch_size / len(encoded)
+    # float32 products take about twice as long; on a GPU a small model reaches a third of the peak
     speed = CPU_SPEED if model.dtype == torch.bfloat16 else CPU_SPEED / 2
     here = Hardware("two cores (as published)", speed, 0, utilisation=1.0)
     if model.device.type != "cpu":
@@ -244,13 +235,13 @@ def described(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> 
         "base": model.name,
         "base_weights": _digest(fingerprint(model.model)),
         "number_type": str(model.dtype).removeprefix("torch."),
-        "records": f"{len(encoded)}, with the digest {_digest(_rows(encoded))}",
+        "records": f"{len(encoded)}, with the digest {_digest_of(encoded)}",
         **{name: value for name, value in settings.items() if name not in RESULT_FREE},
     }
 
 
-def _rows(encoded: encoding.Encoded) -> list[tuple[list[int], list[int]]]:
-    return [(row["input_ids"], row["labels"]) for row in encoded.dataset]
+def _digest_of(encoded: encoding.Encoded) -> str:
+    return _digest([(row["input_ids"], row["labels"]) for row in encoded.dataset])
 
 
 def _digest(value: Any) -> str:
@@ -270,9 +261,9 @@ def _trained(
 
     from llmcourse.finetuning import engine
 
-    before = rng_state()
+    before = rng_state()  # training draws from torch's global generators: the caller's stay
     try:
-        set_seed(config.seed)
+        set_seed(config.seed)  # of the adapter's random start; Trainer seeds the rest
         tuned = _untrained(model, encoded, config)
         layout = plan(encoded, config)
         total = len(layout.updates)
@@ -310,7 +301,7 @@ def _trained(
             follow.end()
     finally:
         restore_rng_state(before)
-    if config.method == "full":
+    if config.method == "full":  # it was trained in float32
         tuned.model.to(model.dtype)
         memory.give_back()
     tuned.model.eval()
@@ -336,7 +327,9 @@ def _untrained(model: LoadedModel, encoded: encoding.Encoded, config: Config) ->
 
 
 def _mixed_precision(model: LoadedModel, config: Config) -> str:
-    """What products are made in, where that is not the weights' own type."""
+    """What products are made in, where that is not the weights' own type (for `engine.run`)."""
+    # float16 has few exponents: gradients need Trainer's scaler, for an adapter as well. (Without
+    # bfloat16 are GPUs such as Colab's T4.)
     if model.dtype == torch.float16:
         return "fp16"
     return "bf16" if config.method == "full" and model.dtype == torch.bfloat16 else ""

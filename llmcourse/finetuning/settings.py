@@ -15,6 +15,7 @@ OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
 # What `suggest` aims at, in its rule for the epochs and the learning rate.
 MOST_EPOCHS, SEEN_RECORDS, SEEN_TOKENS, MANY_RECORDS = 6, 2000, 40_000, 15_000
 RATE, LONG_ANSWER = 0.0105, 10  # for LoRA, times the size of the weights; tokens
+RANK = 32
 # What each setting may be: the least whole number; the limits of a number, and whether it may be
 # the lower one; or a choice.
 WHOLE = {"batch_size": 1, "max_length": 1, "steps": 1, "rank": 1, "micro_batch": 1, "patience": 1}
@@ -150,7 +151,7 @@ def suggest(
             f"{config.method}, weights near "
             f"{weight_size:.2g}, {length:.0f} trained tokens a record",
         ),
-        "rank": (32, "enough for facts"),
+        "rank": (RANK, "enough for facts"),
     }
     ignored = ("epochs" if config.steps else "", "" if lora else "rank")
     chosen = {
@@ -161,7 +162,7 @@ def suggest(
     values: dict[str, Any] = {name: value for name, (value, _) in chosen.items()}
     config = replace(config, **values)
     if "learning_rate" in chosen:
-        updates = config.steps or config.epochs * records / config.batch_size
+        updates = config.steps or (config.epochs or 1) * records / config.batch_size
         values = {"beta2": 0.95, "warmup": round(updates / 10) if updates > 30 else None}
     else:
         values = {"beta2": 0.999}
@@ -176,7 +177,7 @@ def suggest(
 
 def _check_number(name: str, value: Any) -> None:
     low, included, high = NUMBERS[name]
-    number = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not (low < number < high or (included and number == low)):  # NaN fails every comparison
         least = "at least" if included else "more than"
         most = f" and below {high:g}" if math.isfinite(high) else " and finite"
