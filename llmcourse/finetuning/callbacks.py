@@ -81,7 +81,7 @@ class Follow(TrainerCallback):
             tuned.take(start.state)
             self.best = start.of_kind("best")
             line.resume(start.step)
-        self.before, self.began = tuned.seconds, time.perf_counter()
+        self.before, self.began = tuned.seconds, time.perf_counter()  # seconds of earlier calls
 
     @property
     def done(self) -> int:
@@ -178,6 +178,7 @@ class Follow(TrainerCallback):
             self.sharded.reshard()
         else:
             tuned.held_out, tuned.samples = processes.of_first(measured)
+        # kept in memory, and in checkpoints: full fine-tuning with patience takes as much again
         if self.watch.patience is not None and self.evaluations_since_best == 0:
             self.best = {n: w.clone() for n, w in complete_weights(tuned.model).items()}
 
@@ -185,6 +186,7 @@ class Follow(TrainerCallback):
         loss = mean_loss(self.tuned, held_out)
         self.tuned.held_out.append({"step": self.done, "loss": loss})
         self._log(held_out_loss=loss)
+        # one update's loss says little: its batch may be an easy one
         if recent := [row["loss"] for row in self.tuned.history[-self.watch.eval_steps :]]:
             mean = sum(recent) / len(recent)
             self.line.write(
@@ -224,7 +226,7 @@ class Follow(TrainerCallback):
         """
         if self.watch.writer:
             self.watch.writer.close()
-        if self.halted and self.done < self.total:
+        if self.halted and self.done < self.total:  # one that is stopped at its end is complete
             raise self.stopped(self.why)
         if self.best and self.evaluations_since_best:
             put_weights(self.tuned.model, self.best)

@@ -139,7 +139,7 @@ def opened(folder: Path, description: Mapping[str, Any], fresh: bool = False) ->
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / LOCK)  # which the system gives back when a process is killed
         lock.acquire(timeout=0)
     except Timeout:
         raise SettingError(
@@ -158,7 +158,7 @@ def opened(folder: Path, description: Mapping[str, Any], fresh: bool = False) ->
                 f"{where} holds a training with other settings: {other}. Name another folder, or "
                 f"retrain there with fresh=True (--fresh), which removes it."
             )
-        files.write_json(folder / RUN, dict(description))
+        files.write_json(folder / RUN, dict(description))  # from here on the folder is ours
         yield Run(folder)
     finally:
         lock.release()
@@ -226,6 +226,7 @@ def restore_optimizer(
         is_number = value.dtype == torch.float64
         here = value.item() if is_number else processes.sharded_like(value, weights[int(number)])
         state.setdefault(int(number), {})[name] = here
+    # rates and the like are those of a fresh optimizer: they follow from the settings
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

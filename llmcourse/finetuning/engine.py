@@ -78,18 +78,20 @@ def run(
             max_steps=total,
             learning_rate=float(config.learning_rate),
             seed=config.seed,
+            # (transformers' plain "constant" ignores warm-up)
             lr_scheduler_type=config.schedule.replace("constant", "constant_with_warmup"),
             warmup_steps=config.warmup_of(total),
             weight_decay=float(config.weight_decay),
             adam_beta2=float(config.beta2),
-            max_grad_norm=1.0,
+            max_grad_norm=1.0,  # transformers' default: one odd batch can't throw the weights off
             optim=OPTIMIZERS[config.optimizer],
+            # `Follow` logs, evaluates and saves
             logging_strategy="no",
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             use_cpu=_on_cpu(model),
-            ddp_find_unused_parameters=False,
+            ddp_find_unused_parameters=False,  # every weight takes part in every update
             bf16=mixed == "bf16",
             fp16=mixed == "fp16",
         )
@@ -148,7 +150,7 @@ class _Trainer(Trainer):
             data_collator=encoding.Collator(follow.tuned.tokenizer),
             callbacks=[follow],
         )
-        self.remove_callback(PrinterCallback)
+        self.remove_callback(PrinterCallback)  # which prints a summary at the end
 
     def get_train_dataloader(self) -> Any:
         """This process's share of the updates that are left, a batch each, its rows by length."""
@@ -175,6 +177,7 @@ class _Trainer(Trainer):
                 if not is_out_of_memory(error):
                     raise
                 self._shrink(len(inputs["input_ids"]), error)
+            # (not inside `except`: there the error's frames still hold the failed part's tensors)
             model.zero_grad(set_to_none=True)
             memory.give_back()
         mean = self.accelerator.reduce(torch.tensor(loss, device=self.args.device), "mean")
@@ -189,7 +192,7 @@ class _Trainer(Trainer):
         parts = []
         for start in range(0, len(inputs["input_ids"]), self.micro_batch):
             rows = slice(start, start + self.micro_batch)
-            width = int(inputs["attention_mask"][rows].sum(1).max())
+            width = int(inputs["attention_mask"][rows].sum(1).max())  # rows are padded on the right
             parts.append({name: value[rows, :width] for name, value in inputs.items()})
         together = processes.sharded()  # every part is common work: all processes have as many
         if together:
@@ -262,6 +265,7 @@ class _Trainer(Trainer):
 
 def _finite(weights: Any) -> bool:
     grads = [weight.grad for weight in weights if weight.grad is not None]
+    # under FSDP each process looks at its parts
     grads = [grad.to_local() if hasattr(grad, "to_local") else grad for grad in grads]
-    sums = [grad.float().sum() for grad in grads]
+    sums = [grad.float().sum() for grad in grads]  # NaN and infinity survive a sum
     return not sums or bool(torch.isfinite(torch.stack(sums)).all())

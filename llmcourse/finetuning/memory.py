@@ -36,6 +36,7 @@ def fit(tuned: TunedModel, layout: Plan, config: Config) -> tuple[int, bool, str
         return most, bool(config.checkpointing), ""
     limit, size = config.memory_gb * 1e9, Size.of(tuned.model.config)
     held = in_use(tuned.device)
+    # computing layers twice is slower than small parts, so it comes last
     twice = (False, True) if config.checkpointing is None else (config.checkpointing,)
     halved = [most >> halvings for halvings in range(most.bit_length())]
     needed = {
@@ -71,6 +72,7 @@ def added(
         rank=config.rank or 1,
         labelled_share=encoded.trained_tokens / encoded.tokens,
         checkpointing=checkpointing,
+        # Adafactor keeps a row and a column per matrix: next to nothing
         optimizer="sgd" if config.optimizer == "adafactor" else config.optimizer,
     )
     last_good = 4 * tuned.trained if config.method == "lora" else 0  # see engine.require_finite

@@ -146,5 +146,6 @@ def _together(exchange: Callable[[], object]) -> None:
 
 def is_lost(error: Exception) -> bool:
     """True where `error` says that another process of a distributed run is gone."""
+    # torch has no type for it: gloo and NCCL say it in words only (torch 2.13)
     words = ("connection closed by peer", "connection reset", "gloo", "nccl", "broken pipe")
     return _several() and any(word in first_line(error).lower() for word in words)

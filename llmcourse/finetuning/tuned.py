@@ -165,7 +165,7 @@ def is_saved(folder: Path) -> bool:
 def facts(tuned: TunedModel, results: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the folder remembers, for programs."""
     return {
-        "format": 1,
+        "format": 1,  # of this file
         "base": tuned.name,
         "base_weights": tuned.base_weights,
         "template": tuned.template,
