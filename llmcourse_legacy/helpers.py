@@ -1,7 +1,7 @@
-"""What the course's notebooks import from a helper file that nobody got: `utilities`.
+"""What the course's notebooks import from a helper file that was never published: `utilities`.
 
-`from utilities import *` takes the names in `__all__`. Nothing here does a thing that the package
-does elsewhere; it only has the notebooks' names and ways of calling it.
+`from utilities import *` imports the names in `__all__`. The work is done by the package; here are
+only the notebooks' names and signatures for it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Trainer", "inference", "model_name_to_id", "tokenize_and_split_data"
 
 
 def tokenize_and_split_data(training_config: Mapping[str, Any], tokenizer: Any) -> tuple[Any, Any]:
-    """Questions and answers to what a model trains on, in two parts.
+    """Tokenize questions and answers, and split them into training and test records.
 
     See `sets.with_tokens` for the columns. A data set of the hub keeps its own splits "train" and
     "test"; any other is split 90 to 10, shuffled with the seed 123.
 
     Args:
         training_config: `{"model": {"max_length": 2048}, "datasets": {"use_hf": False, "path":
-            "lamini_docs.jsonl"}}`. What else is in it is not needed here.
+            "lamini_docs.jsonl"}}`. Its other parts are not needed here.
         tokenizer: Of the model to be trained.
 
     Returns:
@@ -38,7 +38,7 @@ def tokenize_and_split_data(training_config: Mapping[str, Any], tokenizer: Any) 
 
     Raises:
         UserError: a setting is missing.
-        DataError: the records can't be read, or are too few to split.
+        DataError: the records can't be read, are too few to split, or lack a column.
     """
     try:
         longest = training_config["model"]["max_length"]
@@ -46,16 +46,15 @@ def tokenize_and_split_data(training_config: Mapping[str, Any], tokenizer: Any) 
     except (KeyError, TypeError) as error:
         raise UserError(f"training_config lacks {error}: it needs both parts.") from None
     if training_config["datasets"].get("use_hf"):
-        from datasets import load_dataset
+        from datasets import load_dataset  # here, so that it is the adapted one
 
         parts = load_dataset(str(path))
-        records = parts[next(iter(parts))]
     else:
-        records = data.load_records(path)
-        parts = {}
-    if len(records) < 2:
-        raise DataError(f"{path} has {len(records)} record(s); to split off a test takes two.")
+        parts = {"train": data.load_records(path)}
     if "test" not in parts:
+        records = parts[next(iter(parts))]
+        if len(records) < 2:
+            raise DataError(f"{path} has {len(records)} record(s); a test split needs two.")
         parts = records.train_test_split(test_size=jobs.TEST_SHARE, shuffle=True, seed=jobs.SEED)
     encoded = []
     for name in ("train", "test"):
@@ -70,7 +69,7 @@ def tokenize_and_split_data(training_config: Mapping[str, Any], tokenizer: Any) 
 
 
 class Trainer(transformers.Trainer):
-    """transformers' Trainer that tells its pace.
+    """transformers' Trainer that reports its pace.
 
     After training, `history` has a mapping for each logged step: `step`, `seconds` since the
     start, `seconds_a_step`, `seconds_left` (None where `total_steps` is not given) and
@@ -79,7 +78,7 @@ class Trainer(transformers.Trainer):
     Args:
         model_flops: Floating-point operations of one optimiser step.
         total_steps: How many steps there will be.
-        values: By place what transformers' Trainer took by place.
+        values: transformers' own positional arguments.
         given: Its other arguments.
     """
 
@@ -94,11 +93,11 @@ class Trainer(transformers.Trainer):
         self.model_flops, self.total_steps = model_flops, total_steps
         self.history: list[dict[str, float | None]] = []
         self._begun: float | None = None
-        self._from = 0  # the step that training goes on from
+        self._from = 0  # the step that training resumes from
         columns = getattr(self.train_dataset, "column_names", None) or []
         own_collator = given.get("data_collator") or len(values) > 2
         if "labels" in columns and self.processing_class is None and not own_collator:
-            # transformers' own choice without a tokenizer takes rows of one length only.
+            # Without a tokenizer, transformers chooses a collator for rows of equal length only.
             with suppress(CourseError):
                 name = self.model.name_or_path
                 self.data_collator = encoding.Collator(models.load_tokenizer(name))
@@ -110,7 +109,7 @@ class Trainer(transformers.Trainer):
         return super().training_step(*values, **given)
 
     def log(self, logs: dict[str, float], *values: Any, **given: Any) -> None:
-        """What transformers logs; a step's loss with the pace so far."""
+        """Log as transformers does, and note the pace with each loss."""
         if "loss" in logs and self._begun is not None:
             step, gone = self.state.global_step, time.perf_counter() - self._begun
             each = gone / (step - self._from)
@@ -122,10 +121,10 @@ class Trainer(transformers.Trainer):
 
 
 class _Hosted(dict):
-    """Names of models that were hosted for the course, each to be asked for by another name.
+    """Names of models that were hosted for the course.
 
-    The server and its models are gone. A look-up says so; under `settings.substitute` it gives the
-    number of a job that was tuned here, with a note.
+    The server and its models are gone. A look-up says so; under `settings.substitute` it returns
+    the number of a job that was tuned here, with a note.
     """
 
     def __getitem__(self, name: str) -> str:
@@ -151,14 +150,14 @@ def inference(
     max_input_tokens: int = 1000,
     max_output_tokens: int = 100,
 ) -> str:
-    """What a model writes after `text`, without `text` itself.
+    """A model's continuation of `text`, without `text` itself.
 
     Args:
-        text: Goes to the model as it is.
+        text: Sent to the model as it is.
         model: A transformers model.
         tokenizer: Its tokenizer.
-        max_input_tokens: Of a longer text the end is cut off.
-        max_output_tokens: The most tokens written.
+        max_input_tokens: A longer text loses its end.
+        max_output_tokens: The most new tokens.
 
     Raises:
         PromptError: the text is empty, or does not fit the model.
@@ -167,5 +166,5 @@ def inference(
     if len(ids) >= max_input_tokens:
         text = tokenizer.decode(ids, skip_special_tokens=True)
     loaded = models.LoadedModel(model, tokenizer, Path(model.name_or_path).name, "plain")
-    how = {"max_new_tokens": max_output_tokens, "progress": False}
-    return generation.generate(loaded, text, **how)[0].text
+    (answer,) = generation.generate(loaded, text, max_new_tokens=max_output_tokens, progress=False)
+    return answer.text

@@ -1,4 +1,4 @@
-"""Makes `import llama` and `import lamini` work in this process, as the course's notebooks do."""
+"""Makes `import llama` and `import lamini` work in this process, as the notebooks expect."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ERRORS = [name for name in llama.__all__ if name.endswith("Error")]
 
 
 def install(substitute: bool = False, launch_shape: bool = False) -> None:
-    """Put this package's interface where the libraries that are gone were.
+    """Make this package's interface importable under the names of the libraries that are gone.
 
-    From then on, in this process: `import llama`, `from llama import BasicModelRunner`, the same
-    from `lamini`, `lamini.api_key = …` (kept, and sent nowhere), and, where there is none of that
-    name, `llama2`, `import config` and `from dotenv import load_dotenv`.
+    From then on these work in this process: `import llama`, `from llama import BasicModelRunner`,
+    the same from `lamini`, `lamini.api_key = …` (kept, and sent nowhere), and, where nothing of
+    that name is installed, `llama2`, `import config` and `from dotenv import load_dotenv`.
 
     Args:
         substitute: See `Settings`.
@@ -44,7 +44,7 @@ def install(substitute: bool = False, launch_shape: bool = False) -> None:
     for name in (*LIBRARIES, "llama2"):
         if _real(name):
             continue
-        kept = vars(sys.modules.get(name, ModuleType(name)))  # a key that was set stays
+        kept = vars(sys.modules.get(name, ModuleType(name)))  # a key set before stays
         keys = {key: kept.get(key) for key in ("api_key", "api_url")}
         module = _put(name, public | keys)
         for inner in ("error", "errors"):  # as the libraries' versions had them
@@ -56,7 +56,7 @@ def install(substitute: bool = False, launch_shape: bool = False) -> None:
 
 
 def _real(name: str) -> str:
-    """Where a module of somebody else's called `name` is; "" if there is none."""
+    """Where a module called `name` is that is not ours; "" if there is none."""
     there = sys.modules.get(name)
     if there is not None:
         ours = hasattr(there, OURS)
@@ -78,7 +78,7 @@ def _put(name: str, content: dict[str, Any]) -> Any:
 
 
 def load_dotenv(*_: Any, **__: Any) -> bool:
-    """python-dotenv's function; a key is read from the environment, where there is one."""
+    """python-dotenv's function; a key is read from the environment instead."""
     note("ignored", "load_dotenv: python-dotenv is not installed, so no .env file is read")
     return False
 

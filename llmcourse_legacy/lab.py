@@ -102,11 +102,8 @@ def run(
             line.clear()
             say(text)
 
-        kernel = _Kernel(notebook, path, settings, report)
-        notebooks.execute(kernel, line.refresh)
-        kernel.report_lost()  # not after Ctrl-C, which ends the kernel too
+        done = _Execution(notebook, path.parent, settings, report).run(line.refresh)
     notebooks.keep(notebook, path, out)
-    done = kernel.done
     failed = sum(bool(cell.error) for cell in done)
     noted = sum(bool(cell.notes) and not cell.error for cell in done)
     say(
@@ -149,20 +146,20 @@ def _write_pairs(folder: Path, cells: list[NotebookNode], say: Callable[[str], A
     say(f"    substituted: {PAIRS_FILE} was not there: {what}, are now in a file of that name")
 
 
-class _Kernel:
-    """A kernel that runs one notebook; `done` fills while it does."""
+class _Execution:
+    """A notebook in its kernel; `done` fills while it runs."""
 
     def __init__(
         self,
         notebook: NotebookNode,
-        path: Path,
+        folder: Path,
         settings: dict[str, bool],
         say: Callable[[str], Any],
     ) -> None:
         from nbclient import NotebookClient
 
         self.cells = [cell for cell in notebook.cells if _has_code(cell)]
-        self.folder, self.settings, self.say = path.parent, settings, say
+        self.folder, self.settings, self.say = folder, settings, say
         self.done: list[Cell] = []
         self.since = 0.0  # when the current cell began
         self.client = NotebookClient(
@@ -171,17 +168,14 @@ class _Kernel:
             allow_errors=True,
             skip_cells_with_tag="",
             kernel_name="python3",
-            resources={"metadata": {"path": str(path.parent)}},
+            resources={"metadata": {"path": str(folder)}},
             extra_arguments=["--IPKernelApp.log_level=50"],  # its advice is not for learners
+            on_cell_execute=self._begin,
+            on_cell_executed=self._end,
         )
 
-    @property
-    def km(self) -> Any:
-        """The manager of the kernel's process."""
-        return self.client.km
-
-    def execute(self) -> None:
-        """Run every cell; where the kernel dies, the rest is left to `report_lost`.
+    def run(self, tick: Callable[[], Any]) -> list[Cell]:
+        """Run every cell; where the kernel dies, the cells after it can't run.
 
         Raises:
             NotebookError: there is no kernel, or it can't be prepared.
@@ -190,50 +184,49 @@ class _Kernel:
         from nbclient.exceptions import DeadKernelError
 
         try:
-            with self.client.setup_kernel():
-                reply = self._ask(f"{KERNEL}.begin(**{self.settings!r})")
-                if reply["status"] != "ok":
-                    why = reply.get("evalue") or reply.get("ename", "it was stopped")
-                    raise NotebookError(f"The kernel could not be prepared: {why}")
-                for index, cell in enumerate(self.client.nb.cells):
-                    if _has_code(cell):
-                        self._run_cell(cell, index)
+            notebooks.execute(self.client, tick)
         except NoSuchKernel as error:
             why = "There is no kernel for Python here: pip install ipykernel"
             raise NotebookError(why) from error
         except DeadKernelError:
             if not self.since:
                 raise NotebookError("The kernel died before the first cell.") from None
+            seconds, why = time.perf_counter() - self.since, "the kernel died in this cell"
+            for cell in self.cells[len(self.done) :]:
+                self._report(cell, seconds, (), why)
+                seconds, why = 0.0, "not run, because the kernel had died"
+        return self.done
 
-    def _ask(self, code: str, **expressions: str) -> dict[str, Any]:
+    async def _ask(self, code: str, **expressions: str) -> dict[str, Any]:
         """Run `code` without a trace in the notebook; the kernel's reply."""
         hidden = {"silent": True, "store_history": False, "user_expressions": expressions}
-        return self.client.wait_for_reply(self.client.kc.execute(code, **hidden))["content"]
+        sent = self.client.kc.execute(code, **hidden)
+        return (await self.client.async_wait_for_reply(sent))["content"]
 
-    def _run_cell(self, cell: NotebookNode, index: int) -> None:
+    async def _begin(self, **_: Any) -> None:
+        """Called before each cell."""
+        if not self.since:
+            reply = await self._ask(f"{KERNEL}.begin(**{self.settings!r})")
+            if reply["status"] != "ok":
+                why = reply.get("evalue") or reply.get("ename", "it was stopped")
+                raise NotebookError(f"The kernel could not be prepared: {why}")
         self.since = time.perf_counter()
-        self.client.execute_cell(cell, index, execution_count=len(self.done) + 1)
-        seconds = time.perf_counter() - self.since
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        error = ""
-        if errors:
-            message = errors[-1].evalue.strip().splitlines()
-            error = ": ".join([errors[-1].ename, *[line[:500] for line in message[:1]]])
-            error += _advice(cell.source, self.folder)
-        found = self._ask("", notes=f"{KERNEL}.notes()")["user_expressions"]["notes"]
+
+    async def _end(self, cell: NotebookNode, **_: Any) -> None:
+        """Called after each cell."""
+        seconds, error = time.perf_counter() - self.since, ""
+        for output in cell.outputs:
+            if output.output_type == "error":
+                message = output.evalue.strip().splitlines()
+                error = ": ".join([output.ename, *[line[:500] for line in message[:1]]])
+                error += _advice(cell.source, self.folder)
+        reply = await self._ask("", notes=f"{KERNEL}.notes()")
+        found = reply["user_expressions"]["notes"]
         if found["status"] == "ok":
             notes = json.loads(ast.literal_eval(found["data"]["text/plain"]))
         else:  # a cell may have overwritten Python's own names
             notes = [{"kind": "ignored", "text": f"notes that can't be read ({found['ename']})"}]
         self._report(cell, seconds, tuple(notes), error)
-
-    def report_lost(self) -> None:
-        """Report the cell that ended the kernel, and those after it."""
-        why = "the kernel died in this cell, perhaps because memory ran out"
-        seconds = time.perf_counter() - self.since
-        for cell in self.cells[len(self.done) :]:
-            self._report(cell, seconds, (), why)
-            seconds, why = 0.0, "not run, because the kernel had died"
 
     def _report(self, cell: NotebookNode, seconds: float, notes: tuple, error: str) -> None:
         self.done.append(Cell(cell.source.strip().splitlines()[0], seconds, notes, error))

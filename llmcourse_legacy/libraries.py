@@ -1,13 +1,13 @@
-"""Makes today's transformers and datasets take what the course's notebooks say.
+"""Makes today's transformers and datasets accept what the course's notebooks say.
 
 `adapt()` changes the two libraries in this process only, in their own classes, so that whoever
 imports a name from them gets the changed one:
 
-- `TrainingArguments` takes the arguments that were removed or renamed since, and says so.
-- `Trainer` takes `tokenizer=` and the old order of positional arguments.
-- models have `floating_point_ops` again.
-- `AutoTokenizer`, `AutoModelForCausalLM` and `load_dataset` say what can't be had, and under
-  `substitute` take this project's own instead. Weights are read in float32, the default of the
+- `TrainingArguments` accepts the arguments that were removed or renamed since, with a note.
+- `Trainer` accepts `tokenizer=` and the old order of positional arguments.
+- Models have `floating_point_ops` again.
+- `AutoTokenizer`, `AutoModelForCausalLM` and `load_dataset` say what is not available, and under
+  `substitute` load this project's own instead. Weights are read in float32, the default of the
   course's transformers, from safetensors only, and `trust_remote_code` is never passed on.
 """
 
@@ -27,7 +27,7 @@ from llmcourse.llama.settings import note, settings
 from llmcourse.models import PACKAGED, hub
 from llmcourse_legacy import names, sets, substitutes
 
-WAY = (
+INSTEAD = (
     "Or let this project's own substitute for it: `--substitute` with `python -m llmcourse "
     "notebook`, `llama.install(substitute=True)` in a notebook."
 )
@@ -43,8 +43,7 @@ RENAMED = {
     "warmup_ratio": "warmup_steps",  # below 1 it is a share there
     "xpu_backend": "ddp_backend",
 }
-# Arguments that said what another one says today: name -> (value it has an effect with, the
-# argument, its value).
+# Arguments that another one replaced: name -> (value with an effect, the new argument, its value).
 REPLACED = {
     "adafactor": (True, "optim", "adafactor"),
     "group_by_length": (True, "train_sampling_strategy", "group_by_length"),
@@ -68,15 +67,15 @@ OF_THE_NAME = (
     "revision subfolder cache_dir force_download local_files_only token use_auth_token "
     "code_revision variant"
 )
-_DONE = "_llmcourse"  # marks what is changed already
+_ORIGINAL = "_llmcourse"  # an attribute of what is changed already
 
 
 def adapt(substitute: bool | None = None) -> None:
     """Change transformers and datasets in this process; a second call changes nothing more.
 
     Args:
-        substitute: True takes this project's own models and data where those named can't be had;
-            None leaves `settings.substitute` as it is.
+        substitute: True loads this project's own models and data where those named are not
+            available; None leaves `settings.substitute` as it is.
     """
     import datasets
     import transformers
@@ -96,9 +95,9 @@ def _change(owner: Any, name: str, made: Any) -> None:
     """Replace a function, class method or method by `made(original)`, once."""
     original = getattr(owner, name)
     original = getattr(original, "__func__", original)
-    if not hasattr(original, _DONE):
+    if not hasattr(original, _ORIGINAL):
         changed = functools.wraps(original)(made(original))
-        setattr(changed, _DONE, original)
+        setattr(changed, _ORIGINAL, original)
         setattr(owner, name, classmethod(changed) if name == "from_pretrained" else changed)
 
 
@@ -142,31 +141,33 @@ def translated(
     Raises:
         SettingError: an argument is a misspelt one; the message has the nearest name.
     """
-    found, taken = {}, {*known[: len(values)], *given}
-    removed = REMOVED.split()
-    every = [*known, *RENAMED, *REPLACED, *removed]
+    found: dict[str, Any] = {}
+    taken = {*known[: len(values)], *given}
     for name, value in given.items():
-        effect, new, wanted = REPLACED.get(name, (value, RENAMED.get(name), value))
-        kind, told = "ignored", "is not known today"
         if name in known:
             found[name] = value
             continue
+        effect, new, new_value = REPLACED.get(name, (value, RENAMED.get(name, ""), value))
+        kind, change = "ignored", "is not known today"
         if new in taken:
-            told = f"is called {new} today, which is given too"
+            change = f"is called {new} today, which is given too"
         elif new and value == effect:
-            found[new] = wanted
-            kind, told = "translated", f"is called {new} today"
-            if name in REPLACED:
-                told = f"is {new}={wanted!r} today"
+            found[new] = new_value
+            is_value = name in REPLACED
+            kind = "translated"
+            change = f"is {new}={new_value!r} today" if is_value else f"is called {new} today"
         elif name in REPLACED:
-            told = f"={value} has no effect today"
-        elif name not in REMOVED.split() and (
-            close := difflib.get_close_matches(name, every, 1, 0.75)
-        ):
-            nearest = RENAMED.get(close[0], close[0])
-            raise SettingError(f"TrainingArguments has no {name!r}. Did you mean {nearest!r}?")
-        note(kind, f"TrainingArguments: {name} {told}")
+            change = f"={value} has no effect today"
+        elif name not in REMOVED.split():
+            _check_spelling(name, [*known, *RENAMED, *REPLACED, *REMOVED.split()])
+        note(kind, f"TrainingArguments: {name} {change}")
     return found
+
+
+def _check_spelling(name: str, known: list[str]) -> None:
+    if close := difflib.get_close_matches(name, known, 1, 0.75):
+        nearest = RENAMED.get(close[0], close[0])
+        raise SettingError(f"TrainingArguments has no {name!r}. Did you mean {nearest!r}?")
 
 
 def _trainer(original: Any) -> Any:
@@ -185,49 +186,49 @@ def _trainer(original: Any) -> Any:
 
 def _from_pretrained(original: Any) -> Any:
     def from_pretrained(cls: Any, name: Any, *more: Any, **given: Any) -> Any:
-        weights = cls.__name__ != "AutoTokenizer"
-        if given.pop("trust_remote_code", False):
-            note("ignored", f"{name}: trust_remote_code; nobody's program code is run here")
+        is_model = cls.__name__ != "AutoTokenizer"
+        _refuse_code(name, given)
         given["trust_remote_code"] = False
-        if weights:
-            _weights(given)
+        if is_model:
+            _set_weights(given)
         text = os.fspath(name)
         if Path(text).exists() or not hub.is_hub_name(text):
             return original(cls, name, *more, **given)
         try:
-            _check_meant(text, given)
+            _check_available(text, given)
             return original(cls, name, *more, **given)
-        except (OSError, ValueError, CourseError) as failed:
-            error = failed
-        unknown = _is_unknown(text, error)
-        if not isinstance(error, CourseError):
-            if "trust_remote_code" in str(error):
-                raise UnknownModel(f"{name} brings program code, which is never run here.")
-            if not isinstance(error, OSError):
-                raise error
-            error = hub.hub_error(text, error)
-        if not isinstance(error, HubError) or unknown:
+        except HubError as failed:
+            error: CourseError = failed
+        except OSError as failed:
+            error = hub.hub_error(text, failed)
+            error.__cause__ = failed
+        if not isinstance(error, HubError) or _is_unknown(text, error):
             raise error
         if not settings.substitute:
-            raise type(error)(f"{error} {WAY}")
+            raise HubError(f"{error} {INSTEAD}")
         for key in OF_THE_NAME.split():
             given.pop(key, None)
         twin = PACKAGED[names.packaged(text)]
         folder = models.convert(twin.name)
-        if weights and names.is_tuned(text):
+        if is_model and names.is_tuned(text):
             from peft import PeftModel
 
             adapter = substitutes.tuned(text).model
             base = original(cls, folder, *more, **given)
             return PeftModel.from_pretrained(base, adapter).merge_and_unload()
         what = f"{twin.title}, the packaged {names.role(text)} model"
-        note("substituted", f"{text} can't be had here: {what}, is in its place")
+        note("substituted", f"{text} is not available here: {what}, is used instead")
         return original(cls, folder, *more, **given)
 
     return from_pretrained
 
 
-def _weights(given: dict[str, Any]) -> None:
+def _refuse_code(name: Any, given: dict[str, Any]) -> None:
+    if given.pop("trust_remote_code", False):
+        note("ignored", f"{name}: trust_remote_code; code from a model's repository is never run")
+
+
+def _set_weights(given: dict[str, Any]) -> None:
     """Read weights from safetensors, and in float32 where the notebook names no type."""
     import torch
 
@@ -239,29 +240,29 @@ def _weights(given: dict[str, Any]) -> None:
     given.setdefault("dtype", torch.float32)
 
 
-def _check_meant(name: str, given: dict[str, Any]) -> None:
-    """Refuse at once what can't be loaded, where transformers would try for a while.
+def _check_available(name: str, given: dict[str, Any]) -> None:
+    """Fail fast where transformers would retry for a while.
 
     Raises:
-        UnknownModel: a folder is meant, and there is none.
+        UnknownModel: the name means a folder, and there is none.
         HubError: the model is not in the local cache and the hub can't be reached.
     """
-    folder = Path(name).parent.is_dir() or given.get("local_files_only")
-    if folder and not hub.is_cached(name) and name not in names.HUB.values():
+    is_local = given.get("local_files_only")
+    if (is_local or Path(name).parent.is_dir()) and not hub.is_cached(name):
         raise UnknownModel(f"There is no folder {name!r} with a model or tokenizer in it.")
-    if not given.get("local_files_only"):
+    if not is_local:
         hub.check_reachable(name)
 
 
 def _is_unknown(name: str, error: Exception) -> bool:
-    """True where the hub answered that it has no such model, and it is none of the course's."""
+    """True where the hub answered that it has no such model, and the service had none either."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     missing = any(
-        isinstance(one, RepositoryNotFoundError) and not isinstance(one, GatedRepoError)
-        for one in causes(error)
+        isinstance(cause, RepositoryNotFoundError) and not isinstance(cause, GatedRepoError)
+        for cause in causes(error)
     )
-    return missing and name not in names.HUB and not name.startswith("lamini/")
+    return missing and not names.is_of_the_service(name)
 
 
 # --- data sets ------------------------------------------------------------------------------------
@@ -274,8 +275,7 @@ def _load_dataset(original: Any) -> Any:
         given = dict(signature.bind(*values, **named).arguments)
         given |= given.pop("config_kwargs", {})
         path = given.pop("path")
-        if given.pop("trust_remote_code", False):
-            note("ignored", f"{path}: trust_remote_code; nobody's program code is run here")
+        _refuse_code(path, given)
         on_hub = isinstance(path, str) and not os.path.exists(path)  # noqa: PTH110 - never raises
         if not on_hub or not (path in sets.SUBSTITUTES or hub.is_hub_name(path)):
             return original(path, **given)
@@ -283,18 +283,18 @@ def _load_dataset(original: Any) -> Any:
         try:
             readers.ask_hub(there)
             found = original(there, **given)
-        except (OSError, RuntimeError) as error:
-            told = readers.hub_error(path, str(given.get("split") or "all"), error)
+        except (OSError, RuntimeError) as failed:
+            error = readers.hub_error(path, str(given.get("split") or "all"), failed)
         else:
             if there != path:
                 note("translated", f"{path} is called {there} on the hub today")
             return found
         if path not in sets.SUBSTITUTES:
-            raise told
+            raise error
         if not settings.substitute:
-            raise DataError(f"{told} {WAY}")
+            raise DataError(f"{error} {INSTEAD}")
         what = sets.SUBSTITUTES[path][0]
-        note("substituted", f"the data set {path} can't be had here: {what}, in its place")
+        note("substituted", f"the data set {path} is not available here: {what}, instead")
         return sets.load(path, given.get("split"), streaming=bool(given.get("streaming")))
 
     return load_dataset

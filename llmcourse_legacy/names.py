@@ -5,35 +5,10 @@ from __future__ import annotations
 import re
 
 from llmcourse import models, tiers
-from llmcourse.models import PACKAGED, ROLES, hub
-
-_NEOX = "EleutherAI/neox-ckpt-"
-# The service's 29 names, by millions of weights.
-_NAMES = {
-    0.1: "hf-internal-testing/tiny-random-gpt2",
-    70: "EleutherAI/pythia-70m EleutherAI/pythia-70m-deduped EleutherAI/pythia-70m-v0"
-    f" EleutherAI/pythia-70m-deduped-v0 {_NEOX}pythia-70m {_NEOX}pythia-70m-deduped-v0"
-    f" {_NEOX}pythia-70m-v1 {_NEOX}pythia-70m-deduped-v1",
-    125: "EleutherAI/gpt-neo-125m",
-    162: "EleutherAI/pythia-160m EleutherAI/pythia-160m-deduped EleutherAI/pythia-160m-deduped-v0"
-    f" {_NEOX}pythia-160m {_NEOX}pythia-160m-deduped-v1",
-    405: "EleutherAI/pythia-410m EleutherAI/pythia-410m-v0 EleutherAI/pythia-410m-deduped"
-    f" EleutherAI/pythia-410m-deduped-v0 {_NEOX}pythia-410m {_NEOX}pythia-410m-deduped-v1",
-    2775: "EleutherAI/pythia-2.8b",
-    111: "cerebras/Cerebras-GPT-111M",
-    256: "cerebras/Cerebras-GPT-256M",
-    6738: "meta-llama/Llama-2-7b-hf meta-llama/Llama-2-7b-chat-hf",
-    13016: "meta-llama/Llama-2-13b-chat-hf",
-    68977: "meta-llama/Llama-2-70b-chat-hf",
-    7242: "Intel/neural-chat-7b-v3-1",
-}
-WEIGHTS = {name: millions for millions, names in _NAMES.items() for name in names.split()}
-# The course's name -> where transformers finds its weights: the "neox-ckpt" ones are another
-# program's files.
-HUB = {n: n.replace("neox-ckpt-", "").removesuffix("-v1") if _NEOX in n else n for n in WEIGHTS}
 
 # What the helper file calls a larger model that was tuned on the company's questions.
 BIGGER = "bigger_model_name"
+_NEOX = "EleutherAI/neox-ckpt-"  # these are another program's files of models that the hub has too
 
 # Words in the names of models that were taught to chat.
 _CHAT = re.compile(
@@ -42,13 +17,25 @@ _CHAT = re.compile(
 )
 
 
-def role(name: str) -> str:
-    """The role that plays the same part as `name`: "chat" for a chat model, otherwise "base".
+def on_hub(name: str) -> str:
+    """The name under which transformers finds the weights of a model of the course."""
+    if name.startswith(_NEOX):
+        return f"EleutherAI/{name.removeprefix(_NEOX).removesuffix('-v1')}"
+    return name
 
-    A tuned model is its base's kin, so that the tokenizer of one goes with the other: the course
-    reads with the tokenizer of pythia-70m what lamini_docs_finetuned answers.
+
+def role(name: str) -> str:
+    """The role that does the job of `name`: "chat" for a chat model, otherwise "base".
+
+    A tuned model has its base's role, so that the tokenizer of one fits the other: the course uses
+    the tokenizer of pythia-70m for lamini_docs_finetuned.
     """
     return "chat" if _CHAT.search(name) else "base"
+
+
+def is_of_the_service(name: str) -> bool:
+    """Whether only the course's service had a model, so that the hub can't know it."""
+    return name.startswith(("lamini/", _NEOX))
 
 
 def is_tuned(name: str) -> bool:
@@ -57,21 +44,27 @@ def is_tuned(name: str) -> bool:
 
 
 def packaged(name: str) -> str:
-    """The packaged model that plays the same part as `name`."""
+    """The packaged model that does the job of `name`."""
     return getattr(tiers.PAIRS["packaged"], role(name))
 
 
+def memory_needed(name: str) -> str:
+    """A sentence on the memory for the weights, where a name has their number ("7b", "410m")."""
+    size = re.search(r"(\d+(?:\.\d+)?)([mb])\b", name, re.IGNORECASE)
+    if not size:
+        return ""
+    weights = float(size[1]) * {"m": 1e6, "b": 1e9}[size[2].lower()]
+    return f" Its weights need {weights * tiers.dtype().itemsize / 1e9:.1f} GB of memory."
+
+
 def runnable() -> str:
-    """A sentence with the models that this machine can run: those that are here, those that fit."""
+    """A sentence with the models that this machine can run."""
     import psutil
 
-    here = [*ROLES, *(name for name in PACKAGED if models.is_converted(name))]
-    here += [name for name, there in HUB.items() if hub.is_cached(there)]
-    free, size = psutil.virtual_memory().available, tiers.dtype().itemsize
-    fit = [name for name, millions in WEIGHTS.items() if millions * 1e6 * size < free]
-    largest = sorted(set(fit) - set(here), key=WEIGHTS.__getitem__)[-4:]
+    here = [name for name in models.PACKAGED if models.is_converted(name)]
+    most = psutil.virtual_memory().available / tiers.dtype().itemsize / 1e9
     return (
-        f"Currently this machine has support for: {', '.join(here)}; the path of a folder with a "
-        f"model; and from the hub, with a network, models that fit into its memory, of the "
-        f"course's list {len(fit)} of {len(WEIGHTS)}: {', '.join(largest)} and smaller ones."
+        f"Currently this machine has support for: {', '.join([*models.ROLES, *here])}; the path of "
+        f"a folder with a model; and, with a network, models of the hub with up to about "
+        f"{most:.1f} billion weights."
     )

@@ -1,4 +1,4 @@
-"""The other runners of the course's library: each is `BasicModelRunner` with a habit of its own."""
+"""The other runners of the course's library: each is a variant of `BasicModelRunner`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _TaggedRunner(BasicModelRunner):
     fallback = ""  # the template where the model has none of its own
 
     def _kind(self) -> str:
-        if learned := self._learned():
+        if learned := self._trained_template():
             return learned
         if getattr(self._base.tokenizer, "chat_template", None):
             return "chat"
@@ -48,7 +48,7 @@ class LlamaV3Runner(_TaggedRunner):
 
 
 class MistralRunner(_TaggedRunner):
-    """Mistral's chat models, in their own template; the system prompt stands before the text."""
+    """Mistral's chat models, in their own template; the system prompt comes before the text."""
 
     default_model = "mistralai/Mistral-7B-Instruct-v0.2"
 
@@ -72,7 +72,7 @@ class QuestionAnswerModel(BasicModelRunner):
     def get_answers(self, questions: Sequence[str]) -> list[dict[str, str]]:
         """The questions with their answers: [{"question", "answer"}], in input order."""
         if isinstance(questions, str):
-            raise UserError("A list of questions is wanted; get_answer takes one.")
+            raise UserError("get_answers takes a list of questions; get_answer takes one.")
         answers = self(questions, output_type={"answer": "str"})
         answers = [one.get("output", one) for one in answers]
         return [{"question": q, **a} for q, a in zip(questions, answers, strict=True)]
@@ -86,7 +86,7 @@ class QuestionAnswerModel(BasicModelRunner):
 
 
 class AutocompleteRunner(BasicModelRunner):
-    """Goes on with a text; learns from texts, without questions."""
+    """Continues a text; learns from texts, without questions."""
 
     default_model = "EleutherAI/pythia-410m"
 
@@ -104,18 +104,20 @@ class AutocompleteRunner(BasicModelRunner):
             UserError: nothing can be read, or a field is missing or no text; nothing was added.
         """
         if isinstance(data, str) and not Path(data).suffix:
-            raise UserError("A list of texts is wanted, or a file's path.")
+            raise UserError("load_data takes a list of texts, or a file's path.")
         if isinstance(data, list | tuple):
             data = [{"text": one} if isinstance(one, str) else one for one in data]
-        wanted, found = [keys] if isinstance(keys, str) else keys, []
+        wanted = [keys] if isinstance(keys, str) else keys
+        found = []
         try:
             name, rows = open_source(data, "train")
             for line, row in rows:
-                for key in wanted or (row if isinstance(row, Mapping) else ["text"]):
-                    text = row.get(key) if isinstance(row, Mapping) else row
-                    if not isinstance(text, str) or not text.strip() or text is row:
+                fields = row if isinstance(row, Mapping) else {}
+                for key in wanted or fields or ["text"]:
+                    text = fields.get(key)
+                    if not isinstance(text, str) or not text.strip():
                         where = f"{name}, record {line}, field {key!r}"
-                        raise UserError(f"{where}: text belongs here, not {text!r:.60}.")
+                        raise UserError(f"{where}: not a text: {text!r:.60}.")
                     found.append({"text": text})
         except (DataError, SettingError) as error:
             raise UserError(str(error)) from None
@@ -170,28 +172,27 @@ class Lamini(BasicModelRunner):
         stop: str | Sequence[str] | None = None,
         system_prompt: str | None = None,
     ) -> Any:
-        """See `BasicModelRunner.__call__`; `model_name` asks another model, this once.
+        """See `BasicModelRunner.__call__`; `model_name` names another model for this call.
 
-        The other one is asked as this one is: the same server, system prompt and template.
+        It gets the same server, system prompt and template.
         """
-        asked = self
+        runner = self
         if model_name not in (None, self.model_name):
             server = self._server
-            asked = Lamini(model_name, server and server.key, server and server.base_url)
-            asked.system_prompt, asked.prompt_template = self.system_prompt, self.prompt_template
+            runner = Lamini(model_name, server and server.key, server and server.base_url)
+            runner.system_prompt, runner.prompt_template = self.system_prompt, self.prompt_template
         limits = {"max_tokens": max_tokens, "max_new_tokens": max_new_tokens}
-        return asked(prompt, system_prompt, output_type, stop=stop, **limits)
+        return runner(prompt, system_prompt, output_type, stop=stop, **limits)
 
     def tune(  # type: ignore[override]
         self, data_or_dataset_id: Any = None, finetune_args: Any = None, **more: Any
     ) -> dict[str, Any]:
-        """Begin a training in a process of its own, and return at once; see `check_job_status`.
+        """Start a training in a process of its own, and return at once; see `check_job_status`.
 
-        It goes on when this kernel ends. `train` does the same here, and waits.
+        It continues when this kernel ends. `train` does the same here, and waits.
 
         Args:
-            data_or_dataset_id: Pairs, as for `load_data`, in the place of those loaded before;
-                these if not given.
+            data_or_dataset_id: Pairs, as for `load_data`, which replace those loaded before.
             finetune_args: See `train`, as for all others.
 
         Returns:
@@ -215,7 +216,7 @@ class Lamini(BasicModelRunner):
     train_and_wait = tune_and_wait = train
 
     def _take(self, data: Any) -> None:
-        """Have these pairs and no others; nothing changes where there are none, or wrong ones."""
+        """Replace the data by these pairs; nothing changes where there are none, or wrong ones."""
         if data is not None:
             before = len(self.data)
             self.load_data(data)
@@ -226,11 +227,11 @@ class Lamini(BasicModelRunner):
         return jobs.statuses()
 
     def check_job_status(self, job_id: str | None = None) -> dict[str, Any]:
-        """The status of a job; of the one begun last here if not given."""
+        """The status of a job; of the one started last here if not given."""
         return jobs.status(jobs.find(job_id or self.job_id))
 
     def cancel_job(self, job_id: str | None = None) -> dict[str, Any]:
-        """Stop a job; what it has learned is kept, and the same training goes on from there."""
+        """Stop a job; what it has learned is kept, and the same training resumes from there."""
         return jobs.cancel(jobs.find(job_id or self.job_id))
 
     def cancel_all_jobs(self) -> list[dict[str, Any]]:

@@ -1,8 +1,8 @@
-"""The data sets that the course's notebooks load, and what of this project's own substitutes.
+"""The data sets that the course's notebooks load, and this project's substitutes for them.
 
-A substitute has the column names and the splits of the data set whose part it plays; its texts are
-those of the invented company and club, so that a notebook runs without a network. On the smoke
-tier, which tests use, questions and answers are only a few.
+A substitute has the columns and splits of the data set that it replaces; its texts are those of the
+invented company and club, so that a notebook runs without a network. On the smoke tier, which tests
+use, there are only a few questions and answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Rows = list[dict[str, Any]]
 TOKENS = 2048  # the most that a row of a question-and-answer set has
-PREDICTED = 100  # rows of predictions that are made up by searching
+PREDICTED = 100  # rows of predictions, made by searching
 # Names that the hub has changed since the course was made.
 MOVED = {"c4": "allenai/c4"}
 
@@ -45,17 +45,17 @@ def _few(rows: Rows, split: str) -> Rows:
 def with_tokens(records: Any, tokenizer: Any, max_length: int = TOKENS) -> tuple[Dataset, list]:
     """Questions and answers with the columns that a model trains on.
 
-    The template is "qa". The loss is computed on question and answer alike, as the course did; an
-    end token follows, so that a model can learn to stop.
+    The template is "qa". The loss is computed on both question and answer, as in the course; an end
+    token follows, so that a model can learn to stop.
 
     Args:
         records: A data set, or a list of mappings, with `question`, `answer` and perhaps `input`.
         tokenizer: Of the model to be trained.
-        max_length: The most tokens of a row; what is longer loses its end.
+        max_length: The most tokens of a row; a longer one loses its end.
 
     Returns:
         The data set with `question`, `answer`, `input_ids`, `attention_mask` and `labels`, and the
-        numbers of the records that are left out, as their question alone is longer.
+        numbers of the records that are left out, because their question alone is longer.
 
     Raises:
         DataError, SettingError, TemplateError: see `encoding.encode`.
@@ -78,7 +78,7 @@ def _tokenized(splits: dict[str, Rows]) -> dict[str, Rows]:
 
 @functools.cache
 def _tokenizer() -> Any:
-    """That of the packaged base model."""
+    """The packaged base model's."""
     return models.load_tokenizer(tiers.PAIRS["packaged"].base)
 
 
@@ -122,7 +122,7 @@ def _alpaca(prompted: bool) -> dict[str, Rows]:
 
 
 def _predictions() -> dict[str, Rows]:
-    """Test questions answered by a search: the answer of the training question most like each."""
+    """Test questions, each with the answer of the most similar training question."""
     known = pairs("train")
     index = retrieval.Index([Passage(row["question"], "", "", n) for n, row in enumerate(known)])
     rows = []
@@ -139,7 +139,7 @@ _TEXTS = "the documents of an invented company, Ferrowick"
 _SEARCHED = "Ferrowick's test questions, answered by a search among its training questions"
 _TASKS = "this project's small instruction set"
 
-# Of each data set: what substitutes for it, to finish a sentence with, and what makes its splits.
+# For each data set: its substitute in words, and the function that makes its splits.
 SUBSTITUTES: dict[str, tuple[str, Callable[[], dict[str, Rows]]]] = {
     "lamini/lamini_docs": (_COMPANY, _company_pairs),
     "lamini/taylor_swift": (_CLUB, _club_pairs),
@@ -156,7 +156,7 @@ SUBSTITUTES: dict[str, tuple[str, Callable[[], dict[str, Rows]]]] = {
 
 
 def load(name: str, split: Any = None, *, streaming: bool = False) -> Any:
-    """What substitutes for the data set `name`, as `datasets.load_dataset` would give it.
+    """The substitute for the data set `name`, as `datasets.load_dataset` would return it.
 
     Args:
         name: A key of `SUBSTITUTES`.
@@ -165,7 +165,7 @@ def load(name: str, split: Any = None, *, streaming: bool = False) -> Any:
         streaming: True gives iterable data sets.
 
     Raises:
-        ValueError: there is no such split; the message lists those there are.
+        ValueError: there is no such split; the message lists the splits.
     """
     from datasets import Dataset, DatasetDict, IterableDatasetDict
 
@@ -181,7 +181,7 @@ def load(name: str, split: Any = None, *, streaming: bool = False) -> Any:
 
 
 def _part(parts: DatasetDict, split: Any, streaming: bool) -> Any:
-    """The records that `split` means, cut as `datasets` itself reads such a text."""
+    """The records of a split or a part of it, in the syntax of `datasets`."""
     from datasets import ReadInstruction, concatenate_datasets
 
     sizes = {name: len(part) for name, part in parts.items()}

@@ -1,7 +1,7 @@
-"""What answers where a model can't be had: an error that says what is missing, or a packaged model.
+"""What answers where a model can't be loaded: an error that says what is missing, or a substitute.
 
-A model that the course calls tuned on the company's questions is substituted by one that was: the
-packaged base model, trained here at its first need, as a job that is found again later.
+A packaged model substitutes. For a model that the course calls tuned on the company's questions,
+it is one that was: the packaged base, trained here when first needed, as a job that is found again.
 """
 
 from __future__ import annotations
@@ -42,28 +42,27 @@ class Substitute(models.LoadedModel):
     shared: models.LoadedModel | None = None
 
     @classmethod
-    def of(cls, name: str) -> Substitute:
-        """The packaged model that plays the same part as `name`."""
+    def for_name(cls, name: str) -> Substitute:
+        """The packaged model that does the job of `name`."""
         it = runner.load(names.packaged(name))
         return cls(it.model, it.tokenizer, it.name, it.template, name, it)
 
 
 def instead_of(name: object, error: Exception) -> models.LoadedModel:
-    """The model that answers to a name which could not be loaded.
+    """The model for a name that could not be loaded.
 
     Raises:
-        ModelNameError: there is no such model; with those that this machine can run.
-        UnavailableResourceError: it can't be had here; with what is missing, and with the packaged
-            model that plays the same part, unless the learner chose substitutes.
+        ModelNameError: there is no such model; lists those that this machine can run.
+        UnavailableResourceError: it can't be loaded here; says what is missing, and names the
+            packaged model that does the same job, unless the learner chose substitutes.
     """
     if isinstance(error, ModelNotInstalled | NoSpace | SettingError) or name in models.PACKAGED:
         raise error
     if not isinstance(name, str) or not isinstance(error, CourseError):
         raise ModelNameError(f"There is no model {name!r}. {names.runnable()}") from None
-    there = names.HUB.get(name, name)
-    if there != name:
-        told = f"{name} holds another program's files; its weights are those of {there}"
-        note("translated", told)
+    if (there := names.on_hub(name)) != name:
+        text = f"{name} has another program's files; its weights are those of {there}"
+        note("translated", text)
         try:
             return models.load(there)
         except CourseError as missing:
@@ -74,21 +73,17 @@ def instead_of(name: object, error: Exception) -> models.LoadedModel:
     if settings.substitute and names.is_tuned(name):
         return finetuning.tuned.load(tuned(name).model, runner.load(twin))
     if settings.substitute:
-        note("substituted", f"{name} can't be had here: {twin}, a packaged model, answers")
-        return Substitute.of(name)
-    # A load's own advice on packaged models is left out: there is a better one.
-    missing_words = str(error).partition(" Without it, the packaged models")[0]
-    gigabytes = names.WEIGHTS.get(name, 0) * 1e6 * tiers.dtype().itemsize / 1e9
-    if gigabytes >= 0.1 and not isinstance(error, ModelTooLarge):
-        missing_words += f" Its weights need {gigabytes:.1f} GB of memory."
+        note("substituted", f"{name} is not available here: {twin}, a packaged model, answers")
+        return Substitute.for_name(name)
+    needed = "" if isinstance(error, ModelTooLarge) else names.memory_needed(name)
     raise UnavailableResourceError(
-        f"{missing_words} The packaged {twin!r} plays the same part: name it, or let it substitute "
+        f"{error}{needed} The packaged {twin!r} does the same job: name it, or let it substitute "
         f"with llama.install(substitute=True)."
     ) from None
 
 
-def of_hosted(name: str, server: hosted.Server | None) -> Substitute:
-    """What answers for a hosted model that can't be asked.
+def for_hosted(name: str, server: hosted.Server | None) -> Substitute:
+    """The substitute for a hosted model that no server answers for.
 
     Raises:
         UserError: how to connect one, unless the learner chose substitutes.
@@ -101,10 +96,10 @@ def of_hosted(name: str, server: hosted.Server | None) -> Substitute:
     if not settings.substitute:
         raise UserError(
             f"{name} runs on somebody's server, and none is named. To connect one, set "
-            f"OPENAI_API_KEY, or OPENAI_BASE_URL for another server that speaks the same way, or "
+            f"OPENAI_API_KEY, or OPENAI_BASE_URL for another server with the same interface, or "
             f"give api_key= or api_url=. {names.runnable()}"
         )
-    twin = Substitute.of("chat")
+    twin = Substitute.for_name("chat")
     note("substituted", f"{name}: no server is named, so {twin.name}, a packaged model, answers")
     return twin
 
@@ -119,11 +114,12 @@ def tuned(name: str) -> jobs.Job:
     steps = jobs.SMOKE_STEPS if tiers.current().name == "smoke" else None
     config = dataclasses.replace(TUNING, steps=steps)
     job = jobs.prepare(base, sets.pairs("train"), [], config)
-    what = "tuned on the questions and answers of an invented company, Ferrowick"
-    title = models.PACKAGED[base].title
-    told = f"{name} can't be had here: {title}, the packaged base model, {what}, is in its place"
-    note("substituted", told)
+    note(
+        "substituted",
+        f"{name} is not available here: {models.PACKAGED[base].title}, the packaged base model, "
+        f"tuned on the questions and answers of an invented company, Ferrowick, is used instead",
+    )
     if not finetuning.tuned.is_saved(job.model):
         print("It is tuned now, which takes some minutes, and is loaded from then on.")
-        jobs.train(job, models.load(base))
+        jobs.train(job)
     return job

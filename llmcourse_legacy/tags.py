@@ -1,7 +1,7 @@
-"""The tags that chat models were trained with, read as messages.
+"""Reads the tags of chat models as messages.
 
 Each family of chat models has tags of its own. A packaged model that substitutes for one of them
-never saw those, so what a notebook writes in them is put into the packaged model's own template.
+was not trained with these, so what a notebook writes in them goes into its own chat template.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llmcourse import generation
 from llmcourse.llama.settings import note
 from llmcourse.models import LoadedModel
 
-# What opens a turn, family by family; the group says whose turn it is.
+# What opens a turn, family by family; the group in each pattern says whose turn it is.
 _OPENING = {
     "Llama 3's headers": r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>",
     "ChatML": r"<\|im_start\|>[ ]*(\w+)",
@@ -36,17 +36,17 @@ _ROLES = {
     "model": "assistant",
     "<<sys>>": "system",
 }
-SHORTEST = 16  # tokens: a small chat model may end a text without tags after one
-_translated: set[tuple[str, str]] = set()  # models and families of tags of which it was said
+SHORTEST = 16  # tokens: a small chat model may stop after one where a text has no tags
+_translated: set[tuple[str, str]] = set()  # models and families that a note was printed for
 
 
 @dataclass(frozen=True)
 class Tagged:
-    """A text in some family's tags.
+    """A text in the tags of a family of chat models.
 
     Attributes:
-        family: Whose tags they are, in words.
-        first: The first tag, as it was written.
+        family: The family, in words.
+        first: The first tag, as written.
         turns: [{"role": "system", "user" or "assistant", "content": …}, …]; the last is the user's.
     """
 
@@ -58,9 +58,9 @@ class Tagged:
 def read(text: str) -> Tagged | None:
     """The turns of a text that is written in tags; None for any other text.
 
-    A text counts as tagged where it begins with a tag, or ends with the one that opens an answer:
-    a question about tags is a question. What stands before the first tag is the system's. An
-    answer that is begun already is left out, and begins again.
+    A text counts as tagged where it begins with a tag, or ends with the tag that opens an answer:
+    a question about tags is just a question. Text before the first tag is the system prompt. The
+    beginning of an answer is dropped, because a chat template can't continue one.
     """
     text = _CLOSING.sub("", text).strip()
     opened = list(_ANY.finditer(text))
@@ -91,7 +91,7 @@ def _role(match: re.Match[str]) -> str:
 def record(text: str, model: LoadedModel) -> dict[str, Any] | None:
     """A text in a chat model's tags as a record for its chat template; None where it stays text.
 
-    A model's own tags are always read. A substitute reads those of every family.
+    A model's own tags are always read, and by a substitute those of every family.
     """
     found = read(text)
     if found is None:
@@ -119,17 +119,16 @@ def answers(model: LoadedModel, texts: list[str], **settings: Any) -> list[str]:
         texts: From the learner.
         settings: For `generation.generate`.
     """
-    asked = [record(text, model) or text for text in texts]
+    prompts = [record(text, model) or text for text in texts]
     found: dict[int, str] = {}
     for tagged in (False, True):
-        places = [place for place, one in enumerate(asked) if isinstance(one, dict) is tagged]
-        least = SHORTEST if hasattr(model, "instead_of") and not tagged else 0
-        written = generation.generate(
+        numbers = [n for n, prompt in enumerate(prompts) if isinstance(prompt, dict) is tagged]
+        answers = generation.generate(
             model,
-            [asked[place] for place in places],
+            [prompts[n] for n in numbers],
             "chat" if tagged else "plain",
-            min_new_tokens=least,
+            min_new_tokens=SHORTEST if hasattr(model, "instead_of") and not tagged else 0,
             **settings,
         )
-        found |= dict(zip(places, map(str, written), strict=True))
-    return [found[place] for place in range(len(texts))]
+        found |= dict(zip(numbers, map(str, answers), strict=True))
+    return [found[n] for n in range(len(texts))]

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llmcourse.data import open_source
-from llmcourse.errors import APIError, DataError, SettingError, UserError
+from llmcourse.errors import APIError, UserError
 from llmcourse.llama.runner import BasicModelRunner
 
 KINDS: dict[Any, type] = {"str": str, "string": str, "int": int, "integer": int, "float": float}
@@ -29,29 +29,29 @@ class Type(BaseModel):
 
 
 def Context(description: str = "", **more: Any) -> Any:
-    """A field's description, for the model that is to fill it and for people."""
+    """A field with its description, which the model that fills it reads too."""
     return Field(description=description, **more)
 
 
-def made(kind: type[Type], values: Any, where: str) -> Type:
+def validated(kind: type[Type], values: Any, where: str) -> Type:
     """A record of `kind` from a dict of its fields.
 
     Raises:
         UserError: a field is missing, unknown or of another type; the message names it.
     """
+    if isinstance(values, kind):
+        return values
     try:
-        return values if isinstance(values, kind) else kind(**values)
+        return kind.model_validate(dict(values) if isinstance(values, Mapping) else values)
     except ValidationError as error:
         first = error.errors()[0]
-        told = f"field {'.'.join(map(str, first['loc']))!r}: {first['msg']}"
-    except TypeError:
-        told = f"a dict of fields is wanted, not {type(values).__name__}"
-    there = ", ".join(kind.model_fields)
-    raise UserError(f"{where}: {told}. {kind.__name__} has: {there}.") from None
+        field = f"field {'.'.join(map(str, first['loc']))!r}: " if first["loc"] else ""
+        there = ", ".join(kind.model_fields)
+        raise UserError(f"{where}: {field}{first['msg']}. {kind.__name__} has: {there}.") from None
 
 
 def as_text(record: Type) -> str:
-    """A record as a model reads it: the one field's text, or a line a field."""
+    """A record as the model's text: the one field's text, or a line per field."""
     values = record.model_dump()
     if len(values) == 1:
         return str(*values.values())
@@ -61,9 +61,9 @@ def as_text(record: Type) -> str:
 # --- filling fields -------------------------------------------------------------------------------
 
 _WHOLE = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)"  # 1,000 is one number, 2,3 are two
-# How a field of each type is asked for, and what is read of an answer.
-_ASKED = {str: "in a few words", int: "a whole number", float: "a number", bool: "yes or no"}
-_READ: dict[type, str] = {
+# How the prompt asks for a field of each type, and the pattern that finds its value in an answer.
+_HINTS = {str: "in a few words", int: "a whole number", float: "a number", bool: "yes or no"}
+_PATTERNS: dict[type, str] = {
     bool: r"\b(yes|true|no|false)\b",
     int: rf"[-+]?{_WHOLE}",
     float: rf"[-+]?(?:{_WHOLE}(?:\.\d+)?|\.\d+)",
@@ -75,14 +75,14 @@ def filled(
 ) -> list[Any]:
     """Let a model fill the fields of a type for each prompt, one field after the other.
 
-    A single text field is the answer itself. Otherwise the model is asked for each field in turn
-    ("count (a whole number):"), with those filled before it, and its words are read as the type:
-    the first number, or the first yes, no, true or false.
+    A single text field is the answer itself. Otherwise the prompt asks for each field in turn
+    ("count (a whole number):"), after those filled before it, and the value is found in the
+    answer: the first number, or the first yes, no, true or false.
 
     Args:
         output_type: {"answer": "str"} (types: `KINDS`), or a subclass of `Type`.
-        prompts: What to ask about.
-        ask: Gives the model's answers.
+        prompts: The prompts.
+        ask: Returns the model's answers to prompts.
 
     Returns:
         A dict for each prompt, or an object of the type.
@@ -106,30 +106,28 @@ def filled(
     rows: list[dict[str, Any]] = [{} for _ in prompts]
     for name, (named, description) in wanted.items():
         kind = KINDS[named]
-        if alone := len(wanted) == 1 and kind is str:
-            asked = list(prompts)
-        else:
-            hint = ", ".join(filter(None, (description.strip(), _ASKED[kind])))
-            asked = [
-                f"{prompt}\n\n"
-                + "".join(f"{k}: {v}\n" for k, v in row.items())
-                + f"{name} ({hint}):"
-                for prompt, row in zip(prompts, rows, strict=True)
-            ]
-        for number, (row, words) in enumerate(zip(rows, ask(asked), strict=True), 1):
-            row[name] = words if alone else _value(words, kind, f"Prompt {number}", name)
+        if len(wanted) == 1 and kind is str:
+            rows = [{name: answer} for answer in ask(prompts)]
+            break
+        hint = ", ".join(filter(None, (description.strip(), _HINTS[kind])))
+        asking = []
+        for prompt, row in zip(prompts, rows, strict=True):
+            before = "".join(f"{key}: {value}\n" for key, value in row.items())
+            asking.append(f"{prompt}\n\n{before}{name} ({hint}):")
+        for number, (row, answer) in enumerate(zip(rows, ask(asking), strict=True), 1):
+            row[name] = _value(answer, kind, f"Prompt {number}", name)
     return [output_type(**row) for row in rows] if isinstance(output_type, type) else rows
 
 
-def _value(words: str, kind: type, where: str, name: str) -> Any:
-    """What an answer says, as a field's type."""
+def _value(answer: str, kind: type, where: str, name: str) -> Any:
+    """The value of a field's type in an answer."""
     if kind is str:
-        return words.strip().partition("\n")[0].strip()
-    match = re.search(_READ[kind], words, re.IGNORECASE)
+        return answer.strip().partition("\n")[0].strip()
+    match = re.search(_PATTERNS[kind], answer, re.IGNORECASE)
     if not match:
         raise APIError(
-            f"{where}: the model wrote {words.strip()[:60]!r} for {name!r}, which holds no "
-            f"{_ASKED[kind].removeprefix('a ')}. Ask for text ('str'), or choose a larger model."
+            f"{where}: the model wrote {answer.strip()[:60]!r} for {name!r}, which holds no "
+            f"{_HINTS[kind].removeprefix('a ')}. Ask for text ('str'), or choose a larger model."
         )
     return match[0].lower() in ("yes", "true") if kind is bool else kind(match[0].replace(",", ""))
 
@@ -166,9 +164,9 @@ class InputOutputRunner(BasicModelRunner):
     call = __call__
 
     def _answered(self, inputs: Any, given: Any, wanted: Any, settings: Mapping[str, Any]) -> Any:
-        """The records that the model writes; a tuned one writes them as it has learned."""
+        """The records that the model writes; a tuned one has learned their form."""
         many = inputs if isinstance(inputs, list | tuple) else [inputs]
-        texts = [as_text(made(given, one, f"input {n}")) for n, one in enumerate(many, 1)]
+        texts = [as_text(validated(given, one, f"input {n}")) for n, one in enumerate(many, 1)]
         how = dict(settings) if self._tuned else {**settings, "output_type": wanted}
         outputs = BasicModelRunner.__call__(self, texts, **how)
         outputs = [one["output"] if isinstance(one, dict) else one for one in outputs]
@@ -176,14 +174,8 @@ class InputOutputRunner(BasicModelRunner):
             outputs = [_parsed(text, wanted) for text in outputs]
         return outputs if many is inputs else outputs[0]
 
-    def load_data(
-        self,
-        data: Any,
-        verbose: bool = False,
-        input_key: str | None = None,
-        output_key: str | None = None,
-    ) -> None:
-        """Add typed pairs: [[input, output]], [{"input": {…}, "output": {…}}], or flat rows.
+    def _records(self, source: Any, keys: tuple[str, str]) -> list[dict[str, str]]:
+        """Typed pairs: [[input, output]], [{"input": {…}, "output": {…}}], or flat rows.
 
         In a flat row (of a file or a data frame) each field begins with the key and a hyphen:
         "input-question", "output-answer".
@@ -191,44 +183,38 @@ class InputOutputRunner(BasicModelRunner):
         Raises:
             UserError: a pair has another form, or a field is missing, unknown or of another type.
         """
-        keys = (input_key or self.keys[0], output_key or self.keys[1])
-        if isinstance(data, list | tuple) and all(isinstance(one, list | tuple) for one in data):
-            name, rows = "the list", list(enumerate(data, 1))
+        if isinstance(source, list | tuple) and all(isinstance(x, list | tuple) for x in source):
+            name, rows = "the list", list(enumerate(source, 1))
         else:
-            try:
-                name, opened = open_source(data, "train")
-                rows = list(opened)
-            except (DataError, SettingError) as error:
-                raise UserError(str(error)) from None
-        found = []
-        for line, row in rows:
-            where = f"{name}, record {line}"
-            halves = row
-            if isinstance(row, Mapping):
-                halves = [row.get(key) or _flat(row, f"{key}-") for key in keys]
-            if not isinstance(halves, list | tuple) or len(halves) != 2 or not all(halves):
-                forms = f"[input, output], or fields {keys[0]!r} and {keys[1]!r}"
-                raise UserError(f"{where}: a pair is wanted: {forms}, not {row!s:.60}")
-            texts = [
-                as_text(made(kind, half, f"{where}, {key}"))
-                for kind, half, key in zip(self.types, halves, keys, strict=True)
-            ]
-            found.append(dict(zip(("question", "answer"), texts, strict=True)))
-        if not found:
+            name, opened = open_source(source, "train")
+            rows = list(opened)
+        if not rows:
             raise UserError("There are no pairs.")
-        self._add(found, verbose)
+        return [self._pair(row, keys, f"{name}, record {line}") for line, row in rows]
 
-    load_data_from_paired_dicts = load_data_from_paired_lists = load_data
-    load_data_from_jsonlines = load_data_from_csv = load_data_from_dataframe = load_data
+    def _pair(self, row: Any, keys: tuple[str, str], where: str) -> dict[str, str]:
+        halves = row
+        if isinstance(row, Mapping):
+            halves = [row.get(key) or _flat(row, f"{key}-") for key in keys]
+        if not isinstance(halves, list | tuple) or len(halves) != 2 or not all(halves):
+            forms = f"[input, output], or have the fields {keys[0]!r} and {keys[1]!r}"
+            raise UserError(f"{where}: a pair must be {forms}, not {row!s:.60}")
+        question, answer = (
+            as_text(validated(kind, half, f"{where}, {key}"))
+            for kind, half, key in zip(self.types, halves, keys, strict=True)
+        )
+        return {"question": question, "answer": answer}
+
+    load_data_from_paired_dicts = load_data_from_paired_lists = BasicModelRunner.load_data
 
 
 def _flat(row: Mapping[str, Any], begin: str) -> dict[str, Any]:
-    """The fields of a flat row that begin so."""
+    """The fields of a flat row that begin with `begin`, without it."""
     return {str(k).removeprefix(begin): v for k, v in row.items() if str(k).startswith(begin)}
 
 
 def _parsed(text: str, kind: type[Type]) -> Type:
-    """A tuned model's words as a record: the one field's text, or a line a field."""
+    """A tuned model's answer as a record: the one field's text, or a line per field."""
     names = list(kind.model_fields)
     values: dict[str, str] = {names[0]: text} if len(names) == 1 else {}
     last = ""
@@ -236,10 +222,10 @@ def _parsed(text: str, kind: type[Type]) -> Type:
         name, colon, value = line.partition(": ")
         if colon and name in names:
             last, values[name] = name, value
-        elif last:  # goes on with the field before it
+        elif last:  # continues the field before it
             values[last] += f"\n{line}"
     try:
-        return made(kind, values, "the answer")
+        return validated(kind, values, "the answer")
     except UserError as error:
         raise APIError(f"The model wrote {text.strip()[:80]!r}: {error}") from None
 
@@ -248,7 +234,7 @@ class LLMEngine(InputOutputRunner):
     """The launch's engine: an identifier, a model, and types with each call.
 
     Args:
-        id: A name of the learner's own for what it is for.
+        id: A name that the learner chooses.
         model_name: See `BasicModelRunner`, as for all others.
         prompt: A prompt object of the old library, or its template.
     """
@@ -271,7 +257,7 @@ class LLMEngine(InputOutputRunner):
         if not isinstance(first, Type):
             return BasicModelRunner.__call__(self, input, output_type=output_type, **settings)
         if output_type is None:
-            raise UserError("output_type is missing: which Type is to be filled?")
+            raise UserError("output_type is missing: name the Type to fill.")
         return self._answered(input, type(first), output_type, settings)
 
     run = call = __call__
@@ -284,7 +270,7 @@ class LLMEngine(InputOutputRunner):
         """
         first = data[0] if isinstance(data, list | tuple) and data else ()
         if len(first) != 2 or not all(isinstance(half, Type) for half in first):
-            raise UserError("A list of pairs [[input, output], …] of typed records is wanted.")
+            raise UserError("Data must be a list of pairs [[input, output], …] of typed records.")
         self.types = (type(first[0]), type(first[1]))
         super().load_data(data, *values, **named)
 

@@ -1,4 +1,4 @@
-"""Somebody's original notebooks: run unchanged, each cell told; today's libraries as of old."""
+"""Original notebooks of the course: run unchanged, each cell reported; libraries adapted."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import inspect
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import psutil
 import pytest
 import torch
 
@@ -30,8 +27,10 @@ from llmcourse.errors import (
     UserError,
 )
 from llmcourse.llama.settings import settings, taken
+from llmcourse.store import write_lines
 from llmcourse_legacy import helpers, kernel, lab, libraries, sets
 from tests.conftest import ROOT, Run
+from tests.test_notebooks import lesson_with
 
 LABS = ROOT / "tests" / "labs"
 # Of each notebook: its cells with notes, by number, and the notes' kinds. The others just run.
@@ -59,15 +58,9 @@ GONE = {"06_evaluate": {10: "python -m llmcourse harness --model lamini/lamini_d
 def notebook(cli: Run, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """Run a notebook with the command, with an empty hub cache, no network and no server."""
 
-    def run(path: Path, *more: str, tier: str = "smoke") -> subprocess.CompletedProcess:
+    def run(path: Path, *more: str) -> subprocess.CompletedProcess:
         return cli(
-            "notebook",
-            str(path),
-            "--out",
-            str(tmp_path / "out"),
-            "--tier",
-            tier,
-            *more,
+            *("notebook", str(path), "--out", str(tmp_path / "out"), "--tier", "smoke", *more),
             HF_HUB_OFFLINE="1",
             HF_HOME=str(tmp_path / "hf"),
             OPENAI_API_KEY="",
@@ -81,14 +74,12 @@ def notebook(cli: Run, tmp_path: Path) -> Callable[..., subprocess.CompletedProc
 
 def of(path: Path, *sources: str) -> Path:
     """A notebook of these cells, in a folder of its own."""
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-    return path
+    return lesson_with(path, *sources)
 
 
-def told(done: subprocess.CompletedProcess) -> dict[int, tuple[str, list[str]]]:
-    """The report: a cell's number -> what became of it, and its notes, in order."""
+def results(done: subprocess.CompletedProcess) -> dict[int, tuple[str, list[str]]]:
+    """The report: a cell's number -> its result, and its notes, in order."""
     found: dict[int, tuple[str, list[str]]] = {}
     number, of_cells = 0, ""
     for line in done.stdout.splitlines():
@@ -121,7 +112,7 @@ def outputs(tmp_path: Path, name: str) -> dict[int, str]:
 
 @pytest.mark.parametrize("name", sorted(NOTED))
 @pytest.mark.notebook
-def test_a_notebook_runs_unchanged_and_every_cell_is_told(
+def test_a_notebook_runs_unchanged_and_every_cell_is_reported(
     name: str, notebook: Callable, tmp_path: Path
 ) -> None:
     if name in ("02_look_at_data", "03_follow_instructions", "05_train"):
@@ -133,7 +124,7 @@ def test_a_notebook_runs_unchanged_and_every_cell_is_told(
     done = notebook(path, "--substitute")
 
     assert path.read_bytes() == original
-    report, gone = told(done), GONE.get(name, {})
+    report, gone = results(done), GONE.get(name, {})
     for number, (outcome, notes) in report.items():
         kinds = [note.partition(":")[0] for note in notes]
         assert kinds == NOTED[name].get(number, []), (number, notes)
@@ -159,7 +150,7 @@ def _compared(shown: dict[int, str], folder: Path) -> None:
     assert len({shown[number] for number in (4, 7, 8, 9)}) == 4
     assert "[INST]" in shown[9] and "INST" not in shown[8].replace("[translated]", "")
     assert shown[11] in shown[8]  # a hosted chat model gets every text as a message
-    assert "[substituted] meta-llama/Llama-2-7b-hf can't be had here: gemma-3-270m" in shown[3]
+    assert "[substituted] meta-llama/Llama-2-7b-hf" in shown[3] and "gemma-3-270m" in shown[3]
 
 
 def _looked(shown: dict[int, str], folder: Path) -> None:
@@ -218,7 +209,7 @@ CHECKS: dict[str, Callable[[dict[int, str], Path], None]] = {
 
 
 @pytest.mark.notebook
-def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_path: Path) -> None:
+def test_without_substitute_it_says_what_is_missing(notebook: Callable, tmp_path: Path) -> None:
     path = of(
         tmp_path / "lab" / "strict.ipynb",
         "from transformers import AutoTokenizer, AutoModelForCausalLM\n"
@@ -231,88 +222,55 @@ def test_without_substitute_it_is_said_what_is_missing(notebook: Callable, tmp_p
         "from llama import BasicModelRunner\nBasicModelRunner('meta-llama/Llama-2-7b-hf')",
     )
     done = notebook(path)
-    report = told(done)
-    assert done.returncode == 1
-    assert [n for n, (outcome, _) in report.items() if outcome == "ran"] == [1]
-    assert not any(notes for _, notes in report.values())
+    report = {number: outcome for number, (outcome, _) in results(done).items()}
+    assert done.returncode == 1 and "0 ran with notes, 6 can't run" in done.stdout
     for number in (2, 3):
-        why = report[number][0]
-        assert why.startswith("can't run: HubError: EleutherAI/pythia-70m is not in the local hub")
-        assert "gemma-3-270m" in why and "--substitute" in why
-    assert "DataError: lamini/lamini_docs" in report[4][0] and "--substitute" in report[4][0]
-    assert "Put yours beside the notebook; --substitute writes one" in report[5][0]
-    assert "ModelNameError: bigger_model_name" in report[6][0]
-    assert "gemma-3-270m" in report[7][0]
+        assert report[number].startswith("can't run: HubError: EleutherAI/pythia-70m is not in the")
+        assert "gemma-3-270m" in report[number] and "--substitute" in report[number]
+    assert "DataError: lamini/lamini_docs" in report[4] and "--substitute" in report[4]
+    assert "Put yours beside the notebook; --substitute writes one" in report[5]
+    assert "ModelNameError: bigger_model_name" in report[6] and "gemma-3-270m" in report[7]
     assert not (path.parent / "lamini_docs.jsonl").exists()
 
 
 @pytest.mark.notebook
-def test_after_a_failure_the_other_cells_run(notebook: Callable, tmp_path: Path) -> None:
-    path = of(
-        tmp_path / "lab" / "broken.ipynb",
-        "x = 1",
-        "x / 0",
-        "",
-        "print(x + 1)",
-        "import no_such_module",
-        "!echo from the shell",
-        "from utilities import *\nprint(mine)",
-    )
-    # a helper file beside the notebook goes before the one that stands in
-    (path.parent / "utilities.py").write_text("mine = 'my own'\n", encoding="utf-8")
-    done = notebook(path)
-    report = told(done)
-    assert done.returncode == 1
-    assert [outcome for outcome, _ in report.values()] == [
-        "ran",
-        "can't run: ZeroDivisionError: division by zero",
-        "ran",
-        "can't run: ModuleNotFoundError: No module named 'no_such_module'",
-        "ran",
-        "ran",
-    ]
-    assert "6 cells in" in done.stdout and "2 can't run" in done.stdout
-    shown = outputs(tmp_path, "broken")
-    assert shown[4] == "2\n" and "from the shell" in shown[6] and shown[7] == "my own\n"
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.notebook
-def test_a_kernel_that_dies_is_told_with_the_cells_it_left(
+def test_cells_fail_one_by_one_installs_are_ignored_and_a_dead_kernel_is_reported(
     notebook: Callable, tmp_path: Path
 ) -> None:
-    path = of(tmp_path / "lab" / "dead.ipynb", "x = 1", "import os; os._exit(3)", "x", "x + 1")
-    done = notebook(path)
-    report = told(done)
-    assert done.returncode == 1
-    assert report[1][0] == "ran"
-    assert report[2][0].startswith("can't run: the kernel died in this cell")
-    assert {report[n][0] for n in (3, 4)} == {"can't run: not run, for the kernel had died"}
-    assert (tmp_path / "out" / "dead.ipynb").is_file()
-
-
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
-@pytest.mark.notebook
-def test_ctrl_c_ends_the_run_and_its_kernel(tmp_path: Path) -> None:
-    source = "import os, time; open('started', 'w').write(str(os.getpid())); time.sleep(120)"
-    path = of(tmp_path / "lab" / "slow.ipynb", source)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llmcourse", "notebook", str(path), "--out", str(tmp_path / "out")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+    which = 'python -c "import sys; print(sys.prefix)"'
+    shell = "%%cmd" if os.name == "nt" else "%%bash"
+    path = of(
+        tmp_path / "lab" / "odd.ipynb",
+        "x = 1",
+        "x / 0",
+        "import no_such_module",
+        "from utilities import *\nprint(mine, x + 1)",
+        "!pip install -q no-such-package-of-anyones",
+        "%pip install no-such-package-of-anyones",
+        f"{shell}\npip3 install no-such-package-of-anyones\necho the rest runs",
+        f"!{which}",
+        f"{shell}\n{which}",
+        "from llama2 import BasicModelRunner\nprint(BasicModelRunner.__name__)",
+        "import os; os._exit(3)",
+        "x",
     )
-    started, deadline = path.parent / "started", time.monotonic() + 90
-    while not (started.exists() and started.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    pid = int(started.read_text())
-    time.sleep(1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Stopped." in err and "Traceback" not in err and "died" not in out, out + err
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie"
+    # A helper file beside the notebook wins over the packaged one.
+    (path.parent / "utilities.py").write_text("mine = 'my own'\n", encoding="utf-8")
+    done = notebook(path)
+    report, shown = results(done), outputs(tmp_path, "odd")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    failed = {number: outcome for number, (outcome, _) in report.items() if "can't" in outcome}
+    assert list(failed) == [2, 3, 11, 12] and "4 can't run" in done.stdout
+    assert failed[2] == "can't run: ZeroDivisionError: division by zero"
+    assert "No module named 'no_such_module'" in failed[3]
+    assert "the kernel died in this cell" in failed[11] and "not run" in failed[12]
+    assert shown[4] == "my own 2\n" and "the rest runs" in shown[7]
+    for number in (5, 6, 7):
+        (note,) = report[number][1]
+        assert note.startswith("ignored: ") and "nothing is installed here" in note
+        assert "ERROR" not in shown[number]
+    assert shown[8].strip() == shown[9].strip() == sys.prefix
+    assert shown[10] == "BasicModelRunner\n"
 
 
 def test_what_is_no_notebook_is_an_error_before_any_work(tmp_path: Path) -> None:
@@ -324,24 +282,22 @@ def test_what_is_no_notebook_is_an_error_before_any_work(tmp_path: Path) -> None
     with pytest.raises(NotebookError, match=r"none\.ipynb: No such file"):
         lab.run(tmp_path / "none.ipynb", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    of(path, "1")
-    with pytest.raises(NotebookError, match="the copies would replace them"):
-        lab.run(path, tmp_path)
 
 
 def test_a_file_of_pairs_is_written_where_it_is_read_and_never_replaced(tmp_path: Path) -> None:
-    mine, said = tmp_path / "lamini_docs.jsonl", []
-    mine.write_text("mine", encoding="utf-8")
-    cells = [nbformat.v4.new_code_cell('pd.read_json("lamini_docs.jsonl", lines=True)')]
-    other = [nbformat.v4.new_code_cell('pd.read_json("my_lamini_docs.jsonl", lines=True)')]
-    lab._write_pairs(tmp_path / "x.ipynb", cells, said.append)
-    assert mine.read_text(encoding="utf-8") == "mine"
-    mine.unlink()
-    lab._write_pairs(tmp_path / "x.ipynb", other, said.append)
-    assert not mine.exists() and not said
-    lab._write_pairs(tmp_path / "x.ipynb", cells, said.append)
+    pairs, said = tmp_path / "lamini_docs.jsonl", []
+    reads, other = (
+        [nbformat.v4.new_code_cell(f'pd.read_json("{name}", lines=True)')]
+        for name in (pairs.name, f"my_{pairs.name}")
+    )
+    lab._write_pairs(tmp_path, other, said.append)
+    assert not pairs.exists() and not said
+    lab._write_pairs(tmp_path, reads, said.append)
     assert "substituted: lamini_docs.jsonl was not there" in said[0]
-    assert set(json.loads(mine.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
+    assert set(json.loads(pairs.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
+    pairs.write_text("mine", encoding="utf-8")
+    lab._write_pairs(tmp_path, reads, said.append)
+    assert pairs.read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.notebook
@@ -349,69 +305,27 @@ def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path
     path = of(tmp_path / "lab" / "real.ipynb", "1")
     (path.parent / "lamini.py").write_text("real = True\n", encoding="utf-8")
     done = notebook(path)
-    assert done.returncode == 1
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
     assert "The kernel could not be prepared" in done.stderr and "'lamini'" in done.stderr
-    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.notebook
-def test_an_install_is_ignored_and_told(notebook: Callable, tmp_path: Path) -> None:
-    which = 'python -c "import sys; print(sys.prefix)"'
-    shell = "%%cmd" if os.name == "nt" else "%%bash"
-    path = of(
-        tmp_path / "lab" / "installs.ipynb",
-        "!pip install -q no-such-package-of-anyones",
-        "%pip install no-such-package-of-anyones",
-        f"{shell}\npip3 install no-such-package-of-anyones\necho the rest runs",
-        f"!{which}",
-        f"{shell}\n{which}",
-        "import sys; print(sys.prefix)",
-        "from llama2 import BasicModelRunner\nprint(BasicModelRunner.__name__)",
-    )
-    done = notebook(path)
-    report, shown = told(done), outputs(tmp_path, "installs")
-    assert done.returncode == 0, done.stdout
-    assert {number: len(notes) for number, (_, notes) in report.items() if notes} == {
-        1: 1,
-        2: 1,
-        3: 1,
-    }
-    for number in (1, 2, 3):
-        (note,) = report[number][1]
-        assert note.startswith("ignored: ") and "nothing is installed here" in note
-        assert "ERROR" not in shown[number]
-    assert "the rest runs" in shown[3]
-    assert shown[4].strip() == shown[5].strip() == shown[6].strip() == sys.prefix
-    assert shown[7] == "BasicModelRunner\n"
-
-
-@pytest.mark.parametrize(
-    ("line", "gone"),
-    [
-        ("python lm-evaluation-harness/main.py --model hf-causal --tasks arc_easy", True),
-        ("cd lm-evaluation-harness && python main.py --model hf-causal", True),
-        ("python main.py --model mine", False),
-        ("pip list", False),
-    ],
-)
-def test_the_harness_script_alone_is_gone(line: str, gone: bool) -> None:
-    asked: list[str] = []
-    call = kernel.guarded(asked.append)
-    if gone:
+def test_the_harness_script_alone_is_gone() -> None:
+    commands: list[str] = []
+    call = kernel.guarded(commands.append)
+    for line in ("python lm-evaluation-harness/main.py --tasks x", "main.py --model hf-causal"):
         with pytest.raises(UserError, match="python -m llmcourse harness --model FOLDER --tasks"):
             call(line)
-        assert asked == []
-    else:
+    for line in ("python main.py --model mine", "pip list"):
         call(line)
-        assert asked == [line]
+    assert commands == ["python main.py --model mine", "pip list"]
 
 
-# --- today's libraries take what the notebooks say ------------------------------------------------
+# --- today's libraries accept what the notebooks say ---------------------------------------------
 
 
 @pytest.fixture
 def adapted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The libraries changed for one test, with a hub that can't be reached; no stand-ins."""
+    """The libraries changed for one test, with a hub that can't be reached; no substitutes."""
     import datasets
     import transformers
 
@@ -467,7 +381,7 @@ def test_arguments_of_the_courses_transformers_are_translated_with_a_note() -> N
         libraries.translated({"evaluation_stratgy": "steps"}, known())
 
 
-def test_training_arguments_and_trainer_as_of_old(
+def test_training_arguments_and_trainer_as_in_2023(
     adapted: None, tiny: models.LoadedModel, tmp_path: Path
 ) -> None:
     from transformers import Trainer, TrainingArguments, default_data_collator
@@ -485,21 +399,14 @@ def test_training_arguments_and_trainer_as_of_old(
     assert len(notes()) == 1
 
 
-def test_a_model_that_cannot_be_had_is_an_error_naming_the_packaged_one(adapted: None) -> None:
+@pytest.mark.model
+def test_a_model_that_is_not_available_is_an_error_or_substituted_each_time(adapted: None) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     for kind in (AutoTokenizer, AutoModelForCausalLM):
         with pytest.raises(HubError, match=r"nobody-here/pythia.*gemma-3-270m.*--substitute"):
             kind.from_pretrained("nobody-here/pythia")
-        with pytest.raises(UnknownModel, match="no folder 'my_run/final'"):
-            kind.from_pretrained("my_run/final", local_files_only=True)
     assert notes() == []
-
-
-@pytest.mark.model
-def test_under_substitute_the_packaged_model_is_taken_and_told_each_time(adapted: None) -> None:
-    from transformers import AutoTokenizer
-
     settings.substitute = True
     for name, title in (("nobody-here/small-chat", "SmolLM2"), ("nobody-here/pythia", "Gemma")):
         for _ in range(2):
@@ -508,12 +415,12 @@ def test_under_substitute_the_packaged_model_is_taken_and_told_each_time(adapted
             ignored, substituted = notes()
             assert ignored[0] == "ignored" and "trust_remote_code" in ignored[1]
             assert substituted[0] == "substituted" and title in substituted[1]
-    with pytest.raises(UnknownModel, match="no folder"):  # a folder is never stood in for
+    with pytest.raises(UnknownModel, match="no folder 'my_run/final'"):  # never substituted
         AutoTokenizer.from_pretrained("my_run/final", local_files_only=True)
 
 
 @pytest.mark.model
-def test_a_name_that_the_hub_does_not_know_is_never_stood_in_for(
+def test_a_name_that_the_hub_does_not_know_is_never_substituted(
     adapted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub.errors import RepositoryNotFoundError
@@ -532,7 +439,9 @@ def test_a_name_that_the_hub_does_not_know_is_never_stood_in_for(
     assert [kind for kind, _ in notes()] == ["substituted"]
 
 
-def test_a_folder_loads_as_it_is_in_float32(adapted: None, tiny_folder: Path) -> None:
+def test_a_folder_loads_in_float32_and_pickled_weights_do_not(
+    adapted: None, tiny_folder: Path, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM
 
     settings.substitute = True
@@ -540,11 +449,6 @@ def test_a_folder_loads_as_it_is_in_float32(adapted: None, tiny_folder: Path) ->
     assert model.dtype == torch.bfloat16
     assert AutoModelForCausalLM.from_pretrained(str(tiny_folder)).dtype == torch.float32
     assert notes() == []
-
-
-def test_pickled_weights_are_not_read(adapted: None, tiny_folder: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
     (tmp_path / "config.json").write_bytes((tiny_folder / "config.json").read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
@@ -552,14 +456,14 @@ def test_pickled_weights_are_not_read(adapted: None, tiny_folder: Path, tmp_path
     assert [kind for kind, _ in notes()] == ["ignored"]
 
 
-def test_a_data_set_that_cannot_be_had(adapted: None, tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_available(adapted: None, tmp_path: Path) -> None:
     from datasets import IterableDataset, load_dataset
 
     with pytest.raises(DataError, match=r"lamini/lamini_docs.*--substitute"):
         load_dataset("lamini/lamini_docs")
     with pytest.raises(DataError, match="nobody-here/pairs") as error:
         load_dataset("nobody-here/pairs")
-    assert "--substitute" not in str(error.value)  # nothing stands in for that one
+    assert "--substitute" not in str(error.value)  # nothing substitutes for that one
     settings.substitute = True
     with pytest.raises(DataError, match="nobody-here/pairs"):
         load_dataset("nobody-here/pairs")
@@ -573,28 +477,27 @@ def test_a_data_set_that_cannot_be_had(adapted: None, tmp_path: Path) -> None:
         load_dataset("lamini/alpaca", split="tset")
 
 
+PAIRS = {"question", "answer", "input_ids", "attention_mask", "labels"}
+COLUMNS = {  # by the end of the name
+    "/c4": {"text", "timestamp", "url"},
+    "pile": {"text", "meta"},
+    "lamini/alpaca": {"input", "output"},
+    "tatsu-lab/alpaca": {"instruction", "input", "output", "text"},
+    "evaluation": {"predicted_answer", "target_answer"},
+}
+
+
 @pytest.mark.parametrize("name", sorted(sets.SUBSTITUTES))
 @pytest.mark.model
-def test_stand_ins_have_the_columns_of_the_course(
+def test_substitutes_have_the_columns_of_the_course(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
     found = sets.load(name)
-    pairs = {"question", "answer", "input_ids", "attention_mask", "labels"}
-    wanted = {
-        "c4": {"text", "timestamp", "url"},
-        "pile": {"text", "meta"},
-        "alpaca": {"input", "output"},
-        "evaluation": {"predicted_answer", "target_answer"},
-    }
-    key = next((key for key in wanted if name.endswith(key)), "")
-    columns = wanted.get(key, pairs)
-    if name == "tatsu-lab/alpaca":
-        columns = {"instruction", "input", "output", "text"}
+    columns = next((COLUMNS[end] for end in COLUMNS if f"/{name}".endswith(end)), PAIRS)
     for part in found.values():
         assert set(part.column_names) == columns and len(part)
-    if columns == pairs:
-        assert set(found) == {"train", "test"}
+    if columns == PAIRS:
         row = found["test"][0]
         assert len(row["input_ids"]) == len(row["labels"]) == len(row["attention_mask"])
         assert row["labels"][1:] == row["input_ids"][1:]
@@ -604,23 +507,22 @@ def test_stand_ins_have_the_columns_of_the_course(
 
 
 @pytest.fixture
-def pairs_file(tmp_path: Path) -> Path:
-    path = tmp_path / "pairs.jsonl"
-    rows = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(20)]
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    return path
-
-
-def configured(path: Any, longest: Any = 64, use_hf: bool = False) -> dict[str, Any]:
-    return {"model": {"max_length": longest}, "datasets": {"use_hf": use_hf, "path": str(path)}}
+def config(tmp_path: Path) -> dict[str, Any]:
+    """A `training_config` for 20 pairs, one of whose questions is too long."""
+    rows = (
+        {"question": f"What is {n}?" + 99 * (n == 3) * " why?", "answer": f"It is {n}."}
+        for n in range(20)
+    )
+    write_lines(tmp_path / "pairs.jsonl", rows)
+    return {"model": {"max_length": 64}, "datasets": {"path": str(tmp_path / "pairs.jsonl")}}
 
 
 def test_pairs_become_what_a_model_trains_on(
-    pairs_file: Path, tiny: models.LoadedModel, adapted: None
+    config: dict[str, Any], tiny: models.LoadedModel, adapted: None
 ) -> None:
-    train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
-    assert (len(train), len(test)) == (18, 2)
-    again, _ = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
+    train, test = helpers.tokenize_and_split_data(config, tiny.tokenizer)
+    assert len(train) + len(test) == 19 and [kind for kind, _ in notes()] == ["ignored"]
+    again, _ = helpers.tokenize_and_split_data(config, tiny.tokenizer)
     assert again["question"][:] == train["question"][:] != sorted(train["question"][:])
     row = train[0]
     text = tiny.tokenizer.decode(row["input_ids"])
@@ -629,35 +531,21 @@ def test_pairs_become_what_a_model_trains_on(
     assert row["labels"][1:] == row["input_ids"][1:]  # the question is trained on as well
 
     settings.substitute = True
-    hub = configured("lamini/lamini_docs", use_hf=True)
-    train, test = helpers.tokenize_and_split_data(hub, tiny.tokenizer)
+    config["datasets"] = {"use_hf": True, "path": "lamini/lamini_docs"}
+    train, test = helpers.tokenize_and_split_data(config, tiny.tokenizer)
     assert max(max(ids) for ids in train["input_ids"]) < len(tiny.tokenizer)
     assert len(test) and "labels" in test.column_names
+    for wrong in ({}, {"model": {"max_length": 8}, "datasets": {}}, None):
+        with pytest.raises(UserError, match="training_config lacks"):
+            helpers.tokenize_and_split_data(wrong, tiny.tokenizer)
 
 
-def test_a_question_too_long_is_told(
-    tmp_path: Path, tiny: models.LoadedModel, adapted: None
-) -> None:
-    rows = [{"question": "word " * 100 if n == 3 else "Why?", "answer": "So."} for n in range(20)]
-    path = tmp_path / "long.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    train, test = helpers.tokenize_and_split_data(configured(path, 32), tiny.tokenizer)
-    assert len(train) + len(test) == 19
-    assert [kind for kind, _ in notes()] == ["ignored"]
-
-
-@pytest.mark.parametrize("config", [{}, {"model": {"max_length": 8}, "datasets": {}}, None])
-def test_a_setting_that_is_missing_is_named(config: Any, tiny: models.LoadedModel) -> None:
-    with pytest.raises(UserError, match="training_config lacks"):
-        helpers.tokenize_and_split_data(config, tiny.tokenizer)
-
-
-def test_the_helper_files_trainer_tells_its_pace(
-    pairs_file: Path, tiny: models.LoadedModel, tmp_path: Path, adapted: None
+def test_the_helper_files_trainer_reports_its_pace(
+    config: dict[str, Any], tiny: models.LoadedModel, tmp_path: Path, adapted: None
 ) -> None:
     from transformers import TrainingArguments
 
-    train, test = helpers.tokenize_and_split_data(configured(pairs_file), tiny.tokenizer)
+    train, test = helpers.tokenize_and_split_data(config, tiny.tokenizer)
     args = TrainingArguments(
         output_dir=str(tmp_path / "run"),
         max_steps=2,
@@ -668,34 +556,26 @@ def test_the_helper_files_trainer_tells_its_pace(
         disable_tqdm=True,
         save_strategy="no",
     )
-    trainer = helpers.Trainer(
-        model=tiny.model,
-        model_flops=1e6,
-        total_steps=2,
-        args=args,
-        train_dataset=train,
-        eval_dataset=test,
-    )
+    data = {"train_dataset": train, "eval_dataset": test}
+    trainer = helpers.Trainer(tiny.model, args, model_flops=1e6, total_steps=2, **data)
     trainer.train()
-    assert [entry["step"] for entry in trainer.history] == [1, 2]
     first, last = trainer.history
+    assert (first["step"], last["step"]) == (1, 2)
     assert first["seconds_left"] > 0 == last["seconds_left"]
     assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
 
 
-def test_a_hosted_name_is_an_error_that_says_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hosted_name_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "substitute", False)
     assert list(helpers.model_name_to_id) == ["bigger_model_name"]
-    with pytest.raises(ModelNameError, match=r"is gone.*--substitute"):
-        helpers.model_name_to_id["bigger_model_name"]
-    with pytest.raises(ModelNameError, match="no 'other'"):
-        helpers.model_name_to_id["other"]
+    for name, message in (("bigger_model_name", r"is gone.*--substitute"), ("other", "no 'other'")):
+        with pytest.raises(ModelNameError, match=message):
+            helpers.model_name_to_id[name]
 
 
-def test_inference_gives_what_was_written_and_not_the_text(tiny: models.LoadedModel) -> None:
+def test_inference_gives_the_answer_without_the_text(tiny: models.LoadedModel) -> None:
     long = "one two three four five six seven eight nine ten"
     cut = tiny.tokenizer.decode(tiny.tokenizer.encode(long, truncation=True, max_length=4))
     found = helpers.inference(long, tiny.model, tiny.tokenizer, 4, 5)
     assert found == helpers.inference(cut, tiny.model, tiny.tokenizer, 1000, 5)
-    assert not found.startswith(cut)
-    assert len(tiny.tokenizer.encode(found)) <= 8
+    assert not found.startswith(cut) and len(tiny.tokenizer.encode(found)) <= 8

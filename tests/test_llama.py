@@ -20,7 +20,7 @@ from llmcourse import company, finetuning, generation, hosted, llama, models
 from llmcourse.errors import PromptError, SettingError
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
-from llmcourse_legacy import helpers, jobs, names, tags
+from llmcourse_legacy import helpers, jobs, tags
 from tests import faulty_proxy as faulty
 
 SECRET = "sk-test-77aa10-not-for-anyones-eyes"
@@ -87,8 +87,8 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Says:
     return begin
 
 
-def told(kind: str = "") -> list[str]:
-    """The notes since the last look."""
+def notes(kind: str = "") -> list[str]:
+    """The notes since the last call."""
     return [note["text"] for note in taken() if note["kind"] == kind or not kind]
 
 
@@ -115,7 +115,7 @@ def chat_prompt(question: str) -> str:
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-# --- asking --------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------
 
 
 def test_texts_give_texts_in_input_order_without_the_prompt(
@@ -123,9 +123,9 @@ def test_texts_give_texts_in_input_order_without_the_prompt(
 ) -> None:
     prompts = [f"Number {n}: " + "word " * (n * 7 % 11) for n in range(9)]
     answers = runner(prompts, max_tokens=5)
-    alone = [runner(prompt, max_new_tokens=5) for prompt in prompts]
     bare = generation.generate(tiny, prompts, "plain", max_new_tokens=5, progress=False)
-    assert answers == alone == [answer.text for answer in bare]
+    assert answers == [answer.text for answer in bare]
+    assert answers[0] == runner(prompts[0], max_new_tokens=5)
     assert len(set(answers)) > 3 and not answers[0].startswith(prompts[0])  # or any order would do
     monkeypatch.setattr(settings, "launch_shape", True)
     shaped = runner(prompts[:2], max_tokens=5)
@@ -136,7 +136,6 @@ def test_texts_give_texts_in_input_order_without_the_prompt(
 @pytest.mark.parametrize(
     ("given", "error", "words"),
     [
-        ({"inputs": 5}, llama.UserError, "text or a list of texts"),
         ({"inputs": ["a", 3]}, llama.UserError, "text or a list of texts"),
         ({"inputs": ["a", " "]}, PromptError, "Prompt 2 of 2"),
         ({"inputs": "a", "max_tokens": 0}, SettingError, "max_new_tokens=0"),
@@ -156,55 +155,42 @@ def test_system_prompt_and_template_go_around_the_text(tiny_folder: Path, sent: 
     runner = llama.BasicModelRunner(str(tiny_folder), "Be brief.")
     runner("a", max_tokens=1)
     runner("a", "Be long.", max_tokens=1)
-    runner("a", system_prompt="", max_tokens=1)
     runner("a {x} {{y}}", max_tokens=1, prompt_template="Q: {prompt}\nA:")
     llama.BasicModelRunner(str(tiny_folder), "S", "{system}|{question}")("a", max_tokens=1)
-    assert sent == [
-        "Be brief.\n\na",
-        "Be long.\n\na",
-        "a",
-        "Be brief.\n\nQ: a {x} {{y}}\nA:",
-        "S|a",
-    ]
+    assert sent == ["Be brief.\n\na", "Be long.\n\na", "Be brief.\n\nQ: a {x} {{y}}\nA:", "S|a"]
 
 
 def test_stop_ends_an_answer(runner: llama.BasicModelRunner, says: Says) -> None:
-    says("one\ntwo END three", "one\ntwo END three", "none of them")
-    assert runner("a", stop="END") == "one\ntwo "
+    says("one\ntwo END three", "none of them")
     assert runner(["a", "b"], stop=["END", "\n"]) == ["one", "none of them"]
 
 
 # --- names and substitutes -----------------------------------------------------------------------
 
 
-def test_all_29_names_mean_a_model_on_the_hub() -> None:
-    assert len(names.HUB) == 29
-    for name, there in names.HUB.items():
-        assert models.hub.is_hub_name(there) and ("chat" in name) == (names.role(name) == "chat")
-        assert ("neox-ckpt" in name) == (there != name)
-    assert names.HUB["EleutherAI/neox-ckpt-pythia-410m-deduped-v1"] == (
-        "EleutherAI/pythia-410m-deduped"
-    )
-
-
 @pytest.mark.parametrize("name", ["nonsense", "", 5, "gpt2", "tests/none-such", "a/b/c"])
 @pytest.mark.model
 def test_an_unknown_name_is_an_error_with_what_can_be_run(name: Any) -> None:
-    settings.substitute = True  # nothing substitutes for what means nothing
+    settings.substitute = True  # nothing substitutes for a name without a meaning
     with pytest.raises(llama.ModelNameError, match="smollm2-135m-instruct"):
         llama.BasicModelRunner(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["meta-llama/Llama-2-7b-hf", "EleutherAI/neox-ckpt-pythia-70m-v1", None]
+    ("name", "there"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-hf"),
+        ("EleutherAI/neox-ckpt-pythia-70m-deduped-v1", "EleutherAI/pythia-70m-deduped"),
+        (None, "EleutherAI/pythia-410m-deduped"),
+    ],
 )
-def test_a_name_is_what_it_says_or_an_error(name: str | None) -> None:
+def test_a_name_is_what_it_says_or_an_error(name: str | None, there: str) -> None:
     with pytest.raises(llama.UnavailableResourceError) as missing:
         llama.BasicModelRunner(name)
     words = str(missing.value)
-    assert names.HUB[name or llama.BasicModelRunner.default_model] in words and "network" in words
-    assert "gemma-3-270m" in words and "substitute=True" in words and "GB of memory" in words
-    assert bool(told("translated")) == ("neox-ckpt" in (name or ""))
+    assert there in words and "network" in words and "GB of memory" in words
+    assert "gemma-3-270m" in words and "substitute=True" in words
+    assert bool(notes("translated")) == ("neox-ckpt" in (name or ""))
 
 
 @pytest.mark.model
@@ -215,29 +201,27 @@ def test_the_courses_opening_demonstration(
     monkeypatch.setattr(settings, "substitute", True)
     monkeypatch.setattr(tags, "_translated", set())
     chat = llama.BasicModelRunner("meta-llama/Llama-2-7b-chat-hf")
-    assert "smollm2-135m-instruct, a packaged model, answers" in told("substituted")[0]
+    assert "smollm2-135m-instruct, a packaged model, answers" in notes("substituted")[0]
     continued, answered = chat([DOG, f"[INST]{DOG}[/INST]"], max_tokens=24)
     assert sent == [DOG, chat_prompt(DOG)]
     assert len(continued.split()) > 8 and not continued.lstrip()[0].isupper()
     assert answered.startswith("Training a dog to sit") and "INST" not in answered
     chat(f"<s>[INST] {DOG} [/INST]", max_tokens=1)
     assert sent[2] == sent[1]
-    (said,) = told("translated")  # once
+    (said,) = notes("translated")  # once
     assert "Llama 2" in said and "smollm2-135m-instruct" in said
 
     base = llama.BasicModelRunner("meta-llama/Llama-2-7b-hf")
     assert "[INST]" in base(f"[INST]{DOG}[/INST]", max_tokens=8)  # the base goes on with tags too
-    assert sent[3] == f"[INST]{DOG}[/INST]" and not told("translated")
+    assert sent[3] == f"[INST]{DOG}[/INST]" and not notes("translated")
 
     hosted_one = llama.BasicModelRunner("chat-gpt")
     assert hosted_one(DOG, max_tokens=24) == answered and sent[4] == sent[1]
 
-
-@pytest.mark.model
-def test_a_chat_model_named_itself_reads_its_own_tags_alone(sent: list[str]) -> None:
+    # Named itself, the packaged model reads its own tags alone.
+    assert notes()
     llama.BasicModelRunner("chat")([chat_prompt(DOG), f"[INST]{DOG}[/INST]"], max_tokens=1)
-    assert sent == [f"[INST]{DOG}[/INST]", chat_prompt(DOG)]  # texts first
-    assert not told()
+    assert sent[5:] == [f"[INST]{DOG}[/INST]", chat_prompt(DOG)] and not notes()  # texts first
 
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -260,7 +244,6 @@ HUMAN = "Be brief.\n### Human: Hi\n### Assistant: Yes?\n### Human: And?\n### Ass
         ("[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]", [SYSTEM, HI]),
         ("<s>[INST] Hi [/INST] Yes? </s><s>[INST] And? [/INST]", [HI, YES, AND]),
         (LLAMA_3, [SYSTEM, HI]),
-        ("### Human: Hi\n### Assistant:", [HI]),
         (HUMAN, [SYSTEM, HI, YES, AND]),
         ("### System:\nBe brief.\n### User:\nHi\n### Assistant:\n", [SYSTEM, HI]),
         ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", [HI]),
@@ -295,12 +278,11 @@ def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
 ) -> None:
     monkeypatch.setattr(settings, "substitute", True)
     runner = llama.BasicModelRunner("lamini/lamini_docs_finetuned")
-    assert "Gemma 3 270M, the packaged base model, tuned" in str(told("substituted"))
+    assert "Gemma 3 270M, the packaged base model, tuned" in str(notes("substituted"))
     (job,) = jobs.listed()
     assert jobs.status(job)["status"] == "COMPLETED"
     questions = {row["question"] for row in company.records("questions", "train")}
     assert questions & {row["question"] for row in job.known()["records"]}
-    assert names.packaged("lamini/lamini_docs_finetuned") == names.packaged("EleutherAI/pythia-70m")
     bigger = llama.BasicModelRunner(helpers.model_name_to_id["bigger_model_name"])
     asked = "Can I send it back?"
     assert bigger(asked, max_tokens=4) == runner(asked, max_tokens=4)
@@ -311,11 +293,11 @@ def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
 # --- hosted models and keys ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["chat-gpt", "gpt-4o-mini", "openai:some-model"])
 @pytest.mark.model
-def test_a_hosted_model_without_a_key_says_how_to_connect(name: str) -> None:
-    with pytest.raises(llama.UserError, match=r"OPENAI_API_KEY.*OPENAI_BASE_URL.*smollm2"):
-        llama.BasicModelRunner(name)
+def test_a_hosted_model_without_a_key_says_how_to_connect() -> None:
+    for name in ("chat-gpt", "gpt-4o-mini", "openai:some-model"):
+        with pytest.raises(llama.UserError, match=r"OPENAI_API_KEY.*OPENAI_BASE_URL.*smollm2"):
+            llama.BasicModelRunner(name)
 
 
 def test_a_hosted_model_is_asked_at_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,24 +325,6 @@ def test_a_hosted_model_is_asked_at_the_server(monkeypatch: pytest.MonkeyPatch) 
     assert {body["messages"][1]["content"] for body in bodies[1:3]} == {"Q: a", "Q: b"}
 
 
-@pytest.mark.parametrize(
-    ("code", "error"),
-    [(401, "AuthenticationError"), (429, "RateLimitError"), (404, "ModelNameError")],
-)
-def test_a_servers_troubles_have_the_old_names_and_no_key(
-    code: int, error: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("openai")
-    real = hosted.ask
-    monkeypatch.setattr(hosted, "ask", lambda *v, **g: real(*v, **g, retries=0))
-    body = {"error": {"message": f"no {SECRET}", "code": "model_not_found"}}
-    with faulty.running(faulty.says(code, body)) as server:
-        runner = llama.BasicModelRunner("openai:m", api_key=SECRET, api_url=server.url)
-        with pytest.raises(getattr(llama, error)) as wrong:
-            runner("Hi")
-    assert type(wrong.value).__name__ == error and SECRET not in str(wrong.value)
-
-
 def test_a_key_for_a_local_model_goes_nowhere(
     tiny_folder: Path,
     tmp_path: Path,
@@ -370,14 +334,14 @@ def test_a_key_for_a_local_model_goes_nowhere(
     monkeypatch.setattr(hosted, "ask", lambda *_, **__: pytest.fail("a server was asked"))
     config = {"production.key": SECRET}
     runner = llama.BasicModelRunner(str(tiny_folder), api_key=SECRET, config=config)
-    seen = [repr(runner), repr(vars(runner)), *told()]
+    seen = [repr(runner), repr(vars(runner)), *notes()]
     assert "production.key" in seen[-1]
     runner.load_data(PAIRS)
     runner.train(finetune_args=FAST)
     runner("Hi", max_tokens=2)
     files = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
     assert any(path.name == "job.json" for path in files)
-    assert SECRET not in "".join([*seen, *told(), *capsys.readouterr()])
+    assert SECRET not in "".join([*seen, *notes(), *capsys.readouterr()])
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
 
 
@@ -386,7 +350,7 @@ def test_a_key_for_a_local_model_goes_nowhere(
 HELD = [{"question": "a", "answer": "b"}, {"question": "c", "answer": "d"}]
 
 
-@pytest.mark.parametrize("keys", [("question", "answer"), ("input", "output"), ("user", "reply")])
+@pytest.mark.parametrize("keys", [("question", "answer"), ("user", "reply")])
 def test_pairs_in_every_form(
     runner: llama.BasicModelRunner, tmp_path: Path, keys: tuple[str, str]
 ) -> None:
@@ -444,7 +408,7 @@ def test_the_same_object_then_answers_as_the_tuned_model(
     done = trained(runner, is_public=True, verbose=True)
     assert done["status"] == "COMPLETED" and done["job_id"] == runner.job_id == runner.model_name
     assert done["base_model"] == str(tiny_folder) and done["records"] == 11
-    assert any("is_public=True" in text for text in told("ignored"))
+    assert any("is_public=True" in text for text in notes("ignored"))
     assert "max_length" in capsys.readouterr().out
     answer = runner("What is number 3?", max_tokens=4)
     assert sent == ["### Question:\nWhat is number 3?\n\n### Answer:\n"]
@@ -466,15 +430,9 @@ def test_left_out_records_are_noted(runner: llama.BasicModelRunner) -> None:
         runner.train()
     runner.load_data(PAIRS)
     assert runner.train(limit=5, finetune_args=FAST)["records"] == 5
-    assert any("limit=5: 7 of 12 records are left out" in text for text in told("ignored"))
+    assert any("limit=5: 7 of 12 records are left out" in text for text in notes("ignored"))
     assert len(runner.evaluate()["eval_results"]) == 5
-    assert "these were trained on" in told("ignored")[-1]
-    runner.load_data(PAIRS * 41)  # 504
-    job, _ = runner._job(FAST, limit=None)
-    known = job.known()
-    assert len(known["records"]) + len(known["held_out"]) == 504 and not told("ignored")
-    runner._job(FAST)
-    assert "limit=500: 4 of 504 records are left out" in told("ignored")[0]
+    assert "these were trained on" in notes("ignored")[-1]
 
 
 def test_transformers_names_are_understood_and_unknown_ones_noted(
@@ -505,31 +463,23 @@ def test_transformers_names_are_understood_and_unknown_ones_noted(
         "template": "qa",
     }
     assert {name: found[name] for name in wanted} == wanted
-    (note,) = told("ignored")
+    (note,) = notes("ignored")
     assert note.startswith("report_to='none'") and "learning_rate" in note
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"finetune_args": {"learning_rate": "fast"}}, "learning_rate='fast'"),
-        ({"finetune_args": {"max_steps": 0}}, "steps=0"),
-        ({"peft_args": {"r": -1}}, "rank=-1"),
-    ],
-)
-def test_a_wrong_setting_is_named(
-    runner: llama.BasicModelRunner, given: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_setting_is_named(runner: llama.BasicModelRunner) -> None:
     runner.load_data(PAIRS)
-    with pytest.raises(llama.UserError, match=message):
-        runner.train(**given)
+    with pytest.raises(llama.UserError, match="learning_rate='fast'"):
+        runner.train(finetune_args={"learning_rate": "fast"})
+    with pytest.raises(llama.UserError, match="rank=-1"):
+        runner.train(peft_args={"r": -1})
     assert jobs.listed() == []
 
 
 def test_every_weight_or_an_adapter(tiny_folder: Path) -> None:
     full = llama.BasicModelRunner(str(tiny_folder), enable_peft=False)
     trained(full, peft_args={"r": 4})
-    assert full._tuned.trained == full._base.parameters and "rank" in told("ignored")[0]
+    assert full._tuned.trained == full._base.parameters and "rank" in notes("ignored")[0]
     answer = full("What is number 3?", max_tokens=4)
     assert llama.BasicModelRunner(full.job_id)("What is number 3?", max_tokens=4) == answer
 
@@ -539,12 +489,12 @@ def test_evaluate_has_the_documented_shape(
 ) -> None:
     with pytest.raises(llama.UserError, match="call train first"):
         runner.evaluate()
-    runner.load_data([{**row, "input": "Count."} for row in PAIRS] * 10)  # 12 kept apart, 8 asked
+    runner.load_data([{**row, "input": "Count."} for row in PAIRS] * 10)  # 12 held out, 8 evaluated
     runner.train(finetune_args=FAST)
     taken()
     found = runner.evaluate()
     assert found.keys() == {"job_id", "eval_results"} and found["job_id"] == runner.job_id
-    assert len(found["eval_results"]) == 8 and "4 of 12 records are not asked" in told()[0]
+    assert len(found["eval_results"]) == 8 and "4 of 12 records are not evaluated" in notes()[0]
     kept = jobs.find(runner.job_id).known()["held_out"]
     for row, result in zip(kept, found["eval_results"], strict=False):
         asked = f"{row['question']}\nCount."

@@ -12,7 +12,7 @@ import transformers
 from llmcourse import llama
 from llmcourse_legacy import names
 from tests import test_llama as shared
-from tests.test_llama import FAST, PAIRS, told
+from tests.test_llama import FAST, PAIRS, notes
 
 alone = shared.alone
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -31,18 +31,18 @@ def snapshot(name: str) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["EleutherAI/pythia-410m-deduped", "EleutherAI/neox-ckpt-pythia-410m-deduped-v1", None],
+    ["EleutherAI/neox-ckpt-pythia-410m-deduped-v1", None],
 )
 def test_a_name_of_the_course_is_loaded_asked_and_trained(
     name: str | None, tiny_folder: Path
 ) -> None:
-    there = names.HUB[name or llama.BasicModelRunner.default_model]
+    there = names.on_hub(name or llama.BasicModelRunner.default_model)
     shutil.copytree(tiny_folder, snapshot(there), dirs_exist_ok=True)
     model = llama.BasicModelRunner(name)
     assert model("Mars is", max_tokens=6) == llama.BasicModelRunner(str(tiny_folder))(
         "Mars is", max_tokens=6
     )
-    assert bool(told("translated")) == ("neox-ckpt" in (name or ""))
+    assert bool(notes("translated")) == ("neox-ckpt" in (name or ""))
     model.load_data(PAIRS)
     job = model.train(finetune_args=FAST)
     assert job["status"] == "COMPLETED" and job["base_model"] == there
@@ -61,8 +61,8 @@ def test_offline_the_error_says_what_is_missing(tiny_folder: Path) -> None:
     (snapshot(pickled) / "model.safetensors").unlink()
     (snapshot(pickled) / "pytorch_model.bin").write_bytes(b"pickle")
     for name, words in (
-        (missing, "not in the local hub cache.* need .* GB of memory.*'gemma-3-270m' plays"),
-        (large, "billion weights.*GB of memory are free.*'smollm2-135m-instruct' plays"),
+        (missing, "not in the local hub cache.* need .* GB of memory.*'gemma-3-270m' does"),
+        (large, "billion weights.*GB of memory are free.*'smollm2-135m-instruct' does"),
         (pickled, "ickled weights.*substitute=True"),
     ):
         with pytest.raises(llama.UnavailableResourceError, match=words):

@@ -48,11 +48,6 @@ def steps(job: jobs.Job) -> int:
     return max((int(name.removeprefix("step-")) for name in done), default=0)
 
 
-def process(job: jobs.Job) -> psutil.Process:
-    """The one that trains it."""
-    return psutil.Process(json.loads((job.folder / "process.json").read_text())[0])
-
-
 def test_a_job_from_its_start_through_a_stop_and_a_kill_to_its_end(
     model: llama.Lamini, tiny_folder: Path
 ) -> None:
@@ -73,14 +68,14 @@ def test_a_job_from_its_start_through_a_stop_and_a_kill_to_its_end(
 
     assert model.cancel_job()["status"] == "CANCELLED" == model.check_job_status(job.id)["status"]
     stopped = steps(job)
-    assert 0 < stopped < LONG["max_steps"] and not (job.folder / "process.json").exists()
+    assert 0 < stopped < LONG["max_steps"] and not job.process()
     with pytest.raises(llama.UserError, match="CANCELLED. Train the same data again"):
         llama.BasicModelRunner(job.id)
 
     again = llama.Lamini(str(tiny_folder)).tune(PAIRS, LONG)
     assert again == begun
     until(lambda: steps(job) > stopped)
-    process(job).kill()
+    job.process().kill()
     until(lambda: model.check_job_status(job.id)["status"] == "STOPPED")
     killed = steps(job)
     assert stopped < killed < LONG["max_steps"]
@@ -137,12 +132,10 @@ def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(
 ) -> None:
     job, _ = model_job(model)
     assert jobs.status(job)["status"] == "CREATED"
-    (job.folder / "process.json").write_text("[999999999, 1.0]")
-    assert jobs.status(job)["status"] == "STOPPED"
     me = psutil.Process()
-    (job.folder / "process.json").write_text(json.dumps([me.pid, me.create_time() - 60]))
+    job.set_state("RUNNING", pid=me.pid, begun=me.create_time() - 60)
     assert jobs.status(job)["status"] == "STOPPED", "its number went to another process"
-    (job.folder / "process.json").write_text(json.dumps([me.pid, me.create_time()]))
+    job.set_running(me.pid)
     with pytest.raises(llama.UserError, match="runs here"):
         model.cancel_job(job.id)
 
@@ -165,14 +158,10 @@ def test_the_number_is_that_of_the_data_and_the_settings(model: llama.Lamini) ->
     assert {one["job_id"] for one in model.get_jobs()} == others | {job.id}
 
 
-def test_an_unknown_job_is_named_with_those_there_are(model: llama.Lamini) -> None:
+def test_an_unknown_or_damaged_job_is_named_and_hides_no_other(model: llama.Lamini) -> None:
     job, _ = model_job(model)
     with pytest.raises(llama.UserError, match=f"There is no job '../x'.*{job.id}"):
         model.cancel_job("../x")
-
-
-def test_a_damaged_job_is_named_and_hides_no_other(model: llama.Lamini) -> None:
-    job, _ = model_job(model)
     other = model.train(PAIRS, {**FAST, "seed": 1})
     for raw in (b"{", b"[]", b"\xff"):
         (job.folder / "job.json").write_bytes(raw)

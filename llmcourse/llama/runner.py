@@ -1,7 +1,7 @@
-"""`BasicModelRunner`: a model asked in one line, and trained in three.
+"""`BasicModelRunner`: prompt a model in one line, train it in three.
 
 The course's library sent each call to a service that is gone. Here a call is
-`generation.generate`, a training is `finetuning.finetune`, and a model's name is what it says.
+`generation.generate`, a training is `finetuning.finetune`, and a name loads what it says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CHAT_GPT = ("chat-gpt", "chatgpt")  # whatever chat model a server has
 PREFIX = "openai:"
-TEXT = {"prompt", "question", "input", "user", "instruction"}  # places for it in a template
+# Names that a learner's template may have for the text.
+TEXT = {"prompt", "question", "input", "user", "instruction"}
 
 # Runners of one name share the model while any of them lives.
 _loaded: weakref.WeakValueDictionary[str, models.LoadedModel] = weakref.WeakValueDictionary()
@@ -48,27 +49,27 @@ def load(name: Any) -> models.LoadedModel:
 
 
 class BasicModelRunner:
-    """A model: call it with a text, or with many; give it data and train it.
+    """A model: call it with a text or many, give it data and train it.
 
         model = BasicModelRunner("chat")
         model("Tell me about the planet Mars")
 
-    What is sent is the text itself, as in the course: no template, unless one is given or the
-    model was trained here. So a chat model needs its tags, or a runner that has them. A packaged
-    chat model that substitutes for another reads that one's tags too, and goes on with a text
-    that has none.
+    The text itself is sent, as in the course: without a template, unless one is given or the model
+    was trained here. So a chat model needs its tags, or a runner that adds them. A packaged chat
+    model that substitutes for another reads that one's tags too, and continues a text without
+    tags.
 
     Args:
         model_name: "base" or "chat", a packaged name, a folder, a hub name, the number of a job, a
             name of the course's, or a hosted model ("chat-gpt", "gpt-…", "openai:NAME"). A model
             that is loaded already, or tuned, may be given itself.
         system_prompt: Goes before each text.
-        prompt_template: The text around each question, with one of {prompt}, {question}, {input}
-            and {user} for it, and {system} where the system prompt belongs.
+        prompt_template: The text around each question, with a place for it such as {prompt} or
+            {question} (see `TEXT`), and {system} where the system prompt belongs.
         api_key: For a hosted model; the environment's `OPENAI_API_KEY` if not given. A model that
             runs here needs none, and never sees it.
         api_url: Of an OpenAI-compatible server, for a hosted model.
-        config: The old library's settings; a key of the gone service is not used for anything.
+        config: The old library's settings; a key of the service that is gone is not used.
         enable_peft: True trains an adapter (LoRA), False every weight.
         task_name: Not needed.
         local_cache_file: Not needed.
@@ -98,13 +99,13 @@ class BasicModelRunner:
         self.data: list[dict[str, str]] = []
         self.job_id: str | None = None
         self.evaluation: dict[str, Any] | None = None
-        self._filled("a question", prompt_template)  # fails now where the template is wrong
+        self._fill("a question", prompt_template)  # a wrong template fails here, not at the call
         if config:
             note("ignored", f"config={sorted(config)}: the service they are for is gone")
         if local_cache_file:
             note("ignored", "local_cache_file: answers are not kept on disk")
         self._server = hosted.Server.found(api_key or settings.api_key, api_url or settings.api_url)
-        self._base: Any = None  # none where a server answers
+        self._base: Any = None  # stays None where a server answers
         self._tuned: finetuning.TunedModel | None = None
         self._template = "plain"
         from llmcourse_legacy import jobs, substitutes
@@ -116,8 +117,8 @@ class BasicModelRunner:
         elif not self.is_hosted:
             self._base = load(self.model_name)
         elif not self._server or (self._hosted_name == "" and not settings.hosted):
-            # A hosted chat model gets every text as a message.
-            self._base = substitutes.of_hosted(self.model_name, self._server)
+            # A hosted chat model gets every text as a message, so its substitute does too.
+            self._base = substitutes.for_hosted(self.model_name, self._server)
             self.model_name, self._template = self._base.name, "chat"
         if isinstance(self._base, finetuning.TunedModel):
             self._tuned = self._base
@@ -125,11 +126,11 @@ class BasicModelRunner:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.model_name!r})"
 
-    # --- asking -----------------------------------------------------------------------------------
+    # --- answers ----------------------------------------------------------------------------------
 
     @property
     def is_hosted(self) -> bool:
-        """Whether a server answers, and not this machine."""
+        """Whether a server answers instead of this machine."""
         name = self.model_name.lower() if isinstance(self.model_name, str) else ""
         if name.startswith("gpt-"):
             return not Path(self.model_name).is_dir()
@@ -137,7 +138,7 @@ class BasicModelRunner:
 
     @property
     def _hosted_name(self) -> str:
-        """The server's name of the model; "" for its chat model, whichever it has."""
+        """The model's name at the server; "" for whichever chat model it has."""
         name = self.model_name[len(PREFIX) * self.model_name.lower().startswith(PREFIX) :]
         return "" if name.lower() in CHAT_GPT else name
 
@@ -155,10 +156,10 @@ class BasicModelRunner:
         """Answer a text, or each of a list of texts, in input order.
 
         Args:
-            inputs: What to send.
+            inputs: The text or texts.
             system_prompt: Instead of the runner's own.
-            output_type: {"answer": "str", "year": "int"} or a `Type`: a dict, or an object of that
-                type, comes back; see `llmcourse_legacy.typed.filled`.
+            output_type: {"answer": "str", "year": "int"}, to get a dict, or a `Type`, to get an
+                object of that type; see `llmcourse_legacy.typed.filled`.
             max_tokens: Longest answer in tokens; the tier's if not given.
             max_new_tokens: The same by its later name.
             prompt_template: Instead of the runner's own.
@@ -169,20 +170,20 @@ class BasicModelRunner:
             under `settings.launch_shape` of {"input", "output"}.
 
         Raises:
-            UserError: `inputs` is no text and no list of texts.
+            UserError: `inputs` is neither a text nor a list of texts.
             PromptError, SettingError, TemplateError: see `generation.generate`.
             APIError: see `hosted.ask`; or an answer does not hold what `output_type` asks for.
         """
         texts = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(texts, list | tuple) or not all(isinstance(one, str) for one in texts):
-            raise UserError(f"A text or a list of texts is wanted, not {inputs!r:.60}.")
+            raise UserError(f"inputs must be a text or a list of texts, not {inputs!r:.60}.")
         limit = max_tokens if max_new_tokens is None else max_new_tokens
         system = self.system_prompt if system_prompt is None else system_prompt
         template = self.prompt_template if prompt_template is None else prompt_template
         stops = [stop] if isinstance(stop, str) else list(stop or ())
 
-        def ask(asked: Sequence[str]) -> list[str]:
-            answers = self._ask(list(asked), system, template, limit) if asked else []
+        def ask(prompts: Sequence[str]) -> list[str]:
+            answers = self._ask(list(prompts), system, template, limit) if prompts else []
             return [_cut(answer, stops) for answer in answers]
 
         outputs: list[Any]
@@ -206,10 +207,10 @@ class BasicModelRunner:
         """The model's answer to each text."""
         if self._base is None:
             name = self._hosted_name or settings.hosted
-            asked = [self._filled(text, template) for text in texts]
-            return hosted.ask(asked, name, self._server, system=system, max_new_tokens=limit)
+            prompts = [self._fill(text, template) for text in texts]
+            return hosted.ask(prompts, name, self._server, system=system, max_new_tokens=limit)
         if template is not None:
-            texts, system = [self._filled(text, template, system) for text in texts], None
+            texts, system = [self._fill(text, template, system) for text in texts], None
         kind = "plain" if template is not None else self._kind()
         model = self._tuned or self._base
         shown = {"system": system, "max_new_tokens": limit, "progress": len(texts) > 1}
@@ -220,10 +221,10 @@ class BasicModelRunner:
         return [str(answer) for answer in generation.generate(model, texts, kind, **shown)]
 
     def _kind(self) -> str:
-        """The template that a text is sent in where the learner gave none."""
-        return self._learned() or self._template
+        """The template for a text where the learner gave none."""
+        return self._trained_template() or self._template
 
-    def _learned(self) -> str:
+    def _trained_template(self) -> str:
         """The template that the model was trained with, here or by the command; "" if it wasn't."""
         if self._tuned:
             return self._tuned.template
@@ -231,8 +232,8 @@ class BasicModelRunner:
         return self._base.template if is_own else ""
 
     @staticmethod
-    def _filled(text: str, template: str | None, system: str | None = None) -> str:
-        """The text in a learner's template; a system prompt without a place stands before it.
+    def _fill(text: str, template: str | None, system: str | None = None) -> str:
+        """The text in a learner's template; a system prompt without a place comes before it.
 
         Raises:
             UserError: the template has no place for the text, or one for something unknown.
@@ -259,7 +260,7 @@ class BasicModelRunner:
         input_key: str | None = None,
         output_key: str | None = None,
     ) -> None:
-        """Add pairs to what `train` learns; each call adds more.
+        """Add pairs to the data for `train`; each call adds more.
 
         Args:
             data: A list of dicts, a file, or a data frame; see `data.load_records`.
@@ -272,14 +273,19 @@ class BasicModelRunner:
             UserError: a record lacks a field or has a wrong one; nothing was added.
         """
         keys = (input_key or self.keys[0], output_key or self.keys[1])
-        source = [data] if isinstance(data, dict) else data
-        try:  # the old library found the fields where a call names none
-            schema = None if keys == BasicModelRunner.keys else "/".join(keys)
-            found = load_records(source, schema=schema)
+        try:
+            rows = self._records([data] if isinstance(data, dict) else data, keys)
         except (DataError, SettingError) as error:
             raise UserError(f"{error} (input_key={keys[0]!r}, output_key={keys[1]!r})") from None
+        self._add(rows, verbose)
+
+    def _records(self, source: Any, keys: tuple[str, str]) -> list[dict[str, str]]:
+        """Records with question and answer, and with input where they have it, or with text."""
+        # Where a call names no fields, the old library found them.
+        schema = None if keys == BasicModelRunner.keys else "/".join(keys)
+        found = load_records(source, schema=schema)
         wanted = ("question", "input", "answer") if "question" in found.column_names else ("text",)
-        self._add([{name: row[name] for name in wanted if row.get(name)} for row in found], verbose)
+        return [{name: row[name] for name in wanted if row.get(name)} for row in found]
 
     load_data_from_jsonlines = load_data_from_csv = load_data_from_dataframe = load_data
 
@@ -316,9 +322,9 @@ class BasicModelRunner:
     ) -> dict[str, Any]:
         """Train on the data, with progress; afterwards this object answers as the tuned model.
 
-        A tenth of the records is kept apart for `evaluate`, where there are ten or more. The same
-        call again, in another kernel too, goes on with a training that was stopped, and loads one
-        that is finished.
+        A tenth of the records is held out for `evaluate`, where there are ten or more. The same
+        call again, in another kernel too, resumes a training that was stopped and loads one that
+        is finished.
 
         Args:
             limit: Most records to train on, the first ones; a note says how many are left out.
@@ -358,7 +364,7 @@ class BasicModelRunner:
         enable_peft: bool | None = None,
         peft_args: Mapping[str, Any] | None = None,
     ) -> tuple[jobs.Job, finetuning.Config]:
-        """The job that is meant, and how it is trained."""
+        """The job for these arguments, and how it is trained."""
         from llmcourse_legacy import jobs
 
         if self._base is None:
@@ -375,8 +381,8 @@ class BasicModelRunner:
         peft = self.enable_peft if enable_peft is None else enable_peft
         template = "plain" if "text" in rows[0] else "qa"
         config = jobs.config_of(finetune_args, peft_args, peft, template)
-        kept, test = jobs.apart(rows)
-        return jobs.prepare(self._base.name, kept, test, config), config
+        train, held_out = jobs.split(rows)
+        return jobs.prepare(self._base.name, train, held_out, config), config
 
     def _restore(self, job: jobs.Job) -> None:
         """Become the tuned model of a job that is finished.
@@ -394,12 +400,12 @@ class BasicModelRunner:
         self._tuned = finetuning.tuned.load(job.model, self._base)
 
     def evaluate(self) -> dict[str, Any]:
-        """What the tuned model and its base answer to the records kept apart.
+        """The answers of the tuned model and of its base to the held-out records.
 
         Returns:
             {"job_id", "eval_results": [{"input", "outputs": [{"model_name", "output"}, …]}]}, the
-            tuned model's output first. The base gets the bare text, as before the training. Of
-            many records the tier's number of prompts is asked; a note says so.
+            tuned model's output first. The base gets the bare text, as before the training. At
+            most the tier's number of records is evaluated; a note says so.
 
         Raises:
             UserError: nothing was trained.
@@ -411,10 +417,10 @@ class BasicModelRunner:
         known, most = jobs.Job(self.job_id).known(), tiers.current().prompts
         kept = known["held_out"] or known["records"]
         if not known["held_out"]:
-            note("ignored", "with so little data none was kept apart: these were trained on")
+            note("ignored", "with so little data none is held out: these were trained on")
         if len(kept) > most:
-            left = f"{len(kept) - most} of {len(kept)} records are not asked"
-            note("ignored", f"{left}: this tier evaluates {most}")
+            left = f"{len(kept) - most} of {len(kept)} records are not evaluated"
+            note("ignored", f"{left}: this tier takes {most}")
         rows = [row if "question" in row else {"question": _half(row["text"])} for row in kept]
         results: list[dict[str, Any]] = [
             {"input": "\n".join(row[k] for k in ("question", "input") if row.get(k)), "outputs": []}
@@ -434,7 +440,7 @@ class BasicModelRunner:
 
 
 def _half(text: str) -> str:
-    """The first half of a text's words, for a model to go on with."""
+    """The first half of a text's words, for a model to continue."""
     words = text.split()
     return " ".join(words[: (len(words) + 1) // 2])
 

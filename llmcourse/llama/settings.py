@@ -1,4 +1,4 @@
-"""What a learner chose for the course's own interface, and what it told them on the way."""
+"""The learner's choices for the course's own interface, and its notes to them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Settings:
     """Choices that hold for the whole process.
 
     Attributes:
-        substitute: True lets a packaged model stand in for one that can't be had here; each time
-            is told.
+        substitute: True lets a packaged model substitute for one that is not available here; a note
+            says so each time.
         launch_shape: True answers a list of prompts by [{"input", "output"}], as the library did in
             the month the course came out; False by a list of texts, as it did later.
-        hosted_model: What "chat-gpt" stands for on the server that is asked; the environment
-            variable `OPENAI_MODEL` if not given.
+        hosted_model: The model that "chat-gpt" means at the server; the environment variable
+            `OPENAI_MODEL` if not given.
         api_key: For a server that hosts models; `OPENAI_API_KEY` if not given.
         api_url: That server's address; `OPENAI_BASE_URL` if not given.
     """
@@ -31,7 +31,7 @@ class Settings:
 
     @property
     def hosted(self) -> str:
-        """The name that "chat-gpt" stands for; "" where none was chosen."""
+        """The name that "chat-gpt" means; "" where none was chosen."""
         return self.hosted_model or os.environ.get("OPENAI_MODEL", "").strip()
 
 
@@ -40,18 +40,18 @@ _notes: list[dict[str, str]] = []
 
 
 def note(kind: str, text: str) -> None:
-    """Tell the learner something that differs from what they wrote, and remember it.
+    """Print what differs from what the learner wrote, and remember it.
 
     Args:
         kind: One of `KINDS`.
-        text: What, in words.
+        text: What differs.
     """
     _notes.append({"kind": kind, "text": text})
     print(f"[{kind}] {text}")
 
 
 def taken() -> list[dict[str, str]]:
-    """What was told since the last call."""
-    told = list(_notes)
+    """The notes since the last call."""
+    notes = list(_notes)
     _notes.clear()
-    return told
+    return notes
