@@ -12,7 +12,7 @@ import ftfy
 import pytest
 from bs4 import BeautifulSoup
 
-from llmcourse import company, data
+from llmcourse import company, data, prompts
 from llmcourse.errors import SettingError
 from llmcourse.words import has_keys
 from tests.conftest import ROOT
@@ -197,14 +197,16 @@ def test_reading_tasks_have_their_answers_in_the_text() -> None:
             assert re.fullmatch(r"FW-\d{5}-[A-Z]", record["answer"]), record
     labels = Counter(r["answer"] for r in company.records("extraction", "test"))
     assert len({labels[label] for label in ("positive", "negative", "neutral")}) == 1, labels
+    numbers = re.findall(r"FW-\d{5}-[A-Z]", str([r["input"] for r in RECORDS["extraction"]]))
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_each_split_has_every_kind_of_task() -> None:
-    for name, kinds, least in (("extraction", 3, 8), ("expansion", 2, 12)):
+    for name, kinds, size in (("extraction", 3, 36), ("expansion", 2, 50)):
         for split in ("train", "validation", "test"):
             sizes = Counter(record["task"] for record in company.records(name, split))
             assert len(sizes) == kinds
-        assert min(sizes.values()) >= least  # of the test
+        assert set(sizes.values()) == {size}  # of the test
     train, test, held = (
         Counter(record["kind"] for record in company.records("seed_tasks", split))
         for split in ("train", "test", "held-out")
@@ -326,6 +328,14 @@ def test_seed_answers_are_short_plain_and_finished() -> None:
         assert len(answer.split()) >= 8, record
         if record["kind"] not in ("list", "e-mail", "translate-style"):  # may end with a name
             assert re.search(r"[.?!][\")]?$", answer), record
+
+
+def test_prompts_are_enough_for_a_published_run_and_instructions_end_open() -> None:
+    for texts in (prompts.INSTRUCTIONS, prompts.QUESTIONS):
+        assert len(texts) == 100 == len({" ".join(words(text)) for text in texts})
+        assert near_copies(list(texts), [*map(str, range(100))]) == []
+    assert all(text[-1].isalpha() for text in prompts.INSTRUCTIONS)
+    assert all(text.endswith("?") for text in prompts.QUESTIONS)
 
 
 def test_the_messy_copy_has_every_fault_and_is_made_by_its_script() -> None:
