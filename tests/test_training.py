@@ -433,7 +433,7 @@ def test_arguments_that_mean_nothing(
     tiny: models.LoadedModel, arguments: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)  # not installed
-    with pytest.raises(SettingError):
+    with pytest.raises(CourseError):
         finetune(tiny, RECORDS, progress=False, **arguments)
     with pytest.raises(SettingError, match=r"models.load\('chat'\)"):
         finetune("chat", RECORDS)
