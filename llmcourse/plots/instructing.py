@@ -68,13 +68,13 @@ def instruction_data() -> None:
     draw.path([13, 13, 28], [19.5, 12.2, 12.2])
     written = draw.measured.text("synthetic-data", "records written")
     passed = draw.measured.text("synthetic-data", "records that passed")
-    draw.bold(48, 3, f"the last way here: written {written}, passed the filters {passed}")
+    draw.bold(48, 3, f"the last method here: written {written}, passed the filters {passed}")
     draw.finish(
         "Where instruction data come from. A model's pairs are filtered, then read by a person.",
         f"Diagram. Left, pairs already: {', '.join(_FOUND)}. Right, made of what you have: "
         + "; ".join(f"{source}, {how}: {one_line(what)}" for source, how, what in _MADE)
         + ". What was made goes through filters; all of it becomes pairs to read, then to train "
-        f"on. The last way here: written {written}, passed the filters {passed}.",
+        f"on. The last method here: written {written}, passed the filters {passed}.",
     )
 
 
@@ -123,7 +123,7 @@ def meets_pretraining() -> None:
         ("known, and in the pairs", agree, "", GREEN),
         ("known, not in the pairs", other, f"proper in form: {form}", BLUE),
         ("not known, in the pairs", new, f"facts right: {learned}", BLUE),
-        ("not known, nowhere", nowhere, f"sure and wrong, untuned: {invented}", ORANGE),
+        ("not known, nowhere", nowhere, f"confident and wrong, untuned: {invented}", ORANGE),
     )
     draw.bold(36, 45.5, "in the tuning pairs")
     draw.bold(76, 45.5, "not in the tuning pairs")

@@ -51,7 +51,7 @@ _STAGES = (
 
 
 def scraping() -> None:
-    """Show how pretraining text is made of web pages, and what falls away at each stage."""
+    """Show how pretraining text is made of web pages, and what is removed at each stage."""
     draw = Sketch(9.6, 3.6)
     texts = []
     for column, (name, about, gone, colour) in enumerate(_STAGES):
@@ -62,13 +62,13 @@ def scraping() -> None:
             draw.arrow(left + 18, 26.5, left + 25, 26.5)
             draw.arrow(left + 21.5, 26, left + 21.5, 12)
             draw.label(left + 21.5, 8, gone, fontsize=SMALL)
-            texts[-1] += f", then {one_line(gone)} fall away"
-    draw.bold(1, 8, "falls away:", ha="left")
+            texts[-1] += f", then {one_line(gone)} are removed"
+    draw.bold(1, 8, "removed:", ha="left")
     filters = "Whoever chooses the filters decides what the model will never have read."
     draw.bold(48, 2, filters)
     draw.finish(
         "From web pages to pretraining text. Few model makers publish how they did it.",
-        "Diagram. Four boxes from left to right, with what falls away after each. "
+        "Diagram. Four boxes from left to right, with what is removed after each. "
         f"{'; '.join(texts)}. {filters}",
     )
 
@@ -90,7 +90,7 @@ def limits() -> None:
         draw.arrow(54, 27, 64, bottom + 2.5)
     what, roles = "starts with a question", ("base", "chat")
     base, chat = draw.measured.texts("question-breeds-questions", what, roles)
-    draw.label(22, 14, "It goes on with the page that your\nwords seem to come from.")
+    draw.label(22, 14, "It continues the page that your\nprompt seems to come from.")
     draw.bold(48, 6, "asked a question, answered with a question")
     draw.label(48, 2, f"base model: {base};   chat model: {chat}")
     draw.finish(

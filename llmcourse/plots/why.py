@@ -47,7 +47,7 @@ def general_to_special() -> None:
 INVENTED = ("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong")
 _GAINS = (
     ("Steadier answers", "agreement of five answers\nto one question; more is better", AGREEMENT),
-    ("Less invention", "answers that are sure and wrong;\nfewer are better", INVENTED),
+    ("Less invention", "answers that are confident and wrong;\nfewer are better", INVENTED),
     ("New knowledge", "the company's facts right,\nin new wordings; more is better", FACTS),
     ("A style of its own", "answers in the company's style;\nmore is better", STYLE),
 )
@@ -87,12 +87,12 @@ _BEHAVIOURS = (
 
 
 def tuned_or_not() -> None:
-    """Show how a base and a tuned model take the same words."""
+    """Show how a base and a tuned model take the same prompt."""
     draw = Sketch(9.6, 4.6)
-    draw.box(46, 38, 28, 5.5, "your words", INK, fontsize=11)
-    base = "takes them for the beginning\nof a page, and writes on"
+    draw.box(46, 38, 28, 5.5, "your prompt", INK, fontsize=11)
+    base = "takes it for the beginning\nof a page, and continues it"
     draw.card(26, 21.5, 32, 10.5, "base model", base, ORANGE)
-    draw.card(62, 21.5, 32, 10.5, "chat model", "takes them for a request,\nand answers", BLUE)
+    draw.card(62, 21.5, 32, 10.5, "chat model", "takes it for a request,\nand answers", BLUE)
     draw.arrow(60, 38, 42, 32)
     draw.arrow(60, 38, 78, 32)
     pairs = []
@@ -104,10 +104,10 @@ def tuned_or_not() -> None:
         draw.label(78, height, values[1])
         pairs.append(f"{name}: {values[0]} and {values[1]}")
     draw.finish(
-        "The same words, two behaviours, of two models that may differ in more than tuning "
+        "The same prompt, two behaviours, of two models that may differ in more than tuning "
         "(section 3). Repeated 4-grams: the mean share of repeated runs of four words.",
-        "Diagram. The same words go to a base model, which takes them for the beginning of a page "
-        "and writes on, and to a chat model, which takes them for a request and answers. Base and "
+        "Diagram. The same prompt goes to a base model, which takes it for the beginning of a page "
+        "and continues it, and to a chat model, which takes it for a request and answers. Base and "
         "chat: " + "; ".join(pairs) + ".",
     )
 

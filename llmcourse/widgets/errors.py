@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse import pages, ui
+from llmcourse.data.records import question_of
 from llmcourse.errors import DataError
 from llmcourse.evaluation.agreement import (
     Agreement,
@@ -74,9 +75,8 @@ class ErrorBrowser(ui.Widget):
         )
 
     def question(self, number: int) -> str:
-        """The question of a record, with its input."""
-        question = self.evaluation.table["question"].iloc[number]
-        return "\n".join(filter(None, (question, self.evaluation.records[number].get("input"))))
+        """The question of a record, with its input and the turns before."""
+        return question_of(self.evaluation.records[number])
 
     def labels(self, number: int) -> list[str]:
         """The kinds of mistakes of an answer: the person's where there are any, else the rule's."""

@@ -6,8 +6,7 @@ import itertools
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import encoding, pages, templates, ui
-from llmcourse.data.records import as_records
+from llmcourse import data, encoding, pages, templates, ui
 from llmcourse.errors import CourseError
 from llmcourse.pages import Markup
 from llmcourse.plots.base import INK
@@ -107,7 +106,7 @@ class TemplatePlayground(ui.Widget):
         self.tokenizer = templates.tokenizer_of(tokenizer)
         self.template = templates.find(template)
         several = [records] if isinstance(records, dict) else records
-        self.records: list[dict[str, Any]] = list(as_records(several))
+        self.records: list[dict[str, Any]] = list(data.as_records(several))
         self._filling = False
 
     def __repr__(self) -> str:
