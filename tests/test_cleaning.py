@@ -106,7 +106,7 @@ MESSY = strategies.lists(PIECES, max_size=12).map("".join) | strategies.text(
 
 
 @given(strategies.lists(strategies.tuples(MESSY, MESSY, MESSY), min_size=1, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_second_cleaning_finds_nothing(rows: list) -> None:
     records = [dict(zip(("question", "input", "answer"), row, strict=True)) for row in rows]
     first = data.clean(records).dataset
@@ -306,7 +306,7 @@ def test_another_context_is_no_contradiction(more: dict, other: dict, contradict
     assert report.count("contradictions") == contradict
     what = next(one.what for one in report.findings if one.kind == "contradictions")
     unread = not contradict and not {"input", "history"} & set(more)
-    assert ("1 more have different answers beside another" in what) == unread
+    assert ("1 more differ in" in what) == unread
 
 
 def test_overlong_records_are_left_out_where_a_limit_is_given() -> None:

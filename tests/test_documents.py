@@ -95,5 +95,6 @@ def test_what_is_no_path_is_refused(folder: Any) -> None:
     for function in (data.from_documents, skipped_documents):
         with pytest.raises(SettingError, match="^folder=.* is no path of a folder"):
             function(folder)
-        with pytest.raises(DataError, match="can't be read"):
-            function("~nobody-at-all/x")
+        for name in ("~nobody-at-all/x", "x" * 5000, __file__):
+            with pytest.raises(DataError, match="there is no such folder"):
+                function(name)

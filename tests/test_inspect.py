@@ -21,7 +21,7 @@ GOOD = {"question": "Where is the station?", "answer": "Behind the market hall, 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerBase:
-    return models.load_tokenizer("base")
+    return models.load_tokenizer("chat")
 
 
 def finding(kind: str, *records: dict, **options: Any) -> data.Finding:

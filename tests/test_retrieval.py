@@ -348,7 +348,7 @@ def test_folders_that_give_nothing_are_told(
 
 def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "file.md").write_text("x")
-    with pytest.raises(DataError, match="is a file; name the folder it is in"):
+    with pytest.raises(DataError, match="there is no such folder"):
         data.from_documents(tmp_path / "file.md")
     with pytest.raises(DataError, match="there is no such folder"):
         data.from_documents(tmp_path / "nowhere")

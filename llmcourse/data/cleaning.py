@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from llmcourse.data import near_duplicates, patterns
 from llmcourse.data.near_duplicates import jaccard, shingles
 from llmcourse.data.records import as_records, question_of, text_fields, texts_of
-from llmcourse.data.tables import token_counts
+from llmcourse.data.tables import mapped, token_counts
 from llmcourse.errors import SettingError, whole
-from llmcourse.progress import quiet_datasets
 from llmcourse.templates import is_blank
 
 if TYPE_CHECKING:
@@ -153,18 +151,9 @@ def _fixed(
                 ]
             else:
                 columns[name] = [fix(text, n, name) for text, n in pairs]
-        return columns
+        return dict(columns)  # all of them: `datasets` takes only the changed ones otherwise
 
-    with quiet_datasets():
-        return records.map(
-            batch,
-            batched=True,
-            with_indices=True,
-            features=records.features,
-            keep_in_memory=True,
-            load_from_cache_file=False,
-            new_fingerprint=uuid.uuid4().hex,
-        )
+    return mapped(records, batch, records.features, workers=1)  # as `changes` is in this process
 
 
 def _single_spaced(text: str) -> str:

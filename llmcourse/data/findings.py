@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections import Counter
@@ -21,39 +22,27 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SAMPLE = 2000  # records whose language is identified
-SURE, CLEAR = 0.9, 0.99  # probability of a language to be counted, and to be reported as another
 SHOWING = ("html", "encoding", *patterns.PERSONAL)  # what a text shows by itself
 WHAT = {
     "unreadable": "Records that could not be used and are not in the data; fix them in the file.",
     "blank": "The question or the answer is empty, so there is nothing to learn; leave them out.",
-    "overlong": "Longer than {longest} {unit}, question and answer together: `encode` leaves out "
-    "what is too long; shorten or split them.",
-    "html": "Tags or entities of web pages are left over, and a model learns to write them; "
-    "`clean` takes them out.",
-    "encoding": "Text was decoded wrongly or holds control characters; `clean` fixes what can be "
-    "fixed.",
-    "e-mail": "E-mail addresses, which a model may repeat to anybody; `clean` replaces them.",
-    "card": "Payment card numbers, which must never be in training data; `clean` replaces them.",
-    "IBAN": "Bank account numbers (IBAN), which a model may repeat; `clean` replaces them.",
-    "phone": "Telephone numbers, which a model may repeat to anybody; `clean` replaces them.",
-    "IP": "Internet addresses of machines, which can point to people; `clean` replaces them.",
-    "date of birth": "Dates of birth, which a model may repeat; `clean` replaces them.",
-    "address": "Street addresses, which a model may repeat; `clean` replaces all but those named "
-    "in `keep`.",
-    "duplicates": "Copies of other records ({groups:,} of them repeated): they count more in "
-    "training and may fall into two splits; keep one of each.",
-    "repeated questions": "The same question again with the same answer but for case and "
-    "punctuation ({groups:,} repeated); keep one of each.",
-    "contradictions": "Questions with different answers ({several:,} records): settle which is "
-    "right, unless several are.",
-    "near-duplicates": "Nearly the same as another record ({groups} have such copies): look at "
-    "them, and keep one of each.",
-    "leaked": "Test questions that are in the training data too: the test would measure memory; "
-    "take them out of one.",
-    "nearly leaked": "Test questions that are nearly the same as one in the training data; look "
-    "at them, and keep one of each.",
-    "other language": "In another language than most ({main}), as counted {sample}{looked:,} "
-    "records; leave them out where one language is wanted.",
+    "overlong": "Over {longest} {unit} in all: `encode` leaves them out; shorten or split them.",
+    "html": "Left-over tags or entities of web pages, which a model learns to write; use `clean`.",
+    "encoding": "Wrongly decoded text or control characters; `clean` fixes what can be fixed.",
+    "e-mail": "E-mail addresses, which a model may repeat to anybody; `clean` masks them.",
+    "card": "Payment card numbers, which must never be in training data; `clean` masks them.",
+    "IBAN": "Bank account numbers (IBAN), which a model may repeat; `clean` masks them.",
+    "phone": "Telephone numbers, which a model may repeat to anybody; `clean` masks them.",
+    "IP": "Internet addresses of machines, which can point to people; `clean` masks them.",
+    "date of birth": "Dates of birth, which a model may repeat; `clean` masks them.",
+    "address": "Street addresses, which a model may repeat; `clean` masks all but those in `keep`.",
+    "duplicates": "Copies of {groups:,} records, which may fall into two splits; keep one.",
+    "repeated questions": "The same question and answer but for case and punctuation; keep one.",
+    "contradictions": "Questions with several answers ({several:,} records): settle them.",
+    "near-duplicates": "Nearly the same as another record ({groups} have such copies); keep one.",
+    "leaked": "Test questions that are in the training data, so that the test measures memory.",
+    "nearly leaked": "Test questions nearly the same as one in the training data; look at them.",
+    "other language": "In another language than most ({main}), counted {sample}{looked:,} records.",
 }
 
 
@@ -76,30 +65,26 @@ class Finding:
 
 
 def _finding(
-    kind: str, records: Dataset, places: Iterable[int], count: int | None = None, **facts: Any
+    kind: str, records: Dataset, places: Iterable[int], count: int = -1, **facts: Any
 ) -> Finding:
-    """A finding with the first of the records at `places` as examples."""
+    """A finding with the first of the records at `places` as examples; `count` if not all count."""
     places = list(places)
     examples = (
-        (place + 1, excerpt(*_masked(kind, texts_of(record))))
+        (place + 1, _example(kind, texts_of(record)))
         for place, record in near_duplicates.rows(records, places[:3])
     )
-    what = WHAT[kind].format(**facts)
-    return Finding(kind, len(places) if count is None else count, what, tuple(examples))
+    count = len(places) if count < 0 else count
+    return Finding(kind, count, WHAT[kind].format(**facts), tuple(examples))
 
 
-def _masked(kind: str, texts: Mapping[str, str]) -> tuple[str, int]:
-    """A record's text without personal data, and where in it the problem is to be seen."""
-    for text in texts.values():
-        masked = patterns.masked(text)
-        if kind in patterns.PERSONAL and f"[{kind}]" in masked:
-            return masked, masked.index(f"[{kind}]")
-        if kind == "html" and (spans := patterns.markup(masked)):
-            return masked, spans[0][0]
-        if kind == "encoding" and patterns.is_garbled(text):
-            odd = re.search(r"[^\x20-\x7e\s]", masked)
-            return masked, odd.start() if odd else 0
-    return " ".join(filter(str.strip, map(patterns.masked, texts.values()))) or "(blank)", 0
+def _example(kind: str, texts: Mapping[str, str]) -> str:
+    """An excerpt of a record, without personal data, that shows its problem where it can."""
+    signs = {"html": "[<&]", "encoding": r"[^\x20-\x7e\s]"}
+    masked = [patterns.masked(text) for text in texts.values() if text.strip()]
+    for text in masked:
+        if match := re.search(signs.get(kind, re.escape(f"[{kind}]")), text):
+            return excerpt(text, match.start())
+    return excerpt(" ".join(masked)) or "(blank)"
 
 
 def excerpt(text: str, place: int = 0, longest: int = 80) -> str:
@@ -212,12 +197,9 @@ def copies(records: Dataset, table: pandas.DataFrame) -> Iterator[Finding]:
     )
     excused = table.question[table.question.duplicated(keep=False)].nunique() - questions
     if excused > 0:
-        unread = ", ".join(near_duplicates.context_columns(records))
-        more = (
-            f" {excused:,} more have different answers beside another {unread}, which no template "
-            f"reads: put that into `input`."
-        )
-        found = Finding(found.kind, found.count, found.what + more, found.examples)
+        columns = ", ".join(near_duplicates.context_columns(records))
+        more = f" {excused:,} more differ in {columns}, which no template reads: use `input`."
+        found = dataclasses.replace(found, what=found.what + more)
     yield found
     yield _near_duplicates(records, table)
 
@@ -302,36 +284,30 @@ def _splits(records: Dataset) -> list[str]:
 def languages(records: Dataset) -> tuple[dict[str, float], Finding]:
     """The shares of languages in a sample, the largest first, and what is in another than most.
 
-    Identified by langid (Lui and Baldwin 2012) in its Python 3 form, in records with five words or
-    more. A record counts as one in another language only where it has eight words or more and its
-    language is clear. A language of fewer than 1 % is more often a mistake, and counts as "other".
+    Identified by langid (Lui and Baldwin 2012) in its Python 3 form. Only records of eight words or
+    more whose language is certain to 99 % are counted, and no language of fewer than 1 % of them.
     """
     import numpy as np
 
     places = np.arange(len(records))
     if len(records) > SAMPLE:
         places = np.random.default_rng(0).choice(len(records), SAMPLE, replace=False)
-    counts: Counter[str] = Counter()
-    clear: list[tuple[int, str]] = []
+    found: dict[int, str] = {}
     for place, record in near_duplicates.rows(records, places):
         text = " ".join(texts_of(record).values())
-        words = len(re.findall(r"[^\W\d_]{2,}", text))
-        if words < 5:
-            continue
-        language, probability = _identifier().classify(text[:2000])
-        counts[language] += probability >= SURE
-        if probability >= CLEAR and words >= 8:
-            clear.append((place, language))
-    shares: dict[str, float] = {}
-    for name, count in counts.most_common():
-        if count:
-            kept = name if count / counts.total() >= 0.01 else "other"
-            shares[kept] = shares.get(kept, 0) + count / counts.total()
-    main = next(iter(shares), "")
-    others = [place for place, language in clear if language != main]
+        if len(re.findall(r"[^\W\d_]{2,}", text)) >= 8:  # fewer words are often misjudged
+            language, probability = _identifier().classify(text[:2000])
+            if probability >= 0.99:
+                found[place] = language
+    counts = Counter(found.values())
+    shares = {name: count / counts.total() for name, count in counts.most_common()}
+    shares = {name: share for name, share in shares.items() if share >= 0.01}
+    main = next(iter(shares), "unknown")
+    others = [place for place, language in found.items() if language != main]
     sample = "in the sample of " if len(places) < len(records) else "among all "
-    facts = {"main": main or "unknown", "sample": sample, "looked": len(places)}
-    return shares, _finding("other language", records, others, **facts)
+    return shares, _finding(
+        "other language", records, others, main=main, sample=sample, looked=len(places)
+    )
 
 
 @cache

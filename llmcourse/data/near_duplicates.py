@@ -158,7 +158,7 @@ def bands(texts: Iterable[str]) -> np.ndarray:
     sets = ([one.encode("utf-8", "surrogatepass") for one in shingles(text)] for text in texts)
     minima = [one.hashvalues for one in MinHash.generator(sets, num_perm=BANDS * ROWS, seed=1)]
     values = np.array(minima, dtype=np.uint64).reshape(len(minima), BANDS, ROWS)
-    mixed = np.zeros((len(minima), BANDS), dtype=np.uint64)
+    mixed: np.ndarray = np.zeros((len(minima), BANDS), dtype=np.uint64)
     for row in range(ROWS):  # wraps around at 64 bits, as hashes do
         mixed = (mixed ^ values[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)

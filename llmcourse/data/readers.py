@@ -9,6 +9,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -91,18 +92,15 @@ def _require_distinct(source: str, columns: Iterable[Any]) -> None:
 
 def _read_named(name: str, split: str) -> Iterable[Row]:
     """The rows of a file, or of a data set on the hub."""
-    try:
-        path = Path(name).expanduser()
-        is_there = path.exists()
-    except (OSError, RuntimeError, ValueError) as error:  # too long; the home of nobody; NUL
-        raise DataError(f"{name!r:.200} can't be read: {first_line(error)}") from error
-    if is_there:
+    # the functions of `os.path` answer where Path's raise: a name that is too long, no home folder
+    path = Path(os.path.expanduser(name))  # noqa: PTH111
+    if os.path.exists(path):  # noqa: PTH110
         return _read_file(path, name)
     on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    if on_hub and not _FILE.search(name) and not path.parent.is_dir():
+    if on_hub and not _FILE.search(name) and not os.path.isdir(path.parent):  # noqa: PTH112
         return _read_hub(name, split)
     raise DataError(
-        f"{name}: no such file. Name a file ({', '.join(_READERS)}) or a data set on the hub "
+        f"{name:.200}: no such file. Name a file ({', '.join(_READERS)}) or a data set on the hub "
         f"(owner/name)."
     )
 

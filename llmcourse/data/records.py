@@ -270,10 +270,10 @@ def _record(
             column: _text(row, field, may_be_blank or column == "input")
             for column, field in read.items()
         }
-        turns = read_turns(row.get("history"), row.get("system"))
-        if turns is not None:
+        history = read_turns(row.get("history"), row.get("system"))
+        if history is not None:
             used |= {"history", "system"}
-            record |= {"history": turns}
+            record |= {"history": history}
     others = {field: value for field, value in row.items() if field not in used}
     for field, value in others.items():
         column = OTHER_HISTORY if field == "history" else str(field)
@@ -301,13 +301,13 @@ def _text(row: Mapping[str, Any], field: str, may_be_blank: bool) -> str:
         _Invalid: there is none.
     """
     value = row.get(field)
-    if is_missing(value) and not may_be_blank:
-        raise _Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
-    if not (is_missing(value) or isinstance(value, str)):
+    if is_missing(value):
+        if not may_be_blank:
+            raise _Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
+        return ""
+    if not isinstance(value, str):
         raise _Invalid(field, f"text belongs here, not {kind_of(value)}")
-    if may_be_blank:
-        return "" if is_missing(value) else value
-    if is_blank(value):
+    if is_blank(value) and not may_be_blank:
         raise _Invalid(field, "blank")
     return value
 
@@ -330,7 +330,7 @@ def read_turns(value: Any, system: Any = None) -> list[dict[str, str]] | None:
     value = [] if is_empty(value) else value
     if not isinstance(value, list | tuple) or not (is_empty(system) or isinstance(system, str)):
         return None
-    turns = [] if is_blank(system) else [("system", system)]
+    turns: list[tuple[Any, Any]] = [] if is_blank(system) else [("system", system)]
     for turn in value:
         if isinstance(turn, Mapping):
             turns.append((turn.get("role"), turn.get("content")))

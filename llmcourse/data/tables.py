@@ -29,7 +29,8 @@ def mapped(
     Args:
         source: What the batches come from.
         job: Gets columns and row numbers, returns columns.
-        columns: Their types, such as "int32"; in a list, a list of that type.
+        columns: Their types: names such as "int32", in a list for a list of that type; or the
+            `Features` of a data set.
         workers: Processes; if not given, 1 below 20,000 records, else one a usable core.
         description: What goes on, for the progress bar.
 
@@ -43,16 +44,19 @@ def mapped(
         cores = len(usable(0)) if usable else os.cpu_count() or 1
         workers = cores if len(source) >= FEW else 1
     many = min(whole("workers", workers, 1), len(source))
-    kinds = {
-        name: List(Value(k[0])) if isinstance(k, list) else Value(k) for name, k in columns.items()
-    }
+    if not isinstance(columns, Features):
+        kinds = {
+            name: List(Value(k[0])) if isinstance(k, list) else Value(k)
+            for name, k in columns.items()
+        }
+        columns = Features(kinds)
     with quiet_datasets(long=many > 1):
         return source.map(
             job,
             batched=True,
             with_indices=True,
             remove_columns=source.column_names,
-            features=Features(kinds),
+            features=columns,
             num_proc=many if many > 1 else None,
             keep_in_memory=True,
             load_from_cache_file=False,
@@ -66,7 +70,7 @@ def token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
     """The length of each text in tokens, without special tokens; None counts words."""
     if tokenizer is None:
         return [len(text.split()) for text in texts]
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "encode_batch_fast") and not (backend.truncation or backend.padding):
         # five times as fast as a call, as no offsets and no dictionaries are made
         return [

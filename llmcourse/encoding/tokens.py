@@ -158,7 +158,7 @@ class _Reader:
                 ids += self.meant.get(token, [token])
             else:
                 return ids
-        spelt = self.controls.form.search(text.replace(INSIDE, ""))
+        spelt = self.controls.form.findall(text.replace(INSIDE, "")) if self.controls.form else [""]
         raise TemplateError(
             f"A text spells out the control token {spelt[0]!r}, which this tokenizer can't read as "
             f"text. Write it in another way."
