@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError
-from llmcourse.evaluation.metrics import known
+from llmcourse.evaluation.metrics import require_known
 from llmcourse.evaluation.running import Evaluation, Method, evaluate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Paired, paired
@@ -31,7 +31,7 @@ class Comparison:
     evaluations: dict[str, Evaluation]
 
     def __getitem__(self, name: str) -> Evaluation:
-        return self.evaluations[known("method", name, self.evaluations)]
+        return self.evaluations[require_known("method", name, self.evaluations)]
 
     @property
     def metrics(self) -> list[str]:
@@ -75,7 +75,7 @@ class Comparison:
 def compare(
     methods: Mapping[str, Method | LoadedModel | Evaluation],
     records: Any = None,
-    wanted: Sequence[str] | str | None = None,
+    metrics: Sequence[str] | str | None = None,
     **settings: Any,
 ) -> Comparison:
     """Ask several methods the same questions.
@@ -83,7 +83,7 @@ def compare(
     Args:
         methods: Name -> a model, a method, or an evaluation that is there already.
         records: See `evaluate`; not needed where all are evaluated already.
-        wanted: See `evaluate`.
+        metrics: See `evaluate`.
         settings: `known`, `max_new_tokens`, `batch_size`, `progress`; see `evaluate`.
 
     Raises:
@@ -99,16 +99,16 @@ def compare(
     }
     if any(isinstance(method, Method) for method in ready.values()):
         records = as_records(records)  # once; an iterator would be empty the second time
-    found = {
-        name: evaluate(method, records, wanted, name=str(name), **settings)
+    evaluations = {
+        name: evaluate(method, records, metrics, name=str(name), **settings)
         if isinstance(method, Method)
         else method
         for name, method in ready.items()
     }
-    first, *others = (_questions(one) for one in found.values())
+    first, *others = (_questions(one) for one in evaluations.values())
     if any(other != first for other in others):
         raise DataError("The methods were asked different questions. Evaluate all on the same.")
-    result = Comparison(found)
+    result = Comparison(evaluations)
     if not result.metrics:
         raise DataError("These evaluations have no metric in common.")
     return result

@@ -60,7 +60,7 @@ class HarnessResults:
         table: One row per task and metric: task, metric, value (for acc, acc_norm and facts a
             share from 0 to 1), stderr (the harness's standard error of it, NaN where it gives
             none), and n, the number of questions (NaN for a group of tasks where it gives none).
-        samples: Task -> what the harness keeps of each question: the prompts, what the model said,
+        samples: Task -> what the harness keeps of each question: the prompts, what the model wrote,
             and the metrics.
         notes: What the harness warned of and a reader should know, such as prompts that were cut.
     """
@@ -134,24 +134,24 @@ def run(
             model = models.load(str(model))
         check_loaded(model)
         template = template or model.template
-        if chat_template:  # which the model may lack: said before data are downloaded
+        if chat_template:  # which the model may lack: checked before data are downloaded
             templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         with quiet_datasets(long=progress):
             if own:
                 longest = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
                 loaded = {n: _task(n, local[n][:limit], model, template, longest) for n in own}
                 # A chat template's text holds its special tokens already.
                 special = False if template == "chat" else None
-                found.append(_evaluate(model, loaded, None, size, add_bos_token=special))
+                results.append(_evaluate(model, loaded, None, size, add_bos_token=special))
             if public:
-                found.append(_public(model, public, limit, size, chat_template))
+                results.append(_public(model, public, limit, size, chat_template))
     if notes:
         cut = f"{len(notes)} times the harness cut a prompt on the left to fit the model's context"
         notes = [f"{cut}, as here: {notes[0]}"]
-    results = _results(names, found, notes)
+    measured = _results(names, results, notes)
     if out is not None:
-        table = results.table
+        table = measured.table
         saved = {
             "model": model.name,
             "template": template,
@@ -162,7 +162,7 @@ def run(
             "notes": notes,
         }
         files.write_json(Path(out), saved)
-    return results
+    return measured
 
 
 def _task(
@@ -265,13 +265,13 @@ def _evaluate(
         raise SettingError(f"Memory ran out with batch_size={size}. Try a smaller one.") from error
 
 
-def _results(names: list[str], found: list[dict[str, Any]], notes: list[str]) -> HarnessResults:
+def _results(names: list[str], every: list[dict[str, Any]], notes: list[str]) -> HarnessResults:
     """The harness's results as a table, tasks in the order they were named, groups' parts after."""
     import pandas
 
     rows: list[tuple[Any, ...]] = []
     samples: dict[str, list[dict[str, Any]]] = {}
-    for results in found:
+    for results in every:
         samples |= results.get("samples", {})
         for task, numbers in results["results"].items():
             n = results.get("n-samples", {}).get(task, {}).get("effective", math.nan)

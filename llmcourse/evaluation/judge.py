@@ -37,7 +37,7 @@ _AT_ONCE = 2**21  # results replayed in one go: some 50 MB
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge said of two answers.
+    """What a judge makes of two answers.
 
     Attributes:
         margins: How far it preferred the first answer, in nats: the logarithm of how many times
@@ -353,7 +353,7 @@ def elo(
     sizes = [min(block, _DRAWS - done) for done in range(0, _DRAWS, block)]
     drawn = numpy.concatenate([ratings(rng.integers(0, count, (size, count))) for size in sizes])
     low, high = numpy.percentile(drawn, [2.5, 97.5], axis=0)
-    found = {
+    rated = {
         name: Rating(*map(float, row)) for name, *row in zip(names, values, low, high, strict=True)
     }
-    return dict(sorted(found.items(), key=lambda item: -item[1].value))
+    return dict(sorted(rated.items(), key=lambda item: -item[1].value))

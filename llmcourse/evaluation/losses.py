@@ -48,7 +48,7 @@ def record_losses(
         max_length=min(max_length, model.context_length),
         every_turn=False,
     )
-    found: list[Loss | None] = [None] * len(records)
+    losses: list[Loss | None] = [None] * len(records)
     with torch.no_grad(), reading(model):
         for row in encoded.dataset:
             ids, labels = (
@@ -56,8 +56,8 @@ def record_losses(
             )
             count = int((labels[:, 1:] != encoding.UNTRAINED).sum())
             if count:
-                found[row["record"]] = completion_loss(model.model, ids, labels).item(), count
-    return found
+                losses[row["record"]] = completion_loss(model.model, ids, labels).item(), count
+    return losses
 
 
 def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
@@ -74,11 +74,11 @@ def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
         DataError: there are none, or one is blank or too long.
     """
     rows = [{"text": text} for text in ([texts] if isinstance(texts, str) else texts)]
-    found = record_losses(model, rows, "plain")
-    known = [loss for loss in found if loss is not None]
-    if len(known) < len(found):
+    losses = record_losses(model, rows, "plain")
+    known = [loss for loss in losses if loss is not None]
+    if len(known) < len(losses):
         raise DataError(
-            f"Text {found.index(None)} (counted from 0) is longer than 1,024 tokens or than the "
+            f"Text {losses.index(None)} (counted from 0) is longer than 1,024 tokens or than the "
             f"model can read. Cut it into parts."
         )
     sums, counts = zip(*known, strict=True)

@@ -74,7 +74,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def known(what: str, name: str, choices: Collection[str]) -> str:
+def require_known(what: str, name: str, choices: Collection[str]) -> str:
     """`name`, which is one of `choices`.
 
     Raises:
@@ -106,7 +106,7 @@ def keys_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def choose(
-    wanted: Sequence[str] | str | None, references: Sequence[str], keys: Sequence[list[str]]
+    metrics: Sequence[str] | str | None, references: Sequence[str], keys: Sequence[list[str]]
 ) -> list[str]:
     """The metrics to measure: those named, or all that apply.
 
@@ -115,11 +115,11 @@ def choose(
         DataError: a record lacks what one needs.
     """
     has = {"": True, "answer": all(map(str.strip, references)), "keys": all(keys)}
-    if wanted is None:
+    if metrics is None:
         return [name for name, metric in METRICS.items() if has[metric.needs]]
-    names = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted))
+    names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
     for name in names or [""]:
-        needs = METRICS[known("metric", name, METRICS)].needs
+        needs = METRICS[require_known("metric", name, METRICS)].needs
         if not has[needs]:
             raise DataError(f"The metric {name!r} needs the field {needs!r} in every record.")
     return names

@@ -57,11 +57,11 @@ def label(answer: Answer, record: Mapping[str, Any], known: str = "") -> list[st
     keys = keys_of(record)
     right = bool(keys) and has_keys(text, keys)
     content = content_words(text)
-    beside = bool(content) and not content & content_words(expected)
+    unrelated = bool(content) and not content & content_words(expected)
     count, usual = len(text.split()), len(reference.split())
     applies = {  # in the order of KINDS
         "refused": refuses(text),
-        "off-topic": reference and not right and not normalised(text, reference) and beside,
+        "off-topic": reference and not right and not normalised(text, reference) and unrelated,
         "wrong fact": keys and not right,
         "repetitive": repeated_ngrams(text, 3) > 0.2,
         "unfinished": not answer.finished,
@@ -92,8 +92,8 @@ def misspelt(text: str, known: str = "") -> set[str]:
 def _words(text: str) -> set[str]:
     """Lower-case words of four letters and more, except names: what begins with a capital."""
     # Short words are one letter away from too many others to tell a slip from a name.
-    found = set(re.findall(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])", text))
-    return found | {first.lower() for first in re.findall(r"(?:^|[.!?]\s+)([A-Z][a-z]{3,})", text)}
+    words = set(re.findall(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])", text))
+    return words | {first.lower() for first in re.findall(r"(?:^|[.!?]\s+)([A-Z][a-z]{3,})", text)}
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,7 +111,7 @@ def _dictionary() -> Any:
 
 def counted(labels: Iterable[Iterable[str]]) -> dict[str, int]:
     """How many answers have each kind of mistake, the most frequent first; none left out."""
-    found = [kind for kinds in labels for kind in kinds]
+    every = [kind for kinds in labels for kind in kinds]
     # Sorting is stable: kinds that are as frequent stay in the order of KINDS, the worst first.
-    counts = Counter(sorted(found, key=list(KINDS).index))
+    counts = Counter(sorted(every, key=list(KINDS).index))
     return dict(counts.most_common())

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import pages
 from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError, first_line
-from llmcourse.evaluation import metrics, mistakes
+from llmcourse.evaluation import mistakes
+from llmcourse.evaluation.metrics import METRICS, choose, keys_of, require_known
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score, Share, share
@@ -46,13 +47,13 @@ class Method:
         check_loaded(self.model)
 
     @classmethod
-    def of(cls, given: Method | LoadedModel) -> Method:
-        """`given` itself, or a model asked without system prompt, examples or passages.
+    def of(cls, method: Method | LoadedModel) -> Method:
+        """`method` itself, or a model asked without system prompt, examples or passages.
 
         Raises:
             SettingError: it is neither a method nor a model.
         """
-        return given if isinstance(given, Method) else cls(given)
+        return method if isinstance(method, Method) else cls(method)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -102,7 +103,7 @@ class Evaluation:
         Raises:
             SettingError: it was not measured.
         """
-        return self.table[metrics.known("metric", metric, self.scores)].astype(float).tolist()
+        return self.table[require_known("metric", metric, self.scores)].astype(float).tolist()
 
     def share(self, metric: str) -> Share:
         """How many of how many, for a metric that is 0 or 1.
@@ -125,14 +126,14 @@ class Evaluation:
             SettingError: there is no such kind.
         """
         if kind is not None:
-            metrics.known("kind", kind, mistakes.KINDS)
+            require_known("kind", kind, mistakes.KINDS)
         # Words in common rank answers finely; that a fact is right is only yes or no.
         by = next(name for name in ("f1", "chrf", "facts", *self.scores) if name in self.scores)
-        shown = self.table[["question", "reference", "answer", by]].assign(
+        rows = self.table[["question", "reference", "answer", by]].assign(
             mistakes=[", ".join(kinds) for kinds in self.labels]
         )
-        wanted = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
-        return shown[wanted].sort_values(by, kind="stable")
+        shown = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
+        return rows[shown].sort_values(by, kind="stable")
 
     def __str__(self) -> str:
         """The scores, a line each."""
@@ -146,14 +147,14 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """The scores, for a notebook."""
-        rows = [(name, score, metrics.METRICS[name].text) for name, score in self.scores.items()]
+        rows = [(name, score, METRICS[name].text) for name, score in self.scores.items()]
         return pages.table(("metric", "mean, 95 % interval", "meaning"), rows, self._title())
 
 
 def evaluate(
     method: Method | LoadedModel,
     records: Any,
-    wanted: Sequence[str] | str | None = None,
+    metrics: Sequence[str] | str | None = None,
     *,
     name: str = "",
     known: str = "",
@@ -170,7 +171,7 @@ def evaluate(
         method: A model, or a model and how it is asked.
         records: What `data.load_records` gives, or whatever it takes; for "facts" with a field
             `keys` (see `keys_of`).
-        wanted: Names in `METRICS`; all that apply if not given.
+        metrics: Names in `METRICS`; all that apply if not given.
         name: For tables; the model's title if not given.
         known: Text whose words are not misspelt, such as the documents the questions are about.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
@@ -186,8 +187,8 @@ def evaluate(
     method = Method.of(method)  # (all that can be wrong is found before a model is asked)
     rows = list(as_records(records))
     references = [row.get("answer", "") for row in rows]
-    keys = [metrics.keys_of(row) for row in rows]
-    names = metrics.choose(wanted, references, keys)
+    keys = [keys_of(row) for row in rows]
+    names = choose(metrics, references, keys)
     prompts, unmade = _prompts(method, rows)
     failures: dict[int, str] = {}
     start = time.perf_counter()
@@ -216,7 +217,7 @@ def evaluate(
     scores = {}
     # Metric by metric, so that a table's columns are in the order they were asked for.
     for metric in names:
-        measure, failed = metrics.METRICS[metric].measure, metrics.METRICS[metric].failed
+        measure, failed = METRICS[metric].measure, METRICS[metric].failed
         columns[metric] = [
             failed if answer is None else float(measure(answer, *expected))
             for answer, *expected in zip(answers, references, keys, strict=True)

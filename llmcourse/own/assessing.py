@@ -103,12 +103,12 @@ def methods(
         size: Of the tier in force if not given.
     """
     size = size or sizes()
-    found = {PROMPT: Method(model, prompt=lambda record: _changed(record, BRIEF))}
+    methods = {PROMPT: Method(model, prompt=lambda record: _changed(record, BRIEF))}
     if not passages:
-        return found | {TUNED: Method(tuned)}
+        return methods | {TUNED: Method(tuned)}
     index = retrieval.Index(passages)
-    found[SEARCH] = Method(model, prompt=_searching(model, index, size, BRIEF))
-    return found | {
+    methods[SEARCH] = Method(model, prompt=_searching(model, index, size, BRIEF))
+    return methods | {
         TUNED: Method(tuned),
         BOTH: Method(tuned, prompt=_searching(tuned, index, size)),
     }
@@ -134,8 +134,8 @@ def _searching(
 
         # Counted as the model will read it: with its template, and the turns before.
         def count(text: str) -> int:
-            asked = {**changed, "question": text}
-            rendered = templates.render(asked, model.template, tokenizer=model.tokenizer)
+            prompt = {**changed, "question": text}
+            rendered = templates.render(prompt, model.template, tokenizer=model.tokenizer)
             return len(encoding.prompt_ids(rendered, model.tokenizer))
 
         hits = index.search(_question(record), size.passages)
@@ -169,7 +169,7 @@ def assess(
         DataError: there are no test pairs, or none could be answered.
     """
     size = size or sizes()
-    found = compare(
+    comparison = compare(
         methods(model, tuned, passages, size),
         records,
         ["facts", *METRICS] if all(map(keys_of, records)) else METRICS,
@@ -177,4 +177,4 @@ def assess(
         max_new_tokens=size.new_tokens,
         progress=progress,
     )
-    return Assessment(found.evaluations)
+    return Assessment(comparison.evaluations)

@@ -180,20 +180,20 @@ def _suited(rows: Rows, groups: Mapping[str, Rows]) -> str:
     """The test that suits the pairs: see `hold_out` of `split`."""
     # Where many questions have one answer, it is a label ("positive"), not a fact.
     most = min(WORDINGS, max(LEAST_TEST, SHARE * len(rows)))
-    answers = [found for name, found in groups.items() if name.startswith(_BY_ANSWER)]
-    labelled = sum(len(found) for found in answers if len(set(map(_question, found))) > most)
+    answers = [group for name, group in groups.items() if name.startswith(_BY_ANSWER)]
+    labelled = sum(len(group) for group in answers if len(set(map(_question, group))) > most)
     if 2 * labelled > len(rows):
         return "questions"
     # Two questions about a fact by a model may ask for different things; people's rarely do.
-    several = [len(found) for found in groups.values() if len(found) > 1]
+    several = [len(group) for group in groups.values() if len(group) > 1]
     repeated = len(several) >= LEAST_TEST and 2 * sum(several) > len(rows)
     return "wordings" if repeated and not any(map(is_ours, rows)) else "facts"
 
 
 def _wordings(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
     """One wording of each of several facts that have another one."""
-    by_fact = {name: _grouped(found, _question) for name, found in groups.items()}
-    several = [name for name, found in by_fact.items() if len(found) > 1]
+    by_fact = {name: _grouped(group, _question) for name, group in groups.items()}
+    several = [name for name, group in by_fact.items() if len(group) > 1]
     return [by_fact[n][_shuffled(by_fact[n], seed)[0]][0] for n in _shuffled(several, seed)[:count]]
 
 
@@ -213,12 +213,12 @@ def _facts(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Row
 
 def _questions(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
     """Of each answer's questions the same share, at least one; single answers are one group."""
-    shared = [set(map(_question, found)) for found in _grouped(rows, _answer).values()]
-    single: set[str] = set().union(*(found for found in shared if len(found) == 1))
+    shared = [set(map(_question, group)) for group in _grouped(rows, _answer).values()]
+    single: set[str] = set().union(*(group for group in shared if len(group) == 1))
     chosen: set[str] = set()
-    for found in (single, *(found for found in shared if len(found) > 1)):
+    for group in (single, *(group for group in shared if len(group) > 1)):
         # Rounded up, so that a rare label is in the test too.
-        chosen.update(_shuffled(found, seed)[: math.ceil(count * len(found) / len(rows))])
+        chosen.update(_shuffled(group, seed)[: math.ceil(count * len(group) / len(rows))])
     return [row for row in rows if _question(row) in chosen]
 
 

@@ -71,16 +71,16 @@ def run(
         parts = run.split(records, tests, hold_out)
         tuned = run.train(parts, epochs)
         passages = run.source.passages
-        found = assess(run.models[0], tuned, parts.test, passages, progress=progress)
-        files.write_json(folder / "answers.json", found.answers().to_dict("records"))
+        assessment = assess(run.models[0], tuned, parts.test, passages, progress=progress)
+        files.write_json(folder / "answers.json", assessment.answers().to_dict("records"))
         # The card goes with the model wherever it is taken, so the results belong there too.
-        results = {f"{m}, test pairs": found.score(TUNED, m) for m in found.metrics}
+        results = {f"{m}, test pairs": assessment.score(TUNED, m) for m in assessment.metrics}
         files.write_text(folder / MODEL / "README.md", card(tuned, results))
         files.write_json(folder / MODEL / FACTS, facts(tuned, results))
         findings = {"pairs": data.inspect(training.plain(records), tokenizer=tuned, name=PAIRS)}
         if run.source.kind == "documents":
             findings = {"documents": run.source.inspected(tuned.tokenizer)} | findings
-        result = Result(run.source, findings, writing, parts, tuned, found, folder)
+        result = Result(run.source, findings, writing, parts, tuned, assessment, folder)
         print(f"Report: {files.shown(report(result, folder / 'report.html'))}")
         print(f"Model: {files.shown(folder / MODEL)}")
     return result
@@ -121,10 +121,10 @@ def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
     Raises:
         SettingError: it is a file, lies in the documents, or holds something else or other data.
     """
-    found, folder = read(source), Path(out).expanduser()
+    contents, folder = read(source), Path(out).expanduser()
     name = files.shown(folder)
-    below = folder.resolve().is_relative_to(Path(found.name).expanduser().resolve())
-    if found.kind == "documents" and below:
+    below = folder.resolve().is_relative_to(Path(contents.name).expanduser().resolve())
+    if contents.kind == "documents" and below:
         raise SettingError(
             f"{name} is in the folder of the documents, and what is written there would be read "
             f"as one of them. Name a folder elsewhere."
@@ -138,16 +138,16 @@ def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
     with files.lock(folder / LOCK, f"Another run works in {name}; waiting for it."):
         state = folder / STATE
         known = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
-        if known.get("digest", found.digest) != found.digest and (folder / PAIRS).exists():
+        if known.get("digest", contents.digest) != contents.digest and (folder / PAIRS).exists():
             raise SettingError(
                 f"{files.shown(folder / PAIRS)} was made from other data, {known['source']} as it "
                 f"was then. Name another folder; or, to have the pairs written again, move "
                 f"pairs.csv away."
             )
-        run = _Run(found, folder, known, *settings)
+        run = _Run(contents, folder, known, *settings)
         # Kept before the first step, so that the folder is known as ours after a stop.
-        run.keep(source=found.name, digest=found.digest)
-        print(str(found))
+        run.keep(source=contents.name, digest=contents.digest)
+        print(str(contents))
         yield run
 
 

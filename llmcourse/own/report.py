@@ -57,15 +57,15 @@ class Result:
 
 def advice(result: Result) -> list[str]:
     """What to do next, by what was measured. Rules of thumb, the most important first."""
-    found, writing, train = result.assessment, result.writing, result.parts.train
-    better = {pair: test.larger for pair, test in found.tests.items()}
+    results, writing, train = result.assessment, result.writing, result.parts.train
+    better = {pair: test.larger for pair, test in results.tests.items()}
     losses = [row["loss"] for row in result.tuned.held_out]
     rejected = sum(row["count"] for row in writing["rejected"])
     lines = []
     # Faults in the data first: every number below suffers from them.
     if any(one.count for one in result.findings["pairs"].findings):
         lines.append("Fix what was found in the pairs first; see “The data”.")
-    lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [found.caution])]
+    lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [results.caution])]
     if result.parts.held_out == "facts":
         lines.append(
             "The test asks for facts that no training pair has. If the model should know them by "
@@ -115,16 +115,17 @@ def report(result: Result, path: Path | str) -> Path:
         DataError: another ending, or the place can't be written to.
         NoSpace: the disk is full.
     """
-    found, next_steps = result.assessment, advice(result)
-    first, worst = found.answers().head(SAMPLES), found.worst()[["question", "reference", TUNED]]
-    title = f"The tuned model's worst answers, by {found.main}"
+    results, next_steps = result.assessment, advice(result)
+    first = results.answers().head(SAMPLES)
+    worst = results.worst()[["question", "reference", TUNED]]
+    title = f"The tuned model's worst answers, by {results.main}"
     sections = {
-        "In short": _summary(found) + bullets(next_steps[:2]),
+        "In short": _summary(results) + bullets(next_steps[:2]),
         "The data": _data(result),
         "The pairs": _pairs(result.writing),
         "The split": paragraph(str(result.parts)) + bullets(result.parts.notes),
         "The training": _training(result.tuned),
-        "The results": _results(found),
+        "The results": _results(results),
         "Answers side by side": table(first.columns, first.to_numpy(), "The first test questions"),
         "The worst answers": table(worst.columns, worst.to_numpy(), title),
         "What to do next": bullets(next_steps),
@@ -134,13 +135,13 @@ def report(result: Result, path: Path | str) -> Path:
     return pages.save(path, pages.page(f"Your own data: {name}", lead, sections))
 
 
-def _summary(found: Assessment) -> Markup:
+def _summary(results: Assessment) -> Markup:
+    main, methods = results.main, results.methods
     text = (
-        f"{len(found.answers())} test questions, asked with {len(found.methods)} methods. "
-        f"{found.main}: {METRICS[found.main].text}; mean and 95 % interval:"
+        f"{len(results.answers())} test questions, asked with {len(methods)} methods. {main}: "
+        f"{METRICS[main].text}; mean and 95 % interval:"
     )
-    lines = [f"{method}: {found.score(method, found.main)}" for method in found.methods]
-    return paragraph(text) + bullets(lines)
+    return paragraph(text) + bullets(f"{name}: {results.score(name, main)}" for name in methods)
 
 
 def _data(result: Result) -> Markup:
@@ -149,9 +150,9 @@ def _data(result: Result) -> Markup:
     if count := len(source.problems):
         shown = [*source.problems[:PROBLEMS], *["and more"] * (count > PROBLEMS)]
         page += pages.details(f"{count} were left out", bullets(shown))
-    for title, found in result.findings.items():
+    for title, inspected in result.findings.items():
         template = '<h3>{}</h3><pre style="white-space:pre-wrap">{}</pre>'
-        page += pages.fill(template, title.capitalize(), found.as_text())
+        page += pages.fill(template, title.capitalize(), inspected.as_text())
     return page
 
 
@@ -188,16 +189,18 @@ def _training(tuned: TunedModel) -> Markup:
     return paragraph(text) + picture + bullets(tuned.notes)
 
 
-def _results(found: Assessment) -> Markup:
-    rows = found.table()
+def _results(results: Assessment) -> Markup:
+    rows = results.table()
     caption = "Means with 95 % intervals; tokens and seconds per question"
     page = table(("method", *rows.columns), rows.itertuples(name=None), caption)
-    page += bullets(f"{name}: {METRICS[name].text}" for name in found.metrics)
-    tests = [(" − ".join(pair), test, VERDICTS[test.larger]) for pair, test in found.tests.items()]
+    page += bullets(f"{name}: {METRICS[name].text}" for name in results.metrics)
+    tests = [
+        (" − ".join(pair), test, VERDICTS[test.larger]) for pair, test in results.tests.items()
+    ]
     if tests:
-        caption = f"Differences in {found.main}, question by question"
+        caption = f"Differences in {results.main}, question by question"
         page += table(("compared", "difference and 95 % interval", "says"), tests, caption)
-    mistakes = {name: counted(one.labels) for name, one in found.evaluations.items()}
+    mistakes = {name: counted(one.labels) for name, one in results.evaluations.items()}
     kinds = list(dict.fromkeys(kind for counts in mistakes.values() for kind in counts))
     if kinds:
         counts = [(name, *map(of.get, kinds, repeat(0))) for name, of in mistakes.items()]

@@ -70,11 +70,11 @@ class Source:
         return data.inspect(texts or self.records, tokenizer=tokenizer, name=name)
 
     def __str__(self) -> str:
-        found = f"{len(self.records)} pairs of question and answer"
+        contents = f"{len(self.records)} pairs of question and answer"
         if self.kind == "documents":
             documents = {passage.document for passage in self.passages}
-            found = f"{len(documents)} documents in {len(self.passages)} passages"
-        lines = [f"{self.name}: {found}", *self.problems[:SHOWN]]
+            contents = f"{len(documents)} documents in {len(self.passages)} passages"
+        lines = [f"{self.name}: {contents}", *self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"and {len(self.problems) - SHOWN} more")
         return "\n  left out: ".join(lines)
@@ -103,8 +103,8 @@ def read(source: str | os.PathLike[str]) -> Source:
     try:
         return Source("documents", name, data.from_documents(path), problems=problems)
     except DataError as error:
-        found = "; ".join(problems[:SHOWN]) or "nothing at all"
-        raise DataError(f"{str(error).rstrip('.')}. In it: {found}.") from error
+        others = "; ".join(problems[:SHOWN]) or "nothing at all"
+        raise DataError(f"{str(error).rstrip('.')}. In it: {others}.") from error
 
 
 def pairs_of(path: Path | str) -> Source:
@@ -187,12 +187,12 @@ def pairs(
     step = max(1.0, len(passages) / size.headings)
     spread = [passages[int(step * n)] for n in range(min(size.headings, len(passages)))]
     done[BY_TEMPLATE] = questions_from_documents(spread, limit=size.headings, **how)
-    records = [row | {"written": by} for by, found in done.items() for row in found.records]
+    records = [row | {"written": by} for by, part in done.items() for row in part.records]
     if not records:
         raise DataError(
             f"No pair could be written about {source.name}. The documents need headings and full "
             f"sentences; or write pairs yourself, in a CSV file with the columns question and "
             f"answer."
         )
-    rejected = [row for found in done.values() for row in found.rejected]
-    return Written(records, rejected, sum(found.seconds for found in done.values()))
+    rejected = [row for part in done.values() for row in part.rejected]
+    return Written(records, rejected, sum(part.seconds for part in done.values()))
