@@ -50,12 +50,12 @@ def main() -> int:
         trial = Trial(folder, (MOST_UPDATES + 4) * options.kills + 10, options.dropout)
         if trial.start("whole").wait():
             sys.exit(f"The undisturbed run failed:\n{trial.log('whole')}")
-        kills, skipped = torment(trial, options.kills, random.Random(options.seed))
+        kills = torment(trial, options.kills, random.Random(options.seed))
         whole, killed = ((folder / name / ADAPTER).read_bytes() for name in ("whole", "killed"))
         first, second = (
             [row["loss"] for row in trial.facts(name)["history"]] for name in ("whole", "killed")
         )
-    report(kills, skipped, trial.updates, time.perf_counter() - start)
+    report(kills, trial.updates, time.perf_counter() - start)
     if first != second:
         other = [a != b for a, b in zip(first, second, strict=False)]
         print(f"\nThe losses differ from update {other.index(True) + 1} on.")
@@ -118,12 +118,8 @@ class Kill:
     during_save: bool
 
 
-def torment(trial: Trial, count: int, rng: random.Random) -> tuple[list[Kill], list[str]]:
-    """Start the training until it has been killed `count` times, then let it end.
-
-    Returns:
-        The kills, and what the runs said that they skipped.
-    """
+def torment(trial: Trial, count: int, rng: random.Random) -> list[Kill]:
+    """Start the training until it has been killed `count` times, then let it end."""
     kills: list[Kill] = []
     out = trial.folder / "killed"
     for number in range(count):
@@ -135,8 +131,7 @@ def torment(trial: Trial, count: int, rng: random.Random) -> tuple[list[Kill], l
         kills.append(Kill(newest(out), bool(drafts(out))))
     if trial.start(out.name).wait():
         sys.exit(f"The last run failed:\n{trial.log(out.name)}")
-    notes = trial.facts(out.name)["notes"]
-    return kills, [note for note in notes if note.startswith("Skipped")]
+    return kills
 
 
 def until_moment(moment: str, out: Path, process: subprocess.Popen, rng: random.Random) -> None:
@@ -176,17 +171,15 @@ def wait_for(sign: Any, process: subprocess.Popen, pause: float = PAUSE) -> None
         time.sleep(pause)
 
 
-def report(kills: list[Kill], skipped: list[str], updates: int, seconds: float) -> None:
+def report(kills: list[Kill], updates: int, seconds: float) -> None:
     """Print a table of what happened."""
     saves = sum(kill.during_save for kill in kills)
     print(
-        "| kills | of them during a save | reported as skipped | after updates | updates | "
-        "seconds |\n|---|---|---|---|---|---|"
+        "| kills | of them during a save | after updates | updates | seconds |\n"
+        "|---|---|---|---|---|"
     )
     steps = ", ".join(str(kill.step) for kill in kills)
-    print(f"| {len(kills)} | {saves} | {len(skipped)} | {steps} | {updates} | {seconds:.0f} |")
-    for note in skipped[:3]:
-        print(f"\n> {note}")
+    print(f"| {len(kills)} | {saves} | {steps} | {updates} | {seconds:.0f} |")
 
 
 def make_model(folder: Path) -> None:
