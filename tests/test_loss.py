@@ -11,6 +11,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 
 from llmcourse import company, encoding, finetuning, loss, models
+from llmcourse.errors import DataError
 from llmcourse.finetuning import Config, completion_loss
 from llmcourse.loss import _HeadLoss
 from llmcourse.models.lora import adapter_layers, fast_adapters
@@ -212,6 +213,27 @@ def test_what_is_no_number_stays_none(broken: float) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight[7, 0] = broken
     assert not torch.isfinite(completion_loss(model, **batch))
+
+
+def test_a_batch_without_labels_gives_zero() -> None:
+    batch = random_batch()
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    assert completion_loss(random_model("llama"), **batch) == 0
+
+
+def test_the_held_out_loss_is_the_mean_over_all_answers_tokens(tiny: models.LoadedModel) -> None:
+    records = company.records("questions", "validation")[:11]
+    total = count = 0.0
+    for row in encoding.encode(records, tiny.tokenizer, "qa").dataset:
+        ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
+        with torch.no_grad():
+            mean = tiny.model(ids, labels=labels).loss.item()
+        trained = int((labels != -100).sum())
+        total, count = total + mean * trained, count + trained
+    found = finetuning.held_out_loss(tiny, records, "qa")
+    assert found == pytest.approx(total / count, abs=1e-4)
+    with pytest.raises(DataError, match="short enough to be measured"):
+        finetuning.held_out_loss(tiny, [{"question": "Why? " * 400, "answer": "So."}])
 
 
 # --- every causal architecture of transformers that a small configuration builds ------------------

@@ -95,6 +95,9 @@ def run(
             bf16=mixed == "bf16",
             fp16=mixed == "fp16",
         )
+        # One process trains on one GPU: several are launched. Else Trainer splits each batch among
+        # all GPUs (DataParallel), and the sums that come back would be averaged.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = _Trainer(follow, layout, micro_batch, arguments)
         try:
             trainer.train()
