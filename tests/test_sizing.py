@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import runpy
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -192,26 +192,20 @@ def kept_bytes(model: Any, tokens: int, half: bool) -> tuple[int, int]:
 @pytest.mark.parametrize("method", sizing.METHODS)
 def test_activations_are_what_autograd_keeps(kind: str, dtype: torch.dtype, method: str) -> None:
     """A layer's share: the difference between models with three layers and with one."""
-    half, tokens = dtype != torch.float32, 262
+    half, full, tokens = dtype != torch.float32, method == "full", 262
     kept, computed = [], []
     for layers in (1, 3):
-        config = small(kind, layers)
-        full = method == "full"
-        model = built(config, torch.float32 if full else dtype, rank=0 if full else 2)
-        kept.append(kept_bytes(model, tokens, half and full)[0])
-        memory = Size.of(config).training_bytes(method, dtype, batch_tokens=tokens, length=131)
+        size = Size.of(small(kind, layers))
+        model = built(small(kind, layers), torch.float32 if full else dtype, 0 if full else 2)
+        activations, copies = kept_bytes(model, tokens, half and full)
+        memory = size.training_bytes(method, dtype, batch_tokens=tokens, length=131)
+        kept.append(activations)
         computed.append(memory.activations)
     assert (computed[1] - computed[0]) / (kept[1] - kept[0]) == pytest.approx(1, abs=0.2)
-
-
-@pytest.mark.parametrize("kind", SMALL)
-def test_autocast_copies_the_linear_layers(kind: str) -> None:
-    """Their matrices lie there a second time until they have been used; so does the head's."""
-    size, model = Size.of(small(kind)), built(small(kind))
-    copies = kept_bytes(model, 262, half=True)[1]
-    assert copies == 2 * sum(n_in * n_out for n_in, n_out in size.matrices)
-    with_head = size.training_bytes("full").copies - 2 * size.head
-    assert copies <= with_head < 1.02 * copies  # (the biases are cast as well, but not kept)
+    if half and full:  # autocast's copies of the matrices, until they have been used
+        assert copies == 2 * sum(n_in * n_out for n_in, n_out in size.matrices)
+        # The head's comes on top; biases are cast as well, but not kept.
+        assert copies <= memory.copies - 2 * size.head < 1.02 * copies
 
 
 @pytest.mark.parametrize("method", sizing.METHODS)
@@ -317,45 +311,21 @@ def test_the_document_has_the_numbers_that_are_computed_now(
         assert f"| {' | '.join(row)} |" in text
 
 
-def settings(name: str) -> dict[str, Any]:
-    """What `accelerate launch` hands a process for docs/fsdp_*.yaml, by accelerate's own parser."""
-    from accelerate.commands.config.config_args import load_config_from_file
-    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-
-    path = str(ROOT / "docs" / f"fsdp_{name.rpartition('-')[2]}.yaml")
-    assert type(load_config_from_file(path)).__name__ == "ClusterConfig"  # (or an unknown key)
-    parser = launch_command_parser()
-    known = set(vars(parser.parse_args(["train.py"])))
-    assert set(load_config_from_file(path).fsdp_config) <= known
-    # Port 0: any free one, however many other trainings run on this machine.
-    arguments = parser.parse_args(["--config_file", path, "--main_process_port", "0", "train.py"])
-    return vars(_validate_launch_command(arguments)[0])
-
-
-@pytest.mark.parametrize("name", sizing.FSDP)
-def test_the_fsdp_configurations_are_accelerates(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from accelerate.utils import FullyShardedDataParallelPlugin
-    from accelerate.utils.launch import prepare_multi_gpu_env
-
-    launched = settings(name)
-    assert (
-        launched["use_fsdp"] and launched["mixed_precision"] == "bf16" and not launched["use_cpu"]
-    )
-    assert launched["num_processes"] == sizing.FSDP[name]
-    for key, value in prepare_multi_gpu_env(argparse.Namespace(**launched)).items():
-        if key.startswith("FSDP_"):
-            monkeypatch.setenv(key, value)
-    plugin = FullyShardedDataParallelPlugin()
-    assert (plugin.fsdp_version, plugin.reshard_after_forward) == (2, True)
-    assert plugin.activation_checkpointing and not plugin.cpu_ram_efficient_loading
+def test_the_fsdp_configurations_are_that_of_7b_with_more_gpus() -> None:
+    """`test_distributed.py` launches the one of 7b."""
+    places = ("num_machines", "main_process_ip", "main_process_port")
+    configs = []
+    for name, count in sizing.FSDP.items():
+        path = DOCUMENT.with_name(f"fsdp_{name.rpartition('-')[2]}.yaml")
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert config.pop("num_processes") == count
+        configs.append({key: value for key, value in config.items() if key not in places})
+    assert all(config == configs[0] for config in configs)
+    assert configs[0]["mixed_precision"] == "bf16" and not configs[0]["use_cpu"]
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN[name]))
-    plugin.set_auto_wrap_policy(model)
-    assert plugin.auto_wrap_policy is not None
-    block = {type(module).__name__ for module in model.model.layers}
-    assert block == set(plugin.transformer_cls_names_to_wrap)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**KNOWN["llama-2-7b"]))
+    block = configs[0]["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
+    assert {type(module).__name__ for module in model.model.layers} == {block}
 
 
 @pytest.mark.parametrize("name", sizing.FSDP)
