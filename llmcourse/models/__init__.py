@@ -163,8 +163,8 @@ def load(
     where = torch.empty(0, device=device).device if device else tiers.device()
     kind = dtype or tiers.dtype(where)
     folder = _folder(name, weights=False)
-    tokenizer = _tokenizer(folder, name)
     model = _model(folder, name, where, kind)
+    tokenizer = _tokenizer(folder, name)
     if kind == torch.float16 and _overflows(model, tokenizer):
         # from the file again: what float16 has rounded to infinity does not come back
         model = _model(folder, name, where, torch.float32)
