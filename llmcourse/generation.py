@@ -1,4 +1,4 @@
-"""Asking a model many things at once, and getting back only what it wrote.
+"""Prompting a model many times at once, and getting back only what it wrote.
 
 Prompts are sorted by length, padded on the left and answered in batches: on a CPU the time of
 a step is mostly spent reading the weights, so sixteen answers cost little more than one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,15 @@ from llmcourse.progress import bar
 if TYPE_CHECKING:
     import torch
 
+TOP_K = 50  # tokens that one is drawn from; the default of transformers
+
 
 @dataclass(frozen=True)
 class Answer:
     """What a model wrote to one prompt; `str(answer)` is the text.
 
     Attributes:
-        prompt: What was asked, as given.
+        prompt: The question, as given.
         sent: What the model read: the prompt in its template.
         text: What it wrote, without the prompt and without special tokens.
         finished: True where the model ended by itself, False where the limit cut it off.
@@ -50,9 +52,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Job:
-    """One prompt on its way: its place in the input, its text and its token ids."""
+    """One prompt to be answered: its number in the input, its text and its token ids."""
 
-    place: int
+    number: int
     prompt: str
     sent: str
     ids: list[int]
@@ -79,13 +81,13 @@ def generate(
         prompts: A question or record (see `templates.render`), or any number of them.
         template: Name in `templates.NAMES`; the model's own (`model.template`) if not given.
             "plain" sends the text as it is.
-        system: What the model is told before each question.
+        system: System prompt before each question.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
         min_new_tokens: No answer ends before it has so many tokens.
         batch_size: Prompts answered at once; the tier's if not given. A batch that does not
             fit into memory is halved, down to one prompt.
-        temperature: 0 takes the likeliest token each time, so that the same question gets
-            the same answer; from 0.01 to 100 tokens are drawn at random.
+        temperature: 0 takes the likeliest token each time (greedy decoding), so that the same
+            question gets the same answer; from 0.01 to 100 tokens are drawn at random (sampling).
         seed: For the random draws.
         progress: False shows no progress.
         failures: Where given, a prompt that can't be answered raises no error: its number, from 0,
@@ -95,46 +97,45 @@ def generate(
         One `Answer` per prompt.
 
     Raises:
-        PromptError: a prompt is empty, or prompt and answer do not fit the model's context.
+        PromptError: a prompt is empty, or prompt and answer do not fit the model's context window.
         TemplateError: see `templates.render`.
         SettingError: `max_new_tokens`, `batch_size` or `temperature` is out of range, or `model`
             is none.
         NotFinite: the model's logits are NaN or infinite.
     """
-    limit = _limit(model, max_new_tokens, temperature)
+    limit = _answer_limit(model, max_new_tokens, temperature)
     shortest = min(whole("min_new_tokens", min_new_tokens, 0), limit)
     size = tiers.current().batch_size if batch_size is None else whole("batch_size", batch_size, 1)
-    asked, name = _as_list(prompts), template or model.template
+    items = _as_list(prompts)
     jobs = []
-    for place, item in enumerate(asked):  # all of them before any time is spent
+    for number, item in enumerate(items):  # all of them before any time is spent
         try:
-            jobs.append(_prepare(model, place, item, name, system, limit))
+            jobs.append(_prepared(model, number, item, template, system, limit))
         except CourseError as error:
             if failures is None:
-                raise type(error)(f"Prompt {place + 1} of {len(asked)}: {error}") from error
-            failures[place] = str(error)
+                raise type(error)(f"Prompt {number + 1} of {len(items)}: {error}") from error
+            failures[number] = str(error)
     jobs.sort(key=lambda job: len(job.ids))
+    batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     answers: dict[int, Answer] = {}
-    count = -(-len(jobs) // size)
-    told = f"{model.title} answers {len(jobs)} prompt{'s' * (len(jobs) != 1)}"
-    with bar(count * limit, told, enabled=progress and bool(jobs)) as line:
-        for number in range(count):
-            batch = jobs[number * size : (number + 1) * size]
-            run = partial(
-                _answer,
-                model,
-                limits=(shortest, limit),
-                temperature=temperature,
-                seed=seed + number,
-                line=line,
-            )
-            done = halved(run, batch, line.write)
-            answers |= {job.place: answer for job, answer in zip(batch, done, strict=True)}
-            line.update((number + 1) * limit - line.n)
+    title = f"{model.title} answers {len(jobs)} prompt{'s' * (len(jobs) != 1)}"
+    with bar(len(batches) * limit, title, enabled=progress and bool(jobs)) as line:
+
+        def tick(_: torch.Tensor) -> bool:
+            """Move the bar on at each token; it stops no answer."""
+            line.update()
+            return False
+
+        for number, batch in enumerate(batches):
+            sampling = {"temperature": temperature, "seed": seed + number} if temperature else None
+            run = partial(_answered, model, limits=(shortest, limit), stop=tick, sampling=sampling)
+            for job, answer in zip(batch, halved(run, batch, line.write), strict=True):
+                answers[job.number] = answer
+            line.update((number + 1) * limit - line.n)  # answers may have ended before the limit
         written = sum(answer.new_tokens for answer in answers.values())
         line.set_postfix_str(f"{written} tokens", refresh=False)
     # Without `failures` there is an answer to each, which the type promises.
-    return [answers.get(place) for place in range(len(asked))]  # type: ignore[misc]
+    return [answers.get(number) for number in range(len(items))]  # type: ignore[misc]
 
 
 def stream(
@@ -147,10 +148,10 @@ def stream(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> Answer:
-    """Answer one prompt and hand on the text as it grows; may run in a thread of its own.
+    """Answer one prompt and pass on the text as it grows; may run in a thread of its own.
 
     At temperature 0 the answer is that of `generate`. Above it, each token is drawn by a generator
-    of this call alone: what else draws at random meanwhile, such as a training, is left as it is.
+    of this call alone: other random draws meanwhile, such as a training's, are not disturbed.
 
     Args:
         model: From `models.load`.
@@ -168,27 +169,25 @@ def stream(
     Raises:
         PromptError, TemplateError, SettingError, NotFinite: see `generate`.
     """
-    import torch
+    limit = _answer_limit(model, max_new_tokens, temperature)
+    job = _prepared(model, 0, prompt, template, None, limit)
+    ends = end_tokens(model)
 
-    limit = _limit(model, max_new_tokens, temperature)
-    job = _prepare(model, 0, prompt, template or model.template, None, limit)
-    ends, start = end_tokens(model), time.perf_counter()
+    def stop(ids: torch.Tensor) -> bool:
+        """Pass on the text so far; True ends the answer."""
+        text = _cut(model, job, ids[0, len(job.ids) :].tolist(), ends, 0.0).text
+        return not more(text.rstrip("\ufffd"))  # stands for a character's first bytes
 
-    def hand_on(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Tell the text so far; True ends the answer, (1,)."""
-        text = _cut(model, job, ids[0, len(job.ids) :].tolist(), ends).text.rstrip("\ufffd")
-        return torch.tensor([not more(text)], device=ids.device)
-
-    processors = [_Drawing(temperature, seed)] if temperature else []
-    [answer] = _run(model, [job], (0, limit), hand_on, processors)
-    return replace(answer, seconds=time.perf_counter() - start)
+    draws = [_Drawing(temperature, seed)] if temperature else []
+    run = partial(_answered, model, limits=(0, limit), stop=stop, processors=draws)
+    return halved(run, [job])[0]
 
 
 class _Drawing:
-    """Draws each token with random numbers of its own, from the 50 likeliest as transformers does.
+    """A logits processor that draws each token with random numbers of its own.
 
-    `generate` can't be given a generator, and torch's global one belongs to a training that may
-    run at the same time.
+    transformers' `generate` takes no generator, and torch's global one belongs to a training that
+    may run at the same time.
     """
 
     def __init__(self, temperature: float, seed: int) -> None:
@@ -200,108 +199,58 @@ class _Drawing:
         """`scores` (1, vocabulary) with minus infinity for every token but the one drawn."""
         import torch
 
-        best = scores.topk(min(50, scores.shape[-1]))
+        best = scores.topk(min(TOP_K, scores.shape[-1]))
         probs = torch.softmax(best.values.float() / self.temperature, -1).cpu()
         index = torch.multinomial(probs, 1, generator=self.rng).to(scores.device)
         left = torch.full_like(scores, float("-inf"))
         return left.scatter(1, best.indices.gather(1, index), 0.0)
 
 
-def _limit(model: LoadedModel, max_new_tokens: int | None, temperature: float) -> int:
+# --- before: checks, text, tokens -----------------------------------------------------------------
+
+
+def check_loaded(model: object) -> None:
+    """Raise a SettingError unless `model` is a loaded one."""
+    if not isinstance(model, LoadedModel):
+        raise SettingError(
+            f"model={model!r:.80} is not a loaded model. Load it first, e.g. models.load('chat')."
+        )
+
+
+def _answer_limit(model: LoadedModel, max_new_tokens: int | None, temperature: float) -> int:
     """The longest answer in tokens.
 
     Raises:
         SettingError: it or the temperature is out of range, or `model` is none.
     """
     check_loaded(model)
-    if temperature != 0 and not (
-        isinstance(temperature, int | float) and 0.01 <= temperature < 100
-    ):
+    if not (temperature == 0 or 0.01 <= temperature < 100):
         raise SettingError(f"temperature={temperature!r} must be 0, or from 0.01 to 100.")
-    wished = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
-    return whole("max_new_tokens", wished, 1)
-
-
-def check_loaded(model: object) -> None:
-    """Raise a SettingError unless `model` is a loaded one."""
-    if isinstance(model, str):
-        raise SettingError(f"model={model!r}: load the model first, with models.load({model!r}).")
-    if not isinstance(model, LoadedModel):
-        raise SettingError(
-            f"model is of type {type(model).__name__}; what models.load(…) gives is wanted."
-        )
-
-
-def fits(
-    model: LoadedModel,
-    prompt: str | templates.Record,
-    template: str | None = None,
-    *,
-    max_new_tokens: int,
-) -> bool:
-    """Whether `generate` takes `prompt`: it is text, and there is room for it and its answer.
-
-    Args:
-        model: From `models.load`.
-        prompt: A question or record.
-        template: Name in `templates.NAMES`; the model's own if not given.
-        max_new_tokens: Longest answer in tokens.
-
-    Raises:
-        TemplateError: see `templates.render`.
-    """
-    return not trouble(model, prompt, template, max_new_tokens=max_new_tokens)
-
-
-def trouble(
-    model: LoadedModel,
-    prompt: str | templates.Record,
-    template: str | None = None,
-    *,
-    system: str | None = None,
-    max_new_tokens: int | None = None,
-) -> str:
-    """Why `generate` would not take `prompt`, in words; "" if it would.
-
-    Args:
-        model: From `models.load`.
-        prompt: A question or record.
-        template: Name in `templates.NAMES`; the model's own if not given.
-        system: What the model is told before the question.
-        max_new_tokens: Longest answer in tokens; the tier's if not given.
-
-    Raises:
-        TemplateError: see `templates.render`.
-        SettingError: `max_new_tokens` is out of range.
-    """
-    wished = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
-    limit = whole("max_new_tokens", wished, 1)
-    try:
-        _prepare(model, 0, prompt, template or model.template, system, limit)
-    except PromptError as error:
-        return str(error)
-    return ""
+    limit = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+    return whole("max_new_tokens", limit, 1)
 
 
 def _as_list(prompts: Any) -> list[Any]:
     """One question, one record, or any number of either, as a list."""
     if isinstance(prompts, str | Mapping):
         return [prompts]
-    if hasattr(prompts, "columns"):
-        raise PromptError('Pass a data frame as records: frame.to_dict("records").')
-    try:
-        return list(prompts)
-    except TypeError as error:
-        raise PromptError(
-            f"A question or a list of questions is wanted, not {type(prompts).__name__}."
-        ) from error
+    if hasattr(prompts, "columns"):  # a data frame; an empty cell is no value
+        return prompts.astype(object).where(prompts.notna(), None).to_dict("records")
+    return list(prompts)
 
 
-def _prepare(
-    model: LoadedModel, place: int, item: Any, template: str, system: str | None, limit: int
+def _prepared(
+    model: LoadedModel, number: int, item: Any, template: str | None, system: str | None, limit: int
 ) -> _Job:
-    """Render and tokenize a prompt, or say what is wrong with it."""
-    rendered = templates.render(item, template, tokenizer=model.tokenizer, system=system)
+    """Render and tokenize a prompt.
+
+    Raises:
+        PromptError: it is empty, or leaves too little room for `limit` tokens of an answer.
+        TemplateError: see `templates.render`.
+    """
+    rendered = templates.render(
+        item, template or model.template, tokenizer=model.tokenizer, system=system
+    )
     ids = prompt_ids(model, rendered, "The prompt")
     room = model.context_length - limit
     if len(ids) > room:
@@ -311,7 +260,7 @@ def _prepare(
             f"the prompt by {len(ids) - room} tokens or lower max_new_tokens."
         )
     question = item if isinstance(item, str) else templates.get_field(item, "question")
-    return _Job(place, question, rendered.prompt.replace(templates.INSIDE, ""), ids)
+    return _Job(number, question, rendered.prompt.replace(templates.INSIDE, ""), ids)
 
 
 def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> list[int]:
@@ -330,12 +279,16 @@ def prompt_ids(model: LoadedModel, rendered: templates.Rendered, here: str) -> l
         ids = encoding.prompt_ids(rendered, model.tokenizer)
     except TypeError as error:  # half a character, from a terminal of another encoding
         raise PromptError(f"{here} has characters that are no text. Type it again.") from error
+    # On a GPU an id without an embedding ends the whole process.
     if ids and max(ids) >= model.model.get_input_embeddings().num_embeddings:
         raise PromptError(
             f"{here} has tokens that {model.title} does not know: its tokenizer belongs to "
             f"another model."
         )
     return ids
+
+
+# --- the model at work ----------------------------------------------------------------------------
 
 
 def halved(run: Callable[[Any], Any], batch: list[Any], say: Callable[[str], Any] = print) -> Any:
@@ -361,6 +314,7 @@ def halved(run: Callable[[Any], Any], batch: list[Any], say: Callable[[str], Any
                 "This machine's memory is too small for one prompt of this length. Shorten it, or "
                 "choose a smaller model."
             ) from error
+    # Here, not in the handler: there the error's frames still hold the batch's memory.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     half = len(batch) // 2
@@ -368,91 +322,62 @@ def halved(run: Callable[[Any], Any], batch: list[Any], say: Callable[[str], Any
     return [*halved(run, batch[:half], say), *halved(run, batch[half:], say)]
 
 
-def _answer(
+def _answered(
     model: LoadedModel,
     batch: list[_Job],
     limits: tuple[int, int],
-    temperature: float,
-    seed: int,
-    line: Any,
-) -> list[Answer]:
-    """The answers to one batch, each with its share of the seconds."""
-    import torch
-
-    def tick(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Move the bar on at each token; stops nothing, so all False, (prompts,)."""
-        line.update()
-        return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-
-    start = time.perf_counter()
-    sampling: dict[str, Any] = (
-        {"do_sample": True, "temperature": temperature} if temperature else {}
-    )
-    with torch.random.fork_rng(enabled=bool(temperature)):
-        if temperature:
-            torch.manual_seed(seed)
-        written = _run(model, batch, limits, tick, **sampling)
-    seconds = (time.perf_counter() - start) / len(batch)
-    return [replace(answer, seconds=seconds) for answer in written]
-
-
-def _run(
-    model: LoadedModel,
-    batch: list[_Job],
-    limits: tuple[int, int],
-    tick: Callable[..., torch.Tensor],
+    stop: Callable[[torch.Tensor], bool],
+    sampling: Mapping[str, Any] | None = None,
     processors: Iterable[Any] = (),
-    **sampling: Any,
 ) -> list[Answer]:
-    """The answers to one batch, in one go; ids and mask are (prompts, longest prompt), int64.
+    """The answers to one batch.
 
-    Raises:
-        PromptError: memory runs out on a single prompt.
+    Args:
+        model: From `models.load`.
+        batch: Prompts of like length.
+        limits: The fewest and the most tokens of an answer.
+        stop: Called after each token with all ids so far, (prompts, length); True ends all.
+        sampling: `temperature` and `seed` for random draws; None takes the likeliest tokens.
+        processors: Of the logits, see transformers' `LogitsProcessor`.
     """
     import torch
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+    def criterion(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return torch.full((len(ids),), stop(ids), device=ids.device)
+
+    start = time.perf_counter()
     width = max(len(job.ids) for job in batch)
-    pad = model.tokenizer.pad_token_id
+    pad, ends = model.tokenizer.pad_token_id, end_tokens(model)
+    # Padding is on the left: the answer follows the prompt's last token directly.
     ids = torch.tensor([[pad] * (width - len(job.ids)) + job.ids for job in batch])
     mask = torch.tensor([[0] * (width - len(job.ids)) + [1] * len(job.ids) for job in batch])
-    ends = end_tokens(model)
     config = GenerationConfig(
         min_new_tokens=limits[0],
         max_new_tokens=limits[1],
         eos_token_id=sorted(ends),
         pad_token_id=pad,
         use_cache=True,  # a model that was trained may have it turned off
-        **sampling,
+        do_sample=bool(sampling),
+        **({"temperature": sampling["temperature"]} if sampling else {}),
     )
-    try:
-        with torch.inference_mode(), reading(model):
-            out = model.model.generate(
-                ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList(processors),
-                stopping_criteria=StoppingCriteriaList([tick]),
-            )
-    except (RuntimeError, MemoryError) as error:
-        if len(batch) > 1 or not is_out_of_memory(error):
-            raise
-        raise PromptError(
-            f"This machine's memory is too small for one prompt of {width} tokens. Shorten it, or "
-            f"choose a smaller model."
-        ) from error
-    return [
-        _cut(model, job, row, ends) for job, row in zip(batch, out[:, width:].tolist(), strict=True)
-    ]
+    with torch.inference_mode(), reading(model), torch.random.fork_rng(enabled=bool(sampling)):
+        if sampling:
+            torch.manual_seed(sampling["seed"])
+        out = model.model.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList(processors),
+            stopping_criteria=StoppingCriteriaList([criterion]),
+        )
+    rows, seconds = out[:, width:].tolist(), (time.perf_counter() - start) / len(batch)
+    return [_cut(model, job, row, ends, seconds) for job, row in zip(batch, rows, strict=True)]
 
 
 @contextmanager
 def reading(model: LoadedModel) -> Iterator[None]:
-    """A model ready to answer inside the block: no dropout, a fast adapter.
-
-    Its language-model head is handed the states in one piece. Those of the prompts' last tokens lie
-    apart in memory, and for a head with frozen weights torch then takes a path on the CPU that is
-    200 times as slow and needs gigabytes (2.13).
+    """A model ready to answer inside the block: no dropout, fast adapters, logits checked.
 
     Raises:
         NotFinite: the logits of a next token are NaN or infinite; `generate` would answer "".
@@ -461,6 +386,8 @@ def reading(model: LoadedModel) -> Iterator[None]:
 
     was_training, head = model.model.training, model.model.get_output_embeddings()
     hooks = (
+        # The states of the prompts' last tokens are apart in memory. For a head with frozen weights
+        # torch (2.13) then takes a path on the CPU that is 200 times as slow and needs gigabytes.
         head.register_forward_pre_hook(lambda _, states: (states[0].contiguous(),)),
         head.register_forward_hook(
             lambda _, __, logits: require_finite(logits[..., -1, :], model.model)
@@ -476,18 +403,17 @@ def reading(model: LoadedModel) -> Iterator[None]:
             hook.remove()
 
 
-def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int]) -> Answer:
+def _cut(model: LoadedModel, job: _Job, row: list[int], ends: set[int], seconds: float) -> Answer:
     """Keep `row` up to its first end token; what follows is padding."""
     stop = next((place for place, token in enumerate(row) if token in ends), None)
-    written = row if stop is None else row[:stop]
     return Answer(
         prompt=job.prompt,
         sent=job.sent,
-        text=model.tokenizer.decode(written, skip_special_tokens=True),
+        text=model.tokenizer.decode(row[:stop], skip_special_tokens=True),
         finished=stop is not None,
         prompt_tokens=len(job.ids),
         new_tokens=len(row) if stop is None else stop + 1,
-        seconds=0.0,
+        seconds=seconds,
     )
 
 

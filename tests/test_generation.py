@@ -9,16 +9,14 @@ import threading
 from types import SimpleNamespace
 from typing import Any
 
+import pandas
 import pytest
 import torch
 
-from llmcourse import generation, models, progress
+from llmcourse import models, progress
 from llmcourse.errors import NotFinite, PromptError, SettingError, TemplateError
 from llmcourse.finetuning import finetune
-from llmcourse.generation import (
-    fits,
-    generate,
-)
+from llmcourse.generation import generate
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
 
@@ -46,12 +44,6 @@ def test_answers_are_transformers_own(chat32: LoadedModel) -> None:
     out = chat32.model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :]
     assert answer.text == chat32.tokenizer.decode(out, skip_special_tokens=True)
     assert answer.prompt_tokens == ids.shape[1]
-
-
-def test_the_prompt_is_never_in_the_answer(chat32: LoadedModel) -> None:
-    question = "Say <|im_end|> or <b>hello</b>"
-    answer = generate(chat32, question, max_new_tokens=8)[0]
-    assert question not in answer.text and "im_start" not in answer.text
 
 
 def test_an_answer_that_ends_is_told_from_one_cut_off(chat32: LoadedModel) -> None:
@@ -87,63 +79,43 @@ def test_drawing_is_reproducible_by_seed_and_leaves_torchs_state(chat32: LoadedM
 @pytest.mark.parametrize(
     ("prompts", "options", "error", "message"),
     [
-        ("", {}, PromptError, "Prompt 1 of 1: The question is empty"),
         (["Hi", " \n"], {}, PromptError, "Prompt 2 of 2: The question is empty"),
-        (["Hi", {"text": "x"}], {}, TemplateError, "Prompt 2 of 2: .* It has: 'text'"),
+        (["Hi", {"text": "x"}], {}, TemplateError, "Prompt 2 of 2: "),
         ("Hi", {"template": "chatml"}, TemplateError, "no template 'chatml'"),
-        (None, {}, PromptError, "a list of questions is wanted, not NoneType"),
-        (7, {}, PromptError, "a list of questions is wanted, not int"),
         ("\udcff", {}, PromptError, "characters that are no text"),
-        ("Hi", {"max_new_tokens": 0}, SettingError, "max_new_tokens=0"),
         ("Hi", {"max_new_tokens": 2.5}, SettingError, "max_new_tokens=2.5"),
-        ("Hi", {"batch_size": "8"}, SettingError, "batch_size='8'"),
-        ("Hi", {"temperature": float("nan")}, SettingError, "temperature=nan"),
-        ("Hi", {"temperature": float("inf")}, SettingError, "temperature=inf"),
-        ("Hi", {"temperature": None}, SettingError, "temperature=None"),
         ("Hi", {"batch_size": 0}, SettingError, "batch_size=0"),
+        ("Hi", {"temperature": float("nan")}, SettingError, "temperature=nan"),
         ("Hi", {"temperature": -1}, SettingError, "temperature=-1"),
-        (
-            "word " * 9000,
-            {},
-            PromptError,
-            r"has 9\d{3} tokens, but .* reads and writes 8192 tokens in all.*Shorten the prompt by",
-        ),
+        ("word " * 9000, {}, PromptError, r"has 9\d{3} tokens, but .* 8192 tokens in all"),
     ],
 )
 def test_what_cant_be_answered_is_refused_before_any_work(
-    chat32: LoadedModel, prompts: object, options: dict, error: type, message: str
+    chat32: LoadedModel, prompts: Any, options: dict, error: type, message: str
 ) -> None:
     with pytest.raises(error, match=message):
         generate(chat32, prompts, **options)
+    if error is not SettingError and not options:  # or it is noted, and the others are answered
+        failures: dict[int, str] = {}
+        prompts = [*(prompts if isinstance(prompts, list) else ["Hi", prompts]), "Hi"]
+        answers = generate(chat32, prompts, max_new_tokens=1, failures=failures)
+        assert [answer is None for answer in answers] == [False, True, False]
+        assert list(failures) == [1]
 
 
 def test_one_record_is_one_prompt_and_any_iterable_will_do(chat32: LoadedModel) -> None:
     record = {"question": "Name a colour"}
     one = generate(chat32, record, max_new_tokens=4)
     assert len(one) == 1 and one[0].prompt == "Name a colour"
-    many = generate(chat32, (question for question in ("Name a colour", "Hi")), max_new_tokens=4)
-    assert [a.prompt for a in many] == ["Name a colour", "Hi"] and many[0].text == one[0].text
-
-
-def test_what_is_no_list_of_prompts_is_told(chat32: LoadedModel) -> None:
-    import pandas
-
-    with pytest.raises(PromptError, match=r"frame.to_dict\(\"records\"\)"):
-        generate(chat32, pandas.DataFrame({"question": ["Hi"]}))
-    with pytest.raises(SettingError, match=r"load the model first, with models.load\('chat'\)"):
+    for many in (
+        (q for q in ("Name a colour", "Hi")),
+        pandas.DataFrame([record, {"question": "Hi"}]),
+    ):
+        answers = generate(chat32, many, max_new_tokens=4)
+        assert [a.prompt for a in answers] == ["Name a colour", "Hi"]
+        assert answers[0].text == one[0].text
+    with pytest.raises(SettingError, match=r"Load it first, e.g. models.load\('chat'\)"):
         generate("chat", "Hi")
-    with pytest.raises(SettingError, match="model is of type NoneType; what models.load"):
-        generate(None, "Hi")
-
-
-@pytest.mark.parametrize(
-    ("prompt", "fit"),
-    [("word " * 90, True), ("word " * 91, False), ({"question": "word"}, True), (" ", False)],
-)
-def test_what_generate_would_take_fits(prompt: Any, fit: bool) -> None:
-    model = small_machine(2, MemoryError())  # reads and writes 100 tokens
-    assert fits(model, prompt, max_new_tokens=10) is fit
-    assert fits(model, prompt, "qa", max_new_tokens=100) is False
 
 
 def test_no_prompts_give_no_answers(chat32: LoadedModel) -> None:
@@ -163,7 +135,7 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
     model = SimpleNamespace(
         device=torch.device("cpu"),
         generate=run,
-        callback=seen,
+        seen=seen,
         generation_config=SimpleNamespace(eos_token_id=9),
         config=SimpleNamespace(max_position_embeddings=100),
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
@@ -203,29 +175,18 @@ def test_a_batch_is_halved_where_memory_runs_out(error: Exception) -> None:
     assert max(model.model.seen) <= 2 and sum(model.model.seen) == 7
 
 
-def test_one_prompt_too_large_for_memory_is_told() -> None:
-    model = small_machine(0, MemoryError())
+def test_what_halving_does_not_help_is_told() -> None:
     with pytest.raises(PromptError, match="too small for one prompt"):
-        generate(model, "one two three")
-
-
-def test_a_tokenizer_of_another_model_is_told() -> None:
+        generate(small_machine(0, MemoryError()), "one two three")
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        generate(small_machine(0, RuntimeError("shapes do not match")), "Hi")
     model = small_machine(2, MemoryError())
     model.model.get_input_embeddings = lambda: SimpleNamespace(num_embeddings=1)
     with pytest.raises(PromptError, match="tokenizer belongs to another model"):
         generate(model, "one two")
 
 
-def test_other_errors_are_not_taken_for_memory() -> None:
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        generate(small_machine(0, RuntimeError("shapes do not match")), "Hi")
-
-
-def test_end_tokens_come_from_model_and_tokenizer(chat32: LoadedModel) -> None:
-    assert chat32.tokenizer.eos_token_id in generation.end_tokens(chat32)
-
-
-def test_the_head_gets_its_states_in_one_piece(base32: LoadedModel) -> None:
+def test_torchs_head_gets_its_states_in_one_piece(base32: LoadedModel) -> None:
     """Prompts of several tokens leave the last states apart; frozen heads are slow on those."""
     seen = []
     head = base32.model.get_output_embeddings()
@@ -274,9 +235,8 @@ def test_an_interrupt_in_a_notebook_is_told_in_one_line() -> None:
     line, error = notebook.cells[0].outputs
     assert line["data"]["text/plain"].startswith("Nine: stopped after 00:0")
     assert error["ename"] == "KeyboardInterrupt"
-    assert error["traceback"] == [
-        "KeyboardInterrupt: stopped by you. Run the cell again to begin it anew."
-    ]
+    [told] = error["traceback"]
+    assert told.startswith("KeyboardInterrupt: stopped by you")
 
 
 def test_two_threads_that_are_quiet_put_everything_back() -> None:
@@ -312,14 +272,6 @@ def test_a_line_beside_the_bar_goes_into_any_file(monkeypatch: pytest.MonkeyPatc
 
 
 # --- numbers that are none ------------------------------------------------------------------------
-
-
-@pytest.mark.model
-def test_a_model_beyond_float16_is_loaded_in_float32(capsys: pytest.CaptureFixture) -> None:
-    """Gemma 3 computes numbers beyond float16; on a GPU without bfloat16 it answered ""."""
-    model = models.load("gemma-3-270m", dtype=torch.float16)
-    assert model.dtype == torch.float32
-    assert "is loaded in float32: float16 can't hold its numbers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
