@@ -1,12 +1,12 @@
-"""Asking a model behind a server that speaks OpenAI's chat completions.
+"""Prompts a model behind a server with OpenAI's chat completions interface.
 
 Such a server is a paid service, a company's own, or one on this machine: `transformers serve`,
-vLLM, llama.cpp and Ollama all speak it. The official `openai` client connects, waits and tries
-again; it is optional: `pip install "llmcourse[hosted]"`.
+vLLM, llama.cpp and Ollama all have this interface. The official `openai` client connects, waits and
+retries; it is optional: `pip install "llmcourse[hosted]"`.
 
-Our errors never hold the key, nor does a notebook that shows them. The client's errors keep the
-request with its headers, so ours are raised after those are gone; a key that a server repeats is
-blotted out.
+Our errors never contain the key, nor does a notebook that shows them. The client's errors keep the
+request with its headers, so ours are raised outside of their `except`; a key that a server repeats
+is masked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,11 @@ NO_CHAT = (
 
 @dataclass(frozen=True, repr=False)
 class Server:
-    """Where a hosted model is asked; its repr never shows the key.
+    """Where a hosted model is; its repr never shows the key.
 
     Attributes:
         base_url: The server's address, up to and with /v1; None is OpenAI.
-        key: The key; None sends "none", which a server of your own is content with.
+        key: The key; None sends "none", which a server of your own accepts.
     """
 
     base_url: str | None = None
@@ -65,8 +66,8 @@ class Server:
     def found(cls, key: str | None = None, base_url: str | None = None) -> Server | None:
         """The server that the arguments name, else the environment; None if neither does.
 
-        Each of the two is looked for by itself, as the `openai` client does: a key in the
-        environment goes to whatever address is given.
+        As in the `openai` client, key and address are found independently: a key in the
+        environment is sent to whatever address is given.
 
         Args:
             key: Else OPENAI_API_KEY. One given as "" counts as not given.
@@ -112,42 +113,41 @@ def ask(
         system: The system prompt.
         max_new_tokens: Longest answer in tokens; the server's own limit if not given. For a
             model that thinks first, its thoughts count too.
-        stop: Text that ends an answer, or several. It is no part of the answer, also where a
-            server leaves it in.
-        temperature: 0 takes the likeliest token each time; the server's own if not given.
+        stop: Text that ends an answer, or several; removed from the answer where a server leaves
+            it in.
+        temperature: 0 is greedy decoding; the server's own if not given.
         timeout: Seconds to wait for the server, at each try.
-        retries: How often the client sends a request again after a 408, 409, 429 or 5xx, a
-            time-out or a lost connection.
-        at_once: Requests on their way at the same time. A server that answers one after the
-            other needs `timeout` for all of them.
+        retries: How often the client repeats a request after a 408, 409, 429 or 5xx, a time-out
+            or a lost connection.
+        at_once: Concurrent requests. A server that handles one at a time needs `timeout` for all
+            of them.
         progress: False shows no progress.
 
     Returns:
-        One text a prompt. A text may be cut off by `max_new_tokens`, and is "" where the model
-        ended at once.
+        One text per prompt. A text may be cut off by `max_new_tokens`, and is "" where the model
+        stopped at once.
 
     Raises:
         PromptError: a prompt is empty or no text.
         SettingError: a number or the address means nothing.
         UserError: the `openai` package is missing.
         AuthenticationError: there is no key, or the server refuses it.
-        RateLimitError: the server was asked too often, after all retries.
+        RateLimitError: too many requests, after all retries.
         ModelNameError: the server says that it has no such model.
         UnavailableResourceError: the server can't be reached or does not answer in time.
         APIError: it answered with another error, or with no text.
     """
-    asked = [prompts] if isinstance(prompts, str) else list(prompts)
-    for place, prompt in enumerate(asked, 1):
+    questions = [prompts] if isinstance(prompts, str) else list(prompts)
+    total = len(questions)
+    for number, prompt in enumerate(questions, 1):
         if not isinstance(prompt, str) or not prompt.strip():
-            raise PromptError(
-                f"Prompt {place} of {len(asked)} is empty, or no text: {prompt!r:.60}"
-            )
+            raise PromptError(f"Prompt {number} of {total} is empty, or no text: {prompt!r:.60}")
     stops = [stop] if isinstance(stop, str) else list(stop or ())
     shared: dict[str, Any] = {"model": model, "temperature": temperature, "stop": stops or None}
     if max_new_tokens is not None:
         shared["max_completion_tokens"] = whole("max_new_tokens", max_new_tokens, 1)
         # OpenAI's reasoning models refuse the older name, max_tokens. Other servers, older versions
-        # of `transformers serve` among them, pass over the newer one and write without an end.
+        # of `transformers serve` among them, ignore the newer one and generate without a limit.
         if server and not server.address.split("/")[2].endswith((".openai.com", ".azure.com")):
             shared["max_tokens"] = max_new_tokens
     shared = {name: value for name, value in shared.items() if value is not None}
@@ -156,38 +156,31 @@ def ask(
     client = _connect(server, timeout, retries)
     begin = [{"role": "system", "content": system}] if system else []
 
-    def answer(place: int) -> tuple[int, str]:
-        request = shared | {"messages": [*begin, {"role": "user", "content": asked[place]}]}
+    def answer(index: int) -> tuple[int, str]:
+        request = shared | {"messages": [*begin, {"role": "user", "content": questions[index]}]}
         result = _text(client, server, request)
         if isinstance(result, CourseError):
-            here = f"Prompt {place + 1} of {len(asked)}: " if len(asked) > 1 else ""
-            raise type(result)(f"{here}{result}")
+            raise type(result)(f"Prompt {index + 1} of {total}: {result}" if total > 1 else result)
         ends = [result.find(word) for word in stops if word in result]
-        return place, result[: min(ends, default=None)]
+        return index, result[: min(ends, default=None)]
 
-    texts = [""] * len(asked)
-    told = f"{model} answers {len(asked)} prompt{'s' * (len(asked) != 1)}"
+    texts = [""] * total
+    title = f"{model} answers {total} prompt{'s' * (total != 1)}"
     # A ThreadPool's threads are daemons: an error or Ctrl-C waits for no other request.
     with (
         client,
         ThreadPool(whole("at_once", at_once, 1)) as pool,
-        bar(len(asked), told, enabled=progress) as line,
+        bar(total, title, enabled=progress) as line,
     ):
-        for place, text in _as_they_come(pool.imap_unordered(answer, range(len(asked)))):
-            texts[place] = text
-            line.update()
+        results, done = pool.imap_unordered(answer, range(total)), 0
+        while done < total:
+            # In short turns: on Windows, Ctrl-C does not interrupt a long wait.
+            with suppress(multiprocessing.TimeoutError):
+                index, text = results.next(timeout=0.5)
+                texts[index] = text
+                done += 1
+                line.update()
     return texts
-
-
-def _as_they_come(results: Any) -> Iterator[Any]:
-    """Results, waited for in short turns: Ctrl-C does not reach Windows within a long one."""
-    while True:
-        try:
-            yield results.next(timeout=0.5)
-        except multiprocessing.TimeoutError:
-            continue
-        except StopIteration:
-            return
 
 
 def _connect(server: Server, timeout: float, retries: int) -> openai.OpenAI:
@@ -227,13 +220,13 @@ def _connect(server: Server, timeout: float, retries: int) -> openai.OpenAI:
 
 
 def _text(client: openai.OpenAI, server: Server, request: dict[str, Any]) -> str | CourseError:
-    """The text to one request, or what went wrong: returned, for an error that is raised within
-    `except` would carry the client's, which has the key."""
+    """The text for one request, or the error, returned: one that is raised within `except` would
+    carry the client's error, which has the key."""
     try:
         reply = client.chat.completions.create(**request)
         choice = reply.choices[0]
         text, why = choice.message.content, choice.finish_reason
-    except Exception as error:  # the client does not check what comes back: any may be raised
+    except Exception as error:  # the client does not check replies, so any error may come
         kind, said = _meaning(error, request["model"], client)
     else:
         if isinstance(text, str) and (text or why == "stop"):
@@ -246,14 +239,14 @@ def _text(client: openai.OpenAI, server: Server, request: dict[str, Any]) -> str
 
 
 def _meaning(error: Exception, model: str, client: openai.OpenAI) -> tuple[type[CourseError], str]:
-    """Which of our errors one of the client's is, and in which words."""
+    """Our error for one of the client's, and its message."""
     import openai
 
     times = f" (tried {1 + client.max_retries} times)" if client.max_retries else ""
     if isinstance(error, openai.APITimeoutError):
         return UnavailableResourceError, (
             f"gave no answer within {client.timeout:g} s{times}. Give it more time with timeout, "
-            f"or ask for less with at_once and max_new_tokens."
+            f"or less work with at_once and max_new_tokens."
         )
     if isinstance(error, openai.APIConnectionError):
         return UnavailableResourceError, (
@@ -265,20 +258,20 @@ def _meaning(error: Exception, model: str, client: openai.OpenAI) -> tuple[type[
     code, body = error.status_code, error.body
     for name in ("error", "message", "detail"):  # OpenAI's, then FastAPI's
         body = body.get(name, body) if isinstance(body, dict) else body
-    said = f' ({code}). It says: "{str(body)[:300]}"' if body else f" ({code})."
+    reply = f' ({code}). It says: "{str(body)[:300]}"' if body else f" ({code})."
+    kind: type[CourseError] = APIError
+    text = "does not accept the request"
     if code == 401:
-        return AuthenticationError, f"refuses the key. Check {KEY}, or the key given{said}"
-    if code == 403:
-        return AuthenticationError, f"does not let this key use {model}{said}"
-    if code == 429:
-        return RateLimitError, (
-            f"was asked too often{times}. Wait, ask fewer prompts at_once, or look at the "
-            f"account's quota{said}"
-        )
-    if code == 404 and error.code == "model_not_found":
-        return ModelNameError, f"has no model {model!r}; {client.base_url}models lists them{said}"
-    if code == 404:
-        return APIError, f"has no chat completions. Does base_url end in /v1?{said}"
-    if code >= 500:
-        return APIError, f"failed{times}. Check the name {model!r}, and the server's log{said}"
-    return APIError, f"does not take the request{said}"
+        kind, text = AuthenticationError, f"refuses the key. Check {KEY}, or the key given"
+    elif code == 403:
+        kind, text = AuthenticationError, f"does not let this key use {model}"
+    elif code == 429:
+        kind = RateLimitError
+        text = f"got too many requests{times}. Wait, lower at_once, or look at the account's quota"
+    elif code == 404 and error.code == "model_not_found":
+        kind, text = ModelNameError, f"has no model {model!r}; {client.base_url}models lists them"
+    elif code == 404:
+        text = "has no chat completions. Does base_url end in /v1?"
+    elif code >= 500:
+        text = f"failed{times}. Check the name {model!r}, and the server's log"
+    return kind, text + reply

@@ -12,8 +12,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
@@ -66,123 +65,61 @@ def free_port() -> int:
 # --- a real server ------------------------------------------------------------------------------
 
 
-@dataclass
-class Served:
-    """`transformers serve`, running."""
-
-    url: str
-    model: str
-    log: Path
-
-
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The packaged chat model in float32, behind `transformers serve`, offline."""
-    folder, log, port = models.convert("smollm2-135m-instruct"), "serve.log", free_port()
-    served = Served(f"http://127.0.0.1:{port}/v1", str(folder), tmp_path_factory.mktemp("s") / log)
-    command = [
-        sys.executable,
-        "-m",
-        "transformers.cli.transformers",
-        "serve",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--device",
-        "cpu",
-        "--dtype",
-        "float32",
-    ]
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The packaged chat model in float32, behind `transformers serve`: its address and name."""
+    folder, port = str(models.convert("smollm2-135m-instruct")), str(free_port())
+    log = tmp_path_factory.mktemp("serving") / "serve.log"
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve"]
+    command += ["--host", "127.0.0.1", "--port", port, "--device", "cpu", "--dtype", "float32"]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
-    with served.log.open("wb") as out:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
     try:
-        _wait_for(process, port, served.log)
-        yield served
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                opener.open(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                alive = process.poll() is None and time.monotonic() < deadline
+                assert alive, log.read_text("utf-8", "replace")
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/v1", folder
     finally:
-        family = [*psutil.Process(process.pid).children(recursive=True)] if _alive(process) else []
-        process.kill()
+        children = psutil.Process(process.pid).children(recursive=True)
+        for each in (process, *children):
+            each.kill()
         process.wait(30)
-        for child in family:
-            child.kill()
 
 
-def _alive(process: subprocess.Popen) -> bool:
-    return process.poll() is None
+def test_the_real_server_answers_as_the_model_here_in_order(
+    serving: tuple[str, str], chat32: models.LoadedModel
+) -> None:
+    url, model = serving
+    here = generation.generate(
+        chat32, QUESTIONS, system="Answer briefly.", max_new_tokens=12, progress=False
+    )
+    server = hosted.Server(url)
+    limits = {"max_new_tokens": 12, "temperature": 0, "progress": False}
+    there = hosted.ask(QUESTIONS, model, server, system="Answer briefly.", **limits)
+    assert there == [answer.text for answer in here]
+    assert len(set(there)) == 3
 
 
-def _wait_for(process: subprocess.Popen, port: int, log: Path) -> None:
-    """Return when the server answers; fail, with its log, when it ends or takes too long."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and _alive(process):
-        try:
-            opener.open(f"http://127.0.0.1:{port}/health", timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(f"transformers serve did not start:\n{log.read_text('utf-8', 'replace')}")
+def test_the_real_server_takes_the_settings(serving: tuple[str, str]) -> None:
+    server, question = hosted.Server(serving[0]), QUESTIONS[0]
 
+    def ask_it(**settings: Any) -> list[str]:
+        return hosted.ask(question, serving[1], server, **{"max_new_tokens": 8} | settings)
 
-@pytest.fixture
-def served(serving: Served, request: pytest.FixtureRequest) -> Iterator[Served]:
-    """The real server; its log is shown with a test that fails."""
-    failed = request.session.testsfailed
-    yield serving
-    if request.session.testsfailed > failed:
-        print(serving.log.read_text("utf-8", "replace")[-3000:])
-
-
-class TestTheRealServer:
-    def test_answers_are_those_of_the_model_here_in_order(
-        self, served: Served, chat32: models.LoadedModel
-    ) -> None:
-        here = generation.generate(
-            chat32, QUESTIONS, system="Answer briefly.", max_new_tokens=12, progress=False
-        )
-        there = hosted.ask(
-            QUESTIONS,
-            served.model,
-            hosted.Server(served.url),
-            system="Answer briefly.",
-            max_new_tokens=12,
-            temperature=0,
-            progress=False,
-        )
-        assert there == [answer.text for answer in here]
-        assert len(set(there)) == 3
-
-    def test_the_system_prompt_reaches_the_model(self, served: Served) -> None:
-        server = hosted.Server(served.url)
-        plain, told = (
-            hosted.ask(QUESTIONS[0], served.model, server, system=system, max_new_tokens=8)
-            for system in (None, "You are a pirate. Say arr.")
-        )
-        assert plain == ["The capital of France is Paris."] and told != plain
-
-    def test_max_new_tokens_cuts(self, served: Served) -> None:
-        [text] = hosted.ask(QUESTIONS[0], served.model, hosted.Server(served.url), max_new_tokens=2)
-        assert text == "The capital"
-
-    def test_a_stop_word_ends_the_answer_and_is_no_part_of_it(self, served: Served) -> None:
-        server, options = hosted.Server(served.url), {"max_new_tokens": 8, "stop": [" Paris"]}
-        assert hosted.ask(QUESTIONS[0], served.model, server, **options) == [
-            "The capital of France is"
-        ]
-
-    def test_an_unknown_model_is_named(self, served: Served) -> None:
-        with pytest.raises(APIError, match=r"Check the name 'no-such-model'.*500"):
-            hosted.ask("Hi", "no-such-model", hosted.Server(served.url), retries=0)
-
-    def test_too_many_requests_then_an_answer(self, served: Served) -> None:
-        busy = faulty.says(429, {"error": {"message": "slow down"}}, Retry_After="1")
-        with faulty.running(busy, faulty.forward, upstream=served.url) as proxy:
-            server = hosted.Server(proxy.url, SECRET)
-            answer = hosted.ask(QUESTIONS[0], served.model, server, max_new_tokens=8)
-        assert answer == ["The capital of France is Paris."]
-        first, second = proxy.requests
-        assert second.moment - first.moment > 0.9  # the server's wish; the client's own is 0.5
+    assert ask_it() == ["The capital of France is Paris."]
+    assert ask_it(system="You are a pirate. Say arr.") != ["The capital of France is Paris."]
+    assert ask_it(max_new_tokens=2) == ["The capital"]
+    assert ask_it(stop=[" Paris"]) == ["The capital of France is"]
+    with pytest.raises(APIError, match=r"Check the name 'no-such-model'.*500"):
+        hosted.ask("Hi", "no-such-model", server, retries=0)
 
 
 # --- a server that fails ------------------------------------------------------------------------
@@ -253,11 +190,16 @@ def test_nobody_there(fails: Callable) -> None:
     fails(UnavailableResourceError, "Does the server run", lambda: ask(url))
 
 
-def test_too_many_requests_for_ever(fails: Callable) -> None:
+def test_too_many_requests_for_ever_and_for_a_while(fails: Callable) -> None:
     busy = faulty.says(429, {"error": {"message": "slow down"}}, Retry_After="0.01")
-    with faulty.running(busy) as proxy:
-        fails(RateLimitError, "tried 3 times", lambda: ask(proxy.url, retries=2))
-    assert len(proxy.requests) == 3
+    with faulty.running(busy) as server:
+        fails(RateLimitError, "tried 3 times", lambda: ask(server.url, retries=2))
+    assert len(server.requests) == 3
+    wait = faulty.says(429, {"error": {"message": "slow down"}}, Retry_After="1")
+    with faulty.running(wait, GOOD) as server:
+        assert ask(server.url, retries=2) == ["Paris."]
+    first, second = server.requests
+    assert second.moment - first.moment > 0.9  # the server's wait; the client's own is 0.5
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX-Evil: 1", f"{SECRET} é", f"{SECRET}\u2026"])
@@ -298,9 +240,9 @@ def test_a_saved_notebook_does_not_have_the_key(monkeypatch: pytest.MonkeyPatch)
 def test_answers_come_in_input_order() -> None:
     last_is_done = threading.Event()
 
-    def behave(handler: faulty._Handler) -> None:
+    def behave(handler: faulty.Handler) -> None:
         """Answer with the question; the first only after the last."""
-        asked = handler.request_seen.body["messages"][-1]["content"]
+        asked = handler.seen.question
         if asked == "0":
             assert last_is_done.wait(30)
         faulty.answers(f"answer {asked}")(handler)
@@ -315,8 +257,8 @@ def test_answers_come_in_input_order() -> None:
 def test_the_failing_prompt_is_named_and_the_rest_not_asked(fails: Callable) -> None:
     prompts = [*"abc", "bad", *map(str, range(100))]
 
-    def behave(handler: faulty._Handler) -> None:
-        bad = handler.request_seen.body["messages"][-1]["content"] == "bad"
+    def behave(handler: faulty.Handler) -> None:
+        bad = handler.seen.question == "bad"
         (faulty.says(400, {"detail": "bad"}) if bad else GOOD)(handler)
 
     with faulty.running(behave) as proxy:
@@ -333,8 +275,8 @@ hosted.ask(["slow", "bad"], "m", hosted.Server.found(), timeout=600, retries=0)
 def test_an_error_does_not_wait_for_the_other_requests() -> None:
     slow_is_there = threading.Event()
 
-    def behave(handler: faulty._Handler) -> None:
-        if handler.request_seen.body["messages"][-1]["content"] == "slow":
+    def behave(handler: faulty.Handler) -> None:
+        if handler.seen.question == "slow":
             slow_is_there.set()
             faulty.hangs(handler)
         else:
@@ -414,18 +356,13 @@ def test_wrong_settings(options: dict, kind: type, text: str, fails: Callable) -
     fails(kind, text, lambda: ask("http://127.0.0.1:1/v1", **options))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://host/v1", "http://a b/v1"])
-def test_wrong_addresses(url: str, fails: Callable) -> None:
-    fails(SettingError, "address", lambda: ask(url))
-
-
-@pytest.mark.parametrize("url", [f"https://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"])
-def test_secrets_in_an_address_are_not_taken_and_not_shown(url: str) -> None:
-    server = hosted.Server(url)
-    with pytest.raises(SettingError, match="address can't be used") as caught:
-        hosted.ask("Hi", "m", server)
-    assert SECRET not in f"{caught.value!r} {server} {server!r}"
-    assert "https://host/v1" in str(server)
+def test_wrong_addresses_are_refused_without_their_secrets(fails: Callable) -> None:
+    for url in ("localhost:8000/v1", "ftp://host/v1"):
+        fails(SettingError, "address can't be used", lambda url=url: ask(url))
+    for url in (f"https://me:{SECRET}@host/v1", f"https://host/v1?key={SECRET}"):
+        with pytest.raises(SettingError, match="address can't be used: https://host/v1") as caught:
+            hosted.ask("Hi", "m", hosted.Server(url))
+        assert SECRET not in f"{caught.value!r} {hosted.Server(url)!r}"
 
 
 def test_without_a_server_the_way_to_one_is_told(fails: Callable) -> None:
