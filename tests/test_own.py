@@ -106,14 +106,6 @@ def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
             own.read(tmp_path / name)
 
 
-def test_templates_ask_about_headings_all_over_the_documents() -> None:
-    written = own.pairs(own.read(club.folder()), size=SMALL)
-    assert len(written.records) + len(written.rejected) == SMALL.headings
-    assert written.counts == {BY_TEMPLATE: len(written.records)} and len(written.records) >= 10
-    assert len({record["document"] for record in written.records}) >= 8
-    assert all(record["heading"] for record in written.records)
-
-
 def test_a_review_keeps_what_is_said_and_no_spreadsheet_sees_a_formula(tmp_path: Path) -> None:
     path = own.save_for_review([{"question": "=1+1?", "answer": "-5 degrees"}], tmp_path / "r.csv")
     assert "'=1+1?,'-5 degrees,yes" in path.read_text("utf-8")
@@ -322,7 +314,10 @@ def test_a_folder_of_documents_goes_the_whole_way(
     result = go(club.folder(), tmp_path / "out")
     found = result.assessment
     assert found.methods == [PROMPT, SEARCH, TUNED, BOTH]
-    assert result.writing["counts"][BY_TEMPLATE] >= 10 and result.parts.held_out == "facts"
+    written = own.load_reviewed(tmp_path / "out" / "pairs.csv")
+    assert len(written) >= 10 and result.parts.held_out == "facts"
+    assert len({row["document"] for row in written}) >= 8, "from all over the documents"
+    assert all(row["heading"] for row in written)
     assert set(result.findings) == {"documents", "pairs"}
     read = found.table()["tokens read"].astype(float)
     assert read[SEARCH] > read[PROMPT]
@@ -342,6 +337,7 @@ def test_every_method_asks_the_turns_before_too(tiny: models.LoadedModel) -> Non
     assert [name for name, text in sent.items() if "orange locker" in text] == [SEARCH, BOTH]
     brief = [name for name, text in sent.items() if "Answer in one short sentence." in text]
     assert brief == [PROMPT, SEARCH]
+    assert found.tests[TUNED, PROMPT].p == 1, "one question tells nothing"
 
 
 def test_keys_in_the_test_pairs_count_facts_and_keep_the_model(

@@ -48,9 +48,8 @@ def test_next_to_no_seed_task_is_rejected_for_its_form() -> None:
     assert len(wrong) <= 0.1 * len(seeds), wrong
 
 
-@pytest.mark.parametrize(
-    ("text", "trouble"),
-    [
+def test_the_form_of_answers() -> None:
+    for text, trouble in (
         ("I can recommend the coast.", ""),
         ("  \n", "empty"),
         ("As an AI, I have none.", "refuses"),
@@ -58,12 +57,9 @@ def test_next_to_no_seed_task_is_rejected_for_its_form() -> None:
         ("Which animal do you mean?", "asks back"),
         ("The whale is big. " * 4, "repeats itself"),
         ("The largest animal.", "only repeats the question"),
-    ],
-)
-def test_the_form_of_answers(text: str, trouble: str) -> None:
-    question = "What is the largest animal?"
-    assert synthesis.answer_trouble(answer(text), question) == trouble
-    cut = synthesis.answer_trouble(answer("The blue whale", finished=False), question)
+    ):
+        assert synthesis.answer_trouble(answer(text), "What is the largest animal?") == trouble
+    cut = synthesis.answer_trouble(answer("The blue whale", finished=False), "Which is it?")
     assert cut == "not finished within the limit"
 
 

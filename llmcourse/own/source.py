@@ -98,8 +98,8 @@ def read(source: str | os.PathLike[str]) -> Source:
             raise DataError(f"{name} is one document. Name the folder that it is in.")
         return pairs_of(path)
     # Nothing vanishes without a word: a folder of PDFs must not look like an empty one.
-    skipped = map(str, data.skipped_documents(name))
-    problems = [problem.removeprefix(str(path)).lstrip("/\\") for problem in skipped]
+    skipped = data.skipped_documents(path)
+    problems = [f"{Path(one.source).relative_to(path)}: {one.problem}" for one in skipped]
     try:
         return Source("documents", name, data.from_documents(path), problems=problems)
     except DataError as error:
