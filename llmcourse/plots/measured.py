@@ -28,6 +28,7 @@ from llmcourse.stats import Share
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from llmcourse.evaluation import Comparison
     from llmcourse.generation import Answer
 
     Lines = Mapping[str, Sequence[tuple[float, float]]]  # name -> points (x, y)
@@ -285,7 +286,7 @@ def side_by_side(
 
 
 def comparison(
-    found: Any, metric: str | None = None, *, title: str = "", caption: str = ""
+    found: Comparison, metric: str | None = None, *, title: str = "", caption: str = ""
 ) -> None:
     """Show what `evaluation.compare` found: bars for what is 0 or 1, dots for other numbers.
 
