@@ -107,7 +107,7 @@ def lesson_map(here: str) -> None:
 _LEVELS_OF_CODE = (
     ("One line", "generate(model, question)", "everything chosen for you", GREEN),
     ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
-    ("PyTorch", "scores = model(ids).logits; ids + best", "you see every step", ORANGE),
+    ("PyTorch", "logits = model(ids).logits; ids + best", "you see every step", ORANGE),
 )
 
 
@@ -125,7 +125,7 @@ def three_levels() -> None:
         "One task at three levels of abstraction. Each level calls the one below it.",
         "Diagram of three levels. Top: one line, generate(model, question), everything is chosen "
         "for you. Middle: transformers, tokenizer and model.generate, you choose the pieces. "
-        "Bottom: PyTorch, the model's scores, and the best token put behind the text, you see "
+        "Bottom: PyTorch, the model's logits, and the best token put behind the text, you see "
         "every step. Arrows lead from each level down to the one it calls.",
     )
 

@@ -17,7 +17,7 @@ def pretraining() -> None:
         draw.box(24 + column * 11.5, 34.5, 10, 5, word, BLUE, fontsize=11)
     draw.box(24 + len(_WORDS) * 11.5, 34.5, 10, 5, "?", ORANGE, fill=YELLOW, fontsize=11)
     steps = (
-        ("guess", "a probability for each\npiece of text that it knows", BLUE),
+        ("guess", "a probability for each\ntoken in its vocabulary", BLUE),
         ("compare", "how surprising is what\nreally came next? (the loss)", ORANGE),
         ("change", "move each weight a little,\nso that it surprises less", GREEN),
     )
@@ -34,8 +34,8 @@ def pretraining() -> None:
     draw.finish(
         "Pretraining: from random numbers to a base model, by guessing what comes next.",
         f'Diagram. A text from the web, "{" ".join(_WORDS)}", with a question mark in the place of '
-        "its next word. Three boxes in a row: guess (a probability for each piece of text it "
-        "knows), compare (the loss says how surprising is what really came next), change (move "
+        "its next word. Three boxes in a row: guess (a probability for each token in its "
+        "vocabulary), compare (the loss says how surprising is what really came next), change (move "
         "each weight a little, so that it surprises less). An arrow leads back to the first: the "
         "next place in the text, trillions of times. Nobody labels anything: the text is the "
         "right answer.",
