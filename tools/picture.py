@@ -84,7 +84,7 @@ def measure(base: models.LoadedModel, size: tiers.Tier, settings: Config = SETTI
         [row for row in company.records("questions", split, keys=True) if row["fact"] in known]
         for split in ("train", "test")
     )
-    asked = {"wanted": ["facts"], "max_new_tokens": ANSWER_TOKENS}
+    asked = {"metrics": ["facts"], "max_new_tokens": ANSWER_TOKENS}
     before = evaluate(base, test, **asked)
     tuned = finetune(base, train, settings)
     after = evaluate(tuned, test, **asked)

@@ -134,7 +134,7 @@ def run(
             model = models.load(str(model))
         check_loaded(model)
         template = template or model.template
-        if chat_template:  # which the model may lack: checked before data are downloaded
+        if public and chat_template:  # which the model may lack: checked before data are downloaded
             templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
         results: list[dict[str, Any]] = []
         with quiet_datasets(long=progress):
