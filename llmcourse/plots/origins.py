@@ -33,12 +33,11 @@ def pretraining() -> None:
     draw.bold(48, 3.5, "Nobody labels anything: the text itself is the right answer.")
     draw.finish(
         "Pretraining: from random numbers to a base model, by guessing what comes next.",
-        f'Diagram. A text from the web, "{" ".join(_WORDS)}", with a question mark in the place of '
-        "its next word. Three boxes in a row: guess (a probability for each token in its "
-        "vocabulary), compare (the loss says how surprising is what really came next), change (move "
-        "each weight a little, so that it surprises less). An arrow leads back to the first: the "
-        "next place in the text, trillions of times. Nobody labels anything: the text is the "
-        "right answer.",
+        f'Diagram. A text from the web, "{" ".join(_WORDS)}", with a question mark instead of its '
+        "next word. Three boxes in a row: guess (a probability for each token in its vocabulary), "
+        "compare (the loss says how surprising is what really came next), change (move each weight "
+        "a little, so that it surprises less). An arrow leads back to the first: the next place in "
+        "the text, trillions of times. Nobody labels anything: the text is the right answer.",
     )
 
 
