@@ -19,8 +19,6 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     PreTrainedTokenizerBase,
-    Trainer,
-    TrainingArguments,
 )
 
 from llmcourse import company, encoding, generation, models, templates
@@ -471,26 +469,6 @@ def test_rows_may_come_as_columns_arrays_or_tensors() -> None:
         found = collate(way)
         assert found.keys() == wanted.keys()
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-
-
-def test_trainer_takes_encoded_rows(tmp_path: Path) -> None:
-    tokenizer = word_tokenizer()
-    rows = encode([record(n % 5 + 1) for n in range(8)], tokenizer).dataset
-    model = small(LlamaConfig, num_key_value_heads=2)
-    before = model.lm_head.weight.clone()
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path),
-        max_steps=2,
-        per_device_train_batch_size=2,
-        report_to="none",
-        use_cpu=True,
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-    trainer = Trainer(model, arguments, Collator(tokenizer), rows, rows)
-    assert trainer.train().global_step == 2
-    assert not torch.equal(model.lm_head.weight, before)
-    assert 0 < trainer.evaluate()["eval_loss"] < 10
 
 
 def small(kind: type, attention: str = "sdpa", **options: Any) -> Any:

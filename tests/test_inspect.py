@@ -109,7 +109,7 @@ def test_what_only_looks_like_a_problem_is_none(text: str) -> None:
         ("<!--" * 200_000 + "-->", 0, 1),
         ("`a` <br> " * 80_000, 0, 80_000),
         ("`a` &amp; " * 80_000, 0, 80_000),
-        ("</p>" * 1_000_000 + "x", 0, 0),
+        ("</p>" * 300_000 + "x", 0, 0),
         ("a@b.cd 203.0.113.77 " * 40_000, 80_000, 0),
     ],
     ids=lambda value: str(value)[:12],
@@ -253,7 +253,7 @@ def test_languages_are_identified_where_there_is_enough_text(
     assert data.inspect(short).count("other language") == 0  # not certain
     monkeypatch.setattr("llmcourse.data.findings.SAMPLE", 10)
     report = data.inspect([{"text": f"{ENGLISH} {n}"} for n in range(30)])
-    assert report.count("other language") == 0 and "sample of 10" in report.findings[-1].what
+    assert report.count("other language") == 0 and "a sample of 10" in report.findings[-1].what
 
 
 @pytest.mark.parametrize("name", ["extraction", "expansion", "seed_tasks", "messy"])
@@ -378,7 +378,7 @@ def test_the_text_fits_a_screen_and_is_safe_to_print() -> None:
         lines = text.splitlines()
         assert len(lines) <= 40 and max(map(len, lines)) <= 100
         assert all(sign.isprintable() for sign in text.replace("\n", ""))
-        assert f"{report.records:,} records" in lines[0] and "█" in text
+        assert f"{report.records:,} records" in lines[0]
         assert all(one.what[0].isupper() and one.what[-1] == "." for one in report.findings)
 
 

@@ -159,7 +159,7 @@ def _fixed(
 def _single_spaced(text: str) -> str:
     """`text` without superfluous blanks; code between ``` and indents stay as they are."""
     pieces = re.split(r"(```.*?```)", text, flags=re.DOTALL)
-    for place in range(0, len(pieces), 2):
+    for place in range(0, len(pieces), 2):  # every second piece is code
         piece = re.sub(r"(?<=\S)[ \t\xa0]{2,}(?=\S)", " ", pieces[place].replace("\r\n", "\n"))
         pieces[place] = re.sub(r"\n{3,}", "\n\n", patterns.without_line_ends(piece))
     return "".join(pieces).strip()
@@ -180,7 +180,7 @@ def _left_out(
     unit = "words" if tokenizer is None else "tokens"
     names = text_fields(records.column_names)
     texts = [texts_of(record) for record in records.select_columns(list(names))]
-    table = near_duplicates.keys(records)
+    table = near_duplicates.keys(records)  # after fixing, so that what became the same is found
     for place, record in enumerate(texts):
         if table.blank[place] and "blank" in steps:
             needed = (name for name in names if name not in ("input", "history"))
@@ -190,6 +190,7 @@ def _left_out(
             parts = [question_of(record), record.get("answer", "")]
             if (size := sum(token_counts(parts, tokenizer))) > longest:
                 out[place] = ("overlong", "", f"{size} {unit}")
+    # blank records are never compared: all of them would be copies of the first
     table = table[~table.blank].drop(index=out, errors="ignore")
     for step, same in (("duplicates", ["record"]), ("near-duplicates", ["question", "answer"])):
         if step in steps and len(table):
@@ -226,8 +227,9 @@ def _contradictions(records: Dataset, table: pandas.DataFrame, settle: Settle | 
         SettingError: `settle` returned no place.
     """
     out: Reasons = {}
-    asked = ["question", "context"]
-    for _, group in table[table.duplicated(asked, keep=False)].groupby(asked, sort=False):
+    same = ["question", "context"]
+    # only what comes twice is grouped: a group for each of a million questions would take minutes
+    for _, group in table[table.duplicated(same, keep=False)].groupby(same, sort=False):
         places = group.index.tolist()
         if group.answer.nunique() == 1:
             continue

@@ -237,24 +237,24 @@ def _title(lines: list[str], kind: str, begun: bool) -> tuple[str, int]:
     first = lines[0].rstrip()
     if kind in _MARKDOWN and re.match(r"#{1,6}\s", lines[0]):
         title = lines[0].lstrip("#").strip()
-        bare = title.rstrip("#")  # a closing sequence, but "C#" keeps its sign
+        bare = title.rstrip("#")  # a closing sequence, but "C#" keeps its own
         title = bare.rstrip() if bare[-1:].isspace() else title
         if title:
             return title, 1
-    signs = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
-    if not begun and _is_underlined(lines[:2], signs):
+    marks = "=-" if kind in _MARKDOWN else "=-~^\"'#*+"
+    if not begun and _is_underlined(lines[:2], marks):
         return first, 2
-    if not begun and _UNDERLINE.match(first) and _is_underlined(lines[1:], signs, over=first):
+    if not begun and _UNDERLINE.match(first) and _is_underlined(lines[1:], marks, over=first):
         return lines[1].strip(), 3
     return "", 1
 
 
-def _is_underlined(lines: list[str], signs: str, over: str = "") -> bool:
+def _is_underlined(lines: list[str], marks: str, over: str = "") -> bool:
     """Whether the second line makes a title of the first, which a line `over` lets indent."""
     if len(lines) < 2:
         return False
     title, under = lines[0].rstrip(), lines[1].rstrip()
-    fits = bool(_UNDERLINE.match(under)) and under[0] in signs and len(under) >= len(title)
+    fits = bool(_UNDERLINE.match(under)) and under[0] in marks and len(under) >= len(title)
     if not fits or "|" in title or (over and over != under):
         return False
     return not _NO_TITLE.match(title.strip() if over else title)

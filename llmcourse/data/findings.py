@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 SAMPLE = 2000  # records whose language is identified
 SHOWING = ("html", "encoding", *patterns.PERSONAL)  # what a text shows by itself
-WHAT = {
-    "unreadable": "Records that could not be used and are not in the data; fix them in the file.",
-    "blank": "The question or the answer is empty, so there is nothing to learn; leave them out.",
-    "overlong": "Over {longest} {unit} in all: `encode` leaves them out; shorten or split them.",
-    "html": "Left-over tags or entities of web pages, which a model learns to write; use `clean`.",
-    "encoding": "Wrongly decoded text or control characters; `clean` fixes what can be fixed.",
-    "e-mail": "E-mail addresses, which a model may repeat to anybody; `clean` masks them.",
-    "card": "Payment card numbers, which must never be in training data; `clean` masks them.",
-    "IBAN": "Bank account numbers (IBAN), which a model may repeat; `clean` masks them.",
-    "phone": "Telephone numbers, which a model may repeat to anybody; `clean` masks them.",
-    "IP": "Internet addresses of machines, which can point to people; `clean` masks them.",
-    "date of birth": "Dates of birth, which a model may repeat; `clean` masks them.",
-    "address": "Street addresses, which a model may repeat; `clean` masks all but those in `keep`.",
-    "duplicates": "Copies of {groups:,} records, which may fall into two splits; keep one.",
-    "repeated questions": "The same question and answer but for case and punctuation; keep one.",
-    "contradictions": "Questions with several answers ({several:,} records): settle them.",
-    "near-duplicates": "Nearly the same as another record ({groups} have such copies); keep one.",
-    "leaked": "Test questions that are in the training data, so that the test measures memory.",
-    "nearly leaked": "Test questions nearly the same as one in the training data; look at them.",
-    "other language": "In another language than most ({main}), counted {sample}{looked:,} records.",
+WHAT = {  # each fits into a line of a terminal
+    "unreadable": "Records that can't be used and are not in the data; fix the file.",
+    "blank": "No question or no answer, so nothing to learn; leave them out.",
+    "overlong": "Over {longest} {unit} in all, which `encode` leaves out; shorten them.",
+    "html": "Left-over HTML, which a model learns to write; use `clean`.",
+    "encoding": "Wrongly decoded text or control characters; use `clean`.",
+    "e-mail": "E-mail addresses, which a model may repeat to anybody; use `clean`.",
+    "card": "Payment card numbers must never be in training data; use `clean`.",
+    "IBAN": "Bank account numbers, which a model may repeat; use `clean`.",
+    "phone": "Telephone numbers, which a model may repeat; use `clean`.",
+    "IP": "Addresses of machines, which can point to people; use `clean`.",
+    "date of birth": "Dates of birth, which a model may repeat; use `clean`.",
+    "address": "Street addresses; `clean` masks all but those in `keep`.",
+    "duplicates": "Copies of {groups:,} records, which may fall into two splits.",
+    "repeated questions": "The same but for case and punctuation; keep one of each.",
+    "contradictions": "Different answers to one question ({several:,} records); settle them.",
+    "near-duplicates": "Nearly the same as another record{least}; keep one of each.",
+    "leaked": "Test questions that are in the training data too; take them out.",
+    "nearly leaked": "Test questions nearly the same as one in the training data.",
+    "other language": "Not in the main language ({main}), {sample}{looked:,} records.",
 }
 
 
@@ -79,10 +79,11 @@ def _finding(
 
 def _example(kind: str, texts: Mapping[str, str]) -> str:
     """An excerpt of a record, without personal data, that shows its problem where it can."""
-    signs = {"html": "[<&]", "encoding": r"[^\x20-\x7e\s]"}
+    # what to look for: a mask, a tag or an entity, anything but plain ASCII
+    forms = {"html": "[<&]", "encoding": r"[^\x20-\x7e\s]"}
     masked = [patterns.masked(text) for text in texts.values() if text.strip()]
     for text in masked:
-        if match := re.search(signs.get(kind, re.escape(f"[{kind}]")), text):
+        if match := re.search(forms.get(kind, re.escape(f"[{kind}]")), text):
             return excerpt(text, match.start())
     return excerpt(" ".join(masked)) or "(blank)"
 
@@ -90,9 +91,10 @@ def _example(kind: str, texts: Mapping[str, str]) -> str:
 def excerpt(text: str, place: int = 0, longest: int = 80) -> str:
     """At most `longest` characters of `text` around a place, in one line that is safe to print."""
     start = max(0, place - longest // 3) if len(text) > longest else 0
+    # a control sequence could recolour a terminal or rewrite what it shows
     piece = "".join(
-        sign if sign.isprintable() else "\ufffd" if sign.strip() else " "
-        for sign in text[start : start + 4 * longest]
+        one if one.isprintable() else "\ufffd" if one.strip() else " "
+        for one in text[start : start + 4 * longest]
     )
     piece = ("…" if start else "") + " ".join(piece.split())
     return piece if len(piece) <= longest else piece[: longest - 1] + "…"
@@ -124,7 +126,7 @@ def measured(
     Args:
         records: What `as_records` gives.
         tokenizer: Counts lengths in tokens; None counts words.
-        questions: True adds the bands of what is asked.
+        questions: True adds the bands of the questions.
         workers: Processes; see `tables.mapped`.
     """
     kinds = near_duplicates.KEYS | dict.fromkeys(SHOWING, "bool")
@@ -189,12 +191,13 @@ def copies(records: Dataset, table: pandas.DataFrame) -> Iterator[Finding]:
         groups = len(table[again].drop_duplicates(same))
         yield _finding(kind, records, table.index[again], groups=groups)
         table = table[~again & ~table.blank]
-    asked = ["question", "context"]
-    several = table[table.duplicated(asked, keep=False)]
-    questions = len(several.drop_duplicates(asked))
+    same = ["question", "context"]
+    several = table[table.duplicated(same, keep=False)]
+    questions = len(several.drop_duplicates(same))
     found = _finding(
         "contradictions", records, several.index, count=questions, several=len(several)
     )
+    # the same question in another context, such as a passage, may well have another answer
     excused = table.question[table.question.duplicated(keep=False)].nunique() - questions
     if excused > 0:
         columns = ", ".join(near_duplicates.context_columns(records))
@@ -211,18 +214,20 @@ def _near_duplicates(records: Dataset, table: pandas.DataFrame) -> Finding:
     from scipy.sparse.csgraph import connected_components
 
     pairs = near_duplicates.candidates(table[RECORD])
-    asked = table.question.to_dict()
-    apart = [pair for pair in pairs if asked[pair[0]] != asked[pair[1]]]  # else contradictions
+    question = table.question.to_dict()
+    # with the same question they are contradictions, which are reported by themselves
+    apart = [pair for pair in pairs if question[pair[0]] != question[pair[1]]]
     near = list(
         near_duplicates.near(apart, records, records, lambda r: " ".join(texts_of(r).values()))
     )
     first, second = np.array(near, dtype=int).reshape(-1, 2).T
+    # A near B and B near C make one group, though A and C may share less
     size = (len(records), len(records))
     _, group = connected_components(coo_array((np.ones(len(near)), (first, second)), size))
     places = np.unique(np.concatenate([first, second]))
     _, firsts = np.unique(group[places], return_index=True)
-    groups = f"{'at least ' if len(pairs) == MOST_PAIRS else ''}{len(firsts):,}"
-    return _finding("near-duplicates", records, np.delete(places, firsts), groups=groups)
+    least = " (or more: the search was cut short)" if len(pairs) == MOST_PAIRS else ""
+    return _finding("near-duplicates", records, np.delete(places, firsts), least=least)
 
 
 def leaks(
@@ -244,7 +249,7 @@ def leaks(
         splits = _splits(records)
         held = table[[name not in ("", "train") for name in splits]]
         table = table[[name == "train" for name in splits]]
-    held = held[~held.blank]
+    held = held[~held.blank]  # a blank question is in every data set
     known = held.question.isin(table.question)
     near: set[int] = set()
     if len(held) and len(table):
@@ -291,6 +296,7 @@ def languages(records: Dataset) -> tuple[dict[str, float], Finding]:
 
     places = np.arange(len(records))
     if len(records) > SAMPLE:
+        # 2,000 fix a share to 2 % and take seconds; all of a million would take half an hour
         places = np.random.default_rng(0).choice(len(records), SAMPLE, replace=False)
     found: dict[int, str] = {}
     for place, record in near_duplicates.rows(records, places):
@@ -304,7 +310,7 @@ def languages(records: Dataset) -> tuple[dict[str, float], Finding]:
     shares = {name: share for name, share in shares.items() if share >= 0.01}
     main = next(iter(shares), "unknown")
     others = [place for place, language in found.items() if language != main]
-    sample = "in the sample of " if len(places) < len(records) else "among all "
+    sample = "in a sample of " if len(places) < len(records) else "among all "
     return shares, _finding(
         "other language", records, others, main=main, sample=sample, looked=len(places)
     )

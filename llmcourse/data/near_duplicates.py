@@ -33,8 +33,8 @@ _LABELS = ("id", "keys", "split", "url", "reviewed", "written", "keep")
 NEAR = 0.7  # share of three-word shingles in common
 BANDS, ROWS = 16, 4  # finds 98.8 % of the pairs at NEAR: 1 - (1 - 0.7**4)**16
 MOST_PAIRS = 1_000_000  # candidates checked; more are only met in data made from one template
-RECORD = [f"record {n}" for n in range(BANDS)]  # the bands of a whole record
-QUESTION = [f"question {n}" for n in range(BANDS)]  # those of what it asks
+RECORD = [f"record {n}" for n in range(BANDS)]  # columns: the bands of all of a record
+QUESTION = [f"question {n}" for n in range(BANDS)]  # those of its question
 KEYS = {"blank": "bool", **dict.fromkeys(["record", "question", "answer", "context"], "int64")}
 KEYS |= dict.fromkeys(RECORD, "int64")
 _OPENING, _CLOSING = "\"'“”‘’«»„([{¿¡", ".,;:!?…\"'“”‘’«»)]}"
@@ -65,6 +65,7 @@ def comparable(text: str) -> str:
 
 def number(text: str) -> int:
     """A signed 64-bit number for `text`, the same on every machine."""
+    # not `hash`, which differs from process to process, so that no two workers would agree
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
@@ -72,9 +73,9 @@ def number(text: str) -> int:
 def keys(records: Dataset) -> pandas.DataFrame:
     """What records are compared by: a row of numbers for each, in their order.
 
-    Columns: `blank` (whether the question, the answer or the text is); hashes of the whole
+    Columns: `blank` (whether the question, the answer or the text is); hashes of the
     `record`, and of its `question`, `answer` and `context` (see `context_columns`) without case
-    and punctuation; and the MinHash bands of the whole, `RECORD`.
+    and punctuation; and the MinHash bands of the record, `RECORD`.
 
     Args:
         records: What `as_records` gives.
@@ -96,18 +97,18 @@ def batch_keys(
     rows = [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
     records = [texts_of(row) for row in rows]
     contexts = [[value for name, value in row.items() if name not in names] for row in rows]
-    asked = [question_of(record) for record in records]
+    questions_of = [question_of(record) for record in records]
     needed = [name for name in names if name not in ("input", "history")]
     found: dict[str, Any] = {
         "blank": [any(is_blank(record[name]) for name in needed) for record in records],
         "record": [number("\x1f".join(map(tidied, record.values()))) for record in records],
-        "question": [number(comparable(text)) for text in asked],
+        "question": [number(comparable(text)) for text in questions_of],
         "answer": [number(comparable(record.get("answer", ""))) for record in records],
         "context": [number("\x1f".join(map(as_text, values))) for values in contexts],
     }
     found |= zip(RECORD, bands(" ".join(record.values()) for record in records).T, strict=True)
     if questions:
-        found |= zip(QUESTION, bands(asked).T, strict=True)
+        found |= zip(QUESTION, bands(questions_of).T, strict=True)
     return found
 
 
@@ -120,6 +121,7 @@ def context_columns(records: Dataset) -> list[str]:
     found = []
     for name in records.column_names:
         if name not in (*text_fields(records.column_names), *_LABELS):
+            # (a look at the first thousand is enough, and cheap in a million)
             values = [text for text in map(as_text, records[:1000][name]) if text.strip()]
             long = sum(len(text.split()) > 3 or text.startswith("[") for text in values)
             known = name.lower().replace(" ", "_") in _CONTEXT
@@ -159,7 +161,9 @@ def bands(texts: Iterable[str]) -> np.ndarray:
     minima = [one.hashvalues for one in MinHash.generator(sets, num_perm=BANDS * ROWS, seed=1)]
     values = np.array(minima, dtype=np.uint64).reshape(len(minima), BANDS, ROWS)
     mixed: np.ndarray = np.zeros((len(minima), BANDS), dtype=np.uint64)
-    for row in range(ROWS):  # wraps around at 64 bits, as hashes do
+    # four numbers become one (Fibonacci hashing: 2**64 divided by the golden ratio), which wraps
+    # around at 64 bits as hashes do
+    for row in range(ROWS):
         mixed = (mixed ^ values[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed.view(np.int64)
@@ -175,6 +179,7 @@ def candidates(table: pandas.DataFrame) -> list[tuple[int, int]]:
 
     pairs = pandas.DataFrame({"first": [], "second": []}, dtype="int64")
     for name in table.columns:
+        # most records share no band with any other; the rest is far less to group
         shared = table[name][table[name].duplicated(keep=False)]
         if len(shared):
             places = shared.index.to_series()
@@ -200,7 +205,7 @@ def near(
         others: Where the second of each pair is.
         text_of: The text of a record that is compared.
     """
-    for start in range(0, len(pairs), 5000):
+    for start in range(0, len(pairs), 5000):  # the texts of all pairs may not fit into memory
         block = pairs[start : start + 5000]
         one, other = (
             {place: shingles(text_of(record)) for place, record in rows(dataset, places)}

@@ -73,7 +73,7 @@ def personal(text: str, keep: Collection[str] = ()) -> tuple[str, list[str]]:
             one of them is no personal data.
     """
     kinds: list[str] = []
-    if not ("@" in text or re.search(r"\d", text)):  # most texts: no form can match
+    if not ("@" in text or re.search(r"\d", text)):  # no form can match, as in most texts
         return text, kinds
     kept = [piece.lower() for piece in keep]
     for kind, form in _FORMS.items():
@@ -109,7 +109,7 @@ def _is_valid(kind: str, piece: str, before: str) -> bool:
         return digits[0] in "3456" and (passes or grouped is not None)
     if kind == "IBAN":  # the check of ISO 13616: letters count from 10 on, the country comes last
         letters = re.sub(r"\s", "", piece)
-        return int("".join(str(int(sign, 36)) for sign in letters[4:] + letters[:4])) % 97 == 1
+        return int("".join(str(int(one, 36)) for one in letters[4:] + letters[:4])) % 97 == 1
     if kind == "phone":
         return 7 <= len(digits) <= 15
     if kind == "IP":
@@ -148,7 +148,7 @@ _VOID = ("br", "hr", "img", "input", "link", "meta")  # tags without an end
 
 @cache
 def _entities() -> frozenset[str]:
-    """The names of entities that stand for letters and signs of print, not for mathematics."""
+    """The names of entities that stand for letters and print characters, not for mathematics."""
     codes = html.entities.name2codepoint.items()
     prints = {name for name, code in codes if code < 0x100 or 0x2000 <= code < 0x2070}
     return frozenset(prints - {"not"} | {"euro", "trade", "bull", "apos", "rarr", "larr"})
@@ -157,7 +157,7 @@ def _entities() -> frozenset[str]:
 def markup(text: str) -> list[tuple[int, int]]:
     """Where `text` holds tags and entities of HTML that are meant as markup: (start, end) of each.
 
-    "a < b", "if x<y and y>z" and `List<int>` are none. Neither is what stands in backticks, as
+    "a < b", "if x<y and y>z" and `List<int>` are none. Neither is what is in backticks, as
     code does in Markdown. A tag alone counts where it can't be anything else: it is closed, has
     attributes, needs no end (<br>), or begins a line.
     """

@@ -72,7 +72,7 @@ def open_source(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
     if isinstance(source, Mapping):
         if source and all(hasattr(one, "features") for one in source.values()):
             raise DataError(f"This holds several splits ({', '.join(source)}); choose a split.")
-        raise DataError("A list of records is wanted, not one record. Put it into a list.")
+        raise DataError("This is one record. Put it into a list.")
     if not isinstance(source, Iterable):
         raise DataError(f"Records can't be read from {kind_of(source)}.")
     return "the list", enumerate(source, 1)
@@ -172,12 +172,13 @@ def separator_of(path: Path) -> str:
     """What separates the cells of a table: a spreadsheet's language may make it a semicolon."""
     with path.open("rb") as file:
         head = file.readline()
-    return max(",;\t", key=lambda sign: head.count(sign.encode()))
+    return max(",;\t", key=lambda mark: head.count(mark.encode()))
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
     """Rows as mappings; bytes that are no UTF-8 are carried along and reported with their row."""
     csv.field_size_limit(2**31 - 1)  # the usual limit is 128 kB
+    # a wrong byte becomes a surrogate, which `_csv_rows` finds: the other rows can still be read
     text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(path)
     columns: list[str] | None = None

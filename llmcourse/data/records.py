@@ -49,7 +49,7 @@ class Problem:
     Attributes:
         source: The file, or what else was read.
         line: Where in it, counted from 1: the line of a file that has one record a line (.jsonl,
-            .csv, .tsv), elsewhere the record. 0 means the whole.
+            .csv, .tsv), elsewhere the record. 0 means the source.
         field: The field concerned; "" means the record.
         problem: What is wrong, and the way out where there is one.
     """
@@ -154,6 +154,7 @@ def as_records(source: Any) -> Dataset:
 def _has_form(features: Mapping[str, Any]) -> bool:
     """True where a data set has the columns of records, as text."""
     kinds = {name: getattr(kind, "dtype", "") for name, kind in features.items()}
+    # `load_records` reads these into `history`, a list of turns
     unread = "system" in kinds or kinds.get("history") in ("string", "large_string")
     pair = {"question", "answer"} <= kinds.keys()
     own = ("question", "answer", *({"input"} & kinds.keys())) if pair else TEXT

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BINS = 20
 FEW_VALUES = 20  # a column with more different values holds no labels
-WIDTH, LINES = 100, 40  # of a terminal
+WIDTH = 100  # of a terminal
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Lengths:
         import numpy as np
 
         p95 = float(values.quantile(0.95))
+        # whole units per bin, as half a token is none
         step = max(1, int(np.ceil((min(values.max(), 3 * p95) + 1) / BINS)))
         counts = np.bincount(np.minimum(values // step, BINS - 1), minlength=BINS)
         return cls(
@@ -110,9 +111,8 @@ class Report:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def as_text(self) -> str:
-        """The report for a terminal: at most `LINES` lines of `WIDTH` characters."""
-        lines = list(_lines(self, full=True))
-        return "\n".join(lines if len(lines) <= LINES else list(_lines(self, full=False))[:LINES])
+        """The report for a terminal, in lines of at most `WIDTH` characters."""
+        return "\n".join(_cut(line) for line in _lines(self))
 
 
 def inspect(
@@ -190,7 +190,7 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
     import pyarrow.compute as compute
     from datasets import ClassLabel, Value
 
-    kinds = records.features  # (each reading of it copies all)
+    kinds = records.features  # read once: each reading copies all columns' types
     texts = [name for name in text_fields(kinds) if name != "answer"]
     found = {}
     names = [
@@ -202,7 +202,7 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
     ]
     table = records.select_columns(names).with_format("arrow")[:] if names else {}
     for name in names:
-        pairs = compute.value_counts(table[name])
+        pairs = compute.value_counts(table[name])  # in Arrow: a million answers are counted quickly
         if len(pairs) > FEW_VALUES:
             continue
         counts: Counter[str] = Counter()
@@ -219,48 +219,32 @@ def _labels(records: Dataset) -> dict[str, dict[str, int]]:
 # --- for the terminal -----------------------------------------------------------------------------
 
 
-def _lines(report: Report, *, full: bool) -> Iterator[str]:
-    """The report line by line; `full` explains each finding."""
+def _lines(report: Report) -> Iterator[str]:
+    """The report line by line."""
     name = excerpt(report.name, 0, 50)
     yield f"{name}: {report.records:,} records, {report.total:,} {report.unit}"
     shown = [excerpt(column, 0, WIDTH) or repr(column) for column in report.columns]
-    yield _cut("columns: " + ", ".join(shown))
-    yield f"{report.unit:<10}{'min':>8}{'median':>10}{'95 %':>10}{'max':>10}{'mean':>9}"
+    yield "columns: " + ", ".join(shown)
+    yield f"{report.unit:<10}{'min':>8}{'median':>10}{'95 %':>10}{'max':>10}{'mean':>10}"
     for part, size in report.lengths.items():
         yield (
             f"  {part:<8}{size.minimum:>8,}{size.median:>10,.1f}{size.p95:>10,.1f}"
-            f"{size.maximum:>10,}{size.mean:>9,.1f}"
+            f"{size.maximum:>10,}{size.mean:>10,.1f}"
         )
-    yield from _histogram(report)
     there = [one for one in report.findings if one.count]
     yield "found:" if there else "No problem was found."
-    for one in there:
-        lines = textwrap.wrap(one.what, WIDTH - 32)
-        yield _cut(f"  {one.kind:<19}{one.count:>9,}  {lines[0] if full else one.what}")
-        yield from (" " * 32 + line for line in lines[1:] if full)
+    yield from (f"  {one.kind:<19}{one.count:>9,}  {one.what}" for one in there)
     absent = ", ".join(one.kind for one in report.findings if not one.count)
     if there and absent:
-        yield from textwrap.wrap(f"looked for and not found: {absent}", WIDTH)[:3]
+        yield from textwrap.wrap(f"looked for and not found: {absent}", WIDTH)
     if report.languages:
         shares = (f"{name} {percent(share)} %" for name, share in report.languages.items())
-        yield _cut(f"languages: {', '.join(shares)}")
+        yield f"languages: {', '.join(shares)}"
     for name, values in list(report.labels.items())[:3]:
         counts = (f"{excerpt(value, 0, 20) or '(blank)'} {n:,}" for value, n in values.items())
-        yield _cut(f"values of {excerpt(name, 0, 40)}: {', '.join(counts)}")
+        yield f"values of {excerpt(name, 0, 40)}: {', '.join(counts)}"
 
 
 def _cut(line: str) -> str:
     """`line`, no longer than the terminal is wide."""
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
-
-
-def _histogram(report: Report, rows: int = 5) -> Iterator[str]:
-    """Bars for the lengths of the answers or texts, several bins a row."""
-    part, sizes = list(report.lengths.items())[-1]
-    step = BINS // rows
-    sums = [sum(sizes.counts[start : start + step]) for start in range(0, BINS, step)]
-    for row, count in enumerate(sums):
-        low, high = sizes.edges[row * step], sizes.edges[(row + 1) * step] - 1
-        limits = f"{low:,}–{high:,}" if row < rows - 1 else f"{low:,} and more"
-        bar = "█" * round(40 * count / max(sums)) or ("▏" if count else "")
-        yield f"  {part} {limits:>16} {bar:<40} {count:,}"

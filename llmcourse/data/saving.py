@@ -106,7 +106,7 @@ def _write_parquet(records: Iterable[dict[str, Any]], draft: Path) -> None:
     import pyarrow as pa
     from datasets import Dataset
 
-    rows = list(records)
+    rows = list(records)  # a table needs all its columns before the first row is written
     columns: dict[str, pa.Array] = {}
     name = ""
     try:

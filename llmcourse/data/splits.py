@@ -101,6 +101,7 @@ def _shared_out(
         """Groups too large for the smallest part first, all others at random."""
         size = len(members[name])
         early = size if size > min(targets.values()) else 0
+        # a hash: a random generator's order would depend on that of the records
         digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogatepass")).hexdigest()
         return -early, digest
 
@@ -109,9 +110,9 @@ def _shared_out(
         size = len(members[group])
         lacking = {name: target - len(parts[name]) for name, target in targets.items()}
         fitting = [name for name in targets if lacking[name] >= size]
-        if fitting:
+        if fitting:  # the emptiest part, by its share
             chosen = max(fitting, key=lambda name: lacking[name] / targets[name])
-        else:
+        else:  # no part has room, so the excess goes where most is missing
             chosen = max(targets, key=lacking.__getitem__)
         parts[chosen] += members[group]
     return parts

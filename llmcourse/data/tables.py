@@ -58,7 +58,7 @@ def mapped(
             remove_columns=source.column_names,
             features=columns,
             num_proc=many if many > 1 else None,
-            keep_in_memory=True,
+            keep_in_memory=True,  # what is read again within seconds needs no file
             load_from_cache_file=False,
             # without a name `datasets` hashes the job, its tokenizer and all, which takes seconds
             new_fingerprint=uuid.uuid4().hex,

@@ -64,10 +64,12 @@ class Collator:
 
         def padded(name: str, fill: int) -> torch.Tensor:
             """A column as (rows, longest row), int64, with `fill` behind each row's own."""
+            # on the right, as positions count from the first token in training
             columns = [torch.as_tensor(row[name], dtype=torch.int64) for row in rows]
             return pad_sequence(columns, batch_first=True, padding_value=fill)
 
         ids, labels = padded("input_ids", self.tokenizer.pad_token_id), padded("labels", UNTRAINED)
+        # the mask comes from the lengths: the padding token may also be one that a row ends with
         sizes = torch.tensor([[len(row["input_ids"])] for row in rows])
         mask = (torch.arange(ids.shape[1]) < sizes).to(torch.int64)
         return {"input_ids": ids, "labels": labels, "attention_mask": mask}
@@ -100,7 +102,7 @@ def batches_by_length(
     order = list(range(len(tokens)))
     if shuffle:
         rng.shuffle(order)  # chance decides between records of the same length
-    order.sort(key=tokens.__getitem__)
+    order.sort(key=tokens.__getitem__)  # (a stable sort, so the order above stays)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     if shuffle:
         rng.shuffle(batches)

@@ -135,6 +135,7 @@ def encode(
             "This tokenizer has no end-of-sequence token, so a model could never learn to stop. "
             "Set tokenizer.eos_token, or use another model."
         )
+    # once at the start, instead of in the middle of a million records
     templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
     source = as_records(records)
     names = (*templates.FIELDS, "history", "text")
@@ -194,6 +195,7 @@ class _Encoder:
             if fitted is not None:
                 rows["cut"].append(len(fitted[0]) < len(ids))
                 rows["input_ids"].append(fitted[0])
+                # the loss is on the next token, so nothing predicts the first
                 rows["labels"].append([UNTRAINED, *fitted[1][1:]])
                 rows["length"].append(len(fitted[0]))
                 rows["record"].append(number)
@@ -234,6 +236,7 @@ class _Encoder:
                 f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
             )
         if self.too_long == "cut prompt":
+            # many models attend to the first token whatever it says; losing it costs more
             begin = 1 if ids[:1] == [self.tokenizer.bos_token_id] else 0
             if size - answer - begin >= 1 and start > begin:
                 rest = len(ids) - size + begin

@@ -1,7 +1,7 @@
 """From rendered text to token ids: the only place where either is made of the other.
 
 A text that spells out a control token ("<|im_end|>") is read as text. Tokenizers do so only for a
-whole text (`split_special_tokens`), and the prompt around it has control tokens of its own. So
+text as a unit (`split_special_tokens`), and the prompt around it has control tokens of its own. So
 such a prompt is read by a copy of the tokenizer that knows no control token by its spelling;
 those of the template are handed to it under names that no text has.
 """
@@ -70,6 +70,7 @@ def _cut(ids: list[int]) -> list[list[int]]:
 
 def _ids(texts: Sequence[str], tokenizer: Any, *, special: bool) -> list[list[int]]:
     """The ids of each text; `special` adds the tokenizer's special tokens, but never an end."""
+    # the usual way, and the fast one: nothing is spelt out, and there is one turn
     plain = [text for text in texts if INSIDE not in text and _BORDER not in text]
     read = iter(())
     if plain:
@@ -97,10 +98,11 @@ class _Reader:
         self.controls = Controls.of(tokenizer)
         self.added = tokenizer.added_tokens_decoder
         self.tokens = copy.deepcopy(tokenizer.backend_tokenizer)
+        # settings that a caller may have left behind on the original
         self.tokens.no_truncation()
         self.tokens.no_padding()
-        self.tokens.encode_special_tokens = True
-        self.meant: dict[int, list[int]] = {}  # the id of a name here -> what it stands for
+        self.tokens.encode_special_tokens = True  # special tokens are read as text
+        self.meant: dict[int, list[int]] = {}  # the id of a name here -> the ids that it means
         self.named: dict[str, str] = {}  # a control token -> its name
         self._add(INSIDE, [], {})
         self._add(_BORDER, [-1], {})
@@ -138,9 +140,6 @@ class _Reader:
     def __call__(self, text: str, *, special: bool) -> list[int]:
         """The ids of a text, -1 at each border.
 
-        Where the model behind the tokenizer knows the spelling as one piece, or the token is an
-        added one that is not called special, the spelling is read in two pieces.
-
         Raises:
             TemplateError: it can't be read as text.
         """
@@ -149,8 +148,9 @@ class _Reader:
             form = f"(?:{self.controls.form.pattern})(?!{INSIDE})"
             text = re.sub(form, lambda found: self._name(found[0]), text)
         controls = set(self.controls.ids.values())
-        for whole in (text.replace(INSIDE, ""), text):
-            read = self.tokens.encode(whole, add_special_tokens=special)
+        # First as it is spelt; in two pieces where the vocabulary has the spelling as one.
+        for attempt in (text.replace(INSIDE, ""), text):
+            read = self.tokens.encode(attempt, add_special_tokens=special)
             ids: list[int] = []
             for token, begins in zip(read.ids, read.special_tokens_mask, strict=True):
                 if token in controls and not begins:
