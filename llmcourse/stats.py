@@ -30,13 +30,13 @@ def percent(value: float) -> int:
 
 
 def rounded(value: float) -> str:
-    """A measured number for people: two digits below 1, three above."""
+    """A measured number as text: two digits below 1, three above."""
     return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
 
 
 @dataclass(frozen=True)
 class Share:
-    """So many of so many, with what that says about the rate behind it.
+    """A count out of a total, with what it says about the underlying rate.
 
     Attributes:
         count: How often it happened.
@@ -60,7 +60,7 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval for the rate behind the share, from 0 to 1.
+        """95 % interval for the underlying rate, from 0 to 1.
 
         Wilson's score interval (Wilson, 1927): unlike the textbook's normal one it stays
         right for few questions and for shares near 0 and 1.
@@ -93,9 +93,9 @@ def share(outcomes: Iterable[Any]) -> Share:
 
 
 def more_often(first: Share, second: Share) -> bool | None:
-    """Whether the rate behind `first` is larger than that behind `second`.
+    """Whether the underlying rate of `first` is larger than that of `second`.
 
-    For two different sets of questions. On the same questions `paired` sees more.
+    For two different sets of questions. On the same questions `paired` has more power.
 
     Returns:
         True or False where the 95 % interval of the difference of the rates leaves out zero,
@@ -110,9 +110,9 @@ def more_often(first: Share, second: Share) -> bool | None:
 
 
 def larger(first: Iterable[float], second: Iterable[float]) -> bool | None:
-    """Whether the mean behind the numbers in `first` is larger than that behind `second`.
+    """Whether the underlying mean of `first` is larger than that of `second`.
 
-    For numbers of different records. On the same records `paired` sees more.
+    For numbers of different records. On the same records `paired` has more power.
 
     Returns:
         True or False where the 95 % interval of the difference of the means leaves out zero,
@@ -210,9 +210,9 @@ class Paired:
         difference: Mean of the first less the second, in the metric's unit.
         low: Lower end of its 95 % interval (bootstrap over records).
         high: Upper end.
-        p: How often chance alone gives a difference of that size: two-sided, by McNemar's exact
-            test (1947) where all numbers are 0 or 1, else by a permutation test that flips the
-            signs of the differences.
+        p: Probability of a difference of that size by chance: two-sided, by McNemar's exact test
+            (1947) where all numbers are 0 or 1, else by a permutation test that flips the signs of
+            the differences.
         wins: Records on which the first has the larger number.
         losses: On which it has the smaller one.
         ties: On which they are the same.
@@ -284,7 +284,7 @@ def _bootstrap(
 
 
 def _draws(count: int) -> dict[str, Any]:
-    """How scipy draws from `count` numbers: some draws at a time, the same at every run."""
+    """How scipy resamples `count` numbers: a batch at a time, the same at every run."""
     batch = max(1, _AT_ONCE // count)
     return {"n_resamples": DRAWS, "vectorized": True, "batch": batch, "rng": 0}
 
@@ -297,9 +297,9 @@ def detectable(
     differ: float | None = None,
     power: float = 0.8,
 ) -> float:
-    """The smallest gain in accuracy that a comparison on `n` questions shows with that power.
+    """The smallest gain in accuracy that a comparison on `n` questions detects with that power.
 
-    It goes by the tests of this module: McNemar's exact test where both methods answer the same
+    It assumes the tests of this module: McNemar's exact test where both methods answer the same
     questions (`paired`), Newcombe's interval where each has `n` questions of its own
     (`more_often`). The power is exact, by the binomial distribution, not by simulation.
 
@@ -325,7 +325,7 @@ def detectable(
 
 
 def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float], float]:
-    """How likely McNemar's exact test at 5 % finds a gain."""
+    """The power of McNemar's exact test at 5 %, as a function of the gain."""
     import numpy
     from scipy.stats import binom
 
@@ -343,7 +343,7 @@ def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float]
 
 
 def _unpaired_power(n: int, rate: float) -> Callable[[float], float]:
-    """How likely `more_often` finds a gain, with `n` questions on each side."""
+    """The power of `more_often` with `n` questions on each side, as a function of the gain."""
     import numpy
     from scipy.stats import binom
 

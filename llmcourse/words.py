@@ -1,6 +1,6 @@
-"""Text metrics and word splitting: what can be said of a text without a model.
+"""Text metrics and word splitting, without a model.
 
-The rules are coarse and say nothing about truth. Each is for English where words matter.
+The rules are heuristics: they judge form, not truth. Where words matter, they are for English.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-# Words that say nothing about the content.
+# Function words, which say nothing about the content.
 STOPWORDS = frozenset(
     """
     a about after an and are as at be been before but by can could did do does for from had
@@ -97,7 +97,7 @@ def refuses(text: str) -> bool:
 def has_keys(text: str, keys: Sequence[str]) -> bool:
     """True where `text` contains every key; "a|b" is a key with two forms, one of which is enough.
 
-    Case and runs of blanks do not matter. A key never counts inside a longer word or number:
+    Case and runs of spaces do not matter. A key never counts inside a longer word or number:
     "14" is not in "140" nor in "3.14".
     """
     text = re.sub(r"\s+", " ", text).lower()
@@ -113,7 +113,7 @@ def has_keys(text: str, keys: Sequence[str]) -> bool:
 
 
 def token_f1(text: str, reference: str) -> float:
-    """How many words `text` and a good answer have in common, from 0 to 1.
+    """Word overlap of `text` with a reference answer (F1), from 0 to 1.
 
     The harmonic mean of precision (words of `text` that are in the reference) and recall (words of
     the reference that are in `text`); order, case and punctuation do not matter. As in SQuAD
@@ -125,7 +125,7 @@ def token_f1(text: str, reference: str) -> float:
 
 
 def normalised(text: str, reference: str) -> bool:
-    """True where the two are the same but for case, punctuation, articles and runs of blanks.
+    """True where the two are equal except for case, punctuation, articles and spaces.
 
     The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
     forms made one (NFKC).
@@ -140,9 +140,9 @@ def normalised(text: str, reference: str) -> bool:
 
 
 def chrf(text: str, reference: str) -> float:
-    """How many runs of one to six letters two texts have in common, from 0 to 100.
+    """Overlap in character n-grams of one to six, from 0 to 100.
 
-    chrF2 (Popović, 2015) as sacrebleu computes it: recall counts twice; blanks do not count.
+    chrF2 (Popović, 2015) as sacrebleu computes it: recall counts twice; spaces do not count.
     """
     return _chrf().sentence_score(text, [reference]).score
 

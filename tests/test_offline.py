@@ -7,19 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from llmcourse import notebooks
 from tests.conftest import ROOT, Run
+from tests.test_notebooks import lesson_with
 
 GUARD = str(ROOT / "tests" / "guard")
+CALL = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
 
 
 def test_the_guard_refuses_and_notes(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    code = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
     env = os.environ | {"PYTHONPATH": GUARD, "LLMCOURSE_GUARD_LOG": str(log)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", CALL], env=env, capture_output=True, text=True)
     assert done.returncode != 0
     assert "the guard refused" in done.stderr
     assert "192.0.2.1" in log.read_text()
@@ -28,20 +30,9 @@ def test_the_guard_refuses_and_notes(tmp_path: Path) -> None:
 @pytest.mark.notebook
 def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path) -> None:
     """The kernels of lessons inherit the guard, or the last test would prove nothing."""
-    import nbformat
-
-    cell = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(cell)],
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-    )
-    nbformat.write(notebook, tmp_path / "00_calls_out.ipynb")
+    lesson_with(tmp_path / "00_calls_out.ipynb", CALL)
     done = cli(
-        "run",
-        "--notebooks",
-        str(tmp_path),
-        "--out",
-        str(tmp_path / "out"),
+        *("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out")),
         PYTHONPATH=GUARD,
         LLMCOURSE_GUARD_LOG=str(tmp_path / "log"),
     )
@@ -52,31 +43,15 @@ def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path)
 @pytest.mark.notebook
 def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
     """So every run of the lessons under nbval shows that they need no network."""
-    import nbformat
-
-    call = "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80), timeout=2)\n"
-    cells = [
-        nbformat.v4.new_code_cell(source, metadata={"tags": ["nbval-ignore-output"]})
-        for source in ("1", call + "except OSError:\n    pass", "2")
-    ]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    path = tmp_path / "calls_out.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    swallowed = f"try:\n    {CALL}\nexcept OSError:\n    pass"
+    path = lesson_with(tmp_path / "calls_out.ipynb", "1", swallowed, "2")
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        cell.metadata["tags"] = ["nbval-ignore-output"]
+    nbformat.write(notebook, path)
+    options = ["--nbval", "-p", "conftest", "-c", os.devnull, "--rootdir", str(tmp_path)]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "--nbval",
-            "-p",
-            "conftest",
-            "-c",
-            os.devnull,
-            "--rootdir",
-            str(tmp_path),
-            str(path),
-        ],
+        [sys.executable, "-m", "pytest", "-q", *options, str(path)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,
@@ -88,16 +63,10 @@ def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
 
 @pytest.mark.notebook
 def test_the_first_lesson_runs_as_a_command_without_a_network(cli: Run, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    out = tmp_path / "out"
+    log, out = tmp_path / "log", tmp_path / "out"
     first = notebooks.find(ROOT / "notebooks")[0]
     done = cli(
-        "run",
-        first.stem[:2],
-        "--tier",
-        "smoke",
-        "--out",
-        str(out),
+        *("run", first.stem[:2], "--tier", "smoke", "--out", str(out)),
         PYTHONPATH=GUARD,
         LLMCOURSE_GUARD_LOG=str(log),
     )

@@ -23,14 +23,7 @@ from llmcourse.stats import (
 
 
 def test_halves_are_rounded_up() -> None:
-    assert [percent(value) for value in (3 / 24, 0.625, 0.125, 57 / 200, 0.005, 1.0)] == [
-        13,
-        63,
-        13,
-        29,
-        1,
-        100,
-    ]
+    assert [percent(value) for value in (3 / 24, 57 / 200, 0.005, 1.0)] == [13, 29, 1, 100]
     assert str(Share(3, 24)) == "13 % (3 of 24; 95 %: 4–31 %)"
     assert Share(1, 40).text == "3 % (1 of 40)"
 
@@ -42,17 +35,12 @@ def test_shares_carry_wilsons_interval() -> None:
     assert low == pytest.approx(1 - high) and low == pytest.approx(0.3143, abs=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [(5, 4), (-1, 3), (0, 0)])
-def test_what_is_not_a_share_is_refused(wrong: tuple[int, int]) -> None:
-    with pytest.raises(DataError, match="is not a share"):
-        Share(*wrong)
-
-
 def test_a_share_of_outcomes() -> None:
     assert share(numpy.array([True, False, True])) == Share(2, 3)
     assert share(value > 1 for value in (1, 2)) == Share(1, 2)
-    with pytest.raises(DataError, match="0 of 0"):
-        share([])
+    for wrong in ((5, 4), (-1, 3), (0, 0)):
+        with pytest.raises(DataError, match="is not a share"):
+            Share(*wrong)
     with pytest.raises(DataError, match="NaN is neither"):
         share([1.0, math.nan])
 
@@ -60,7 +48,6 @@ def test_a_share_of_outcomes() -> None:
 def test_close_calls_are_said_to_be_close() -> None:
     assert more_often(Share(20, 24), Share(0, 24)) is True
     assert more_often(Share(0, 24), Share(20, 24)) is False
-    assert more_often(Share(1, 8), Share(0, 8)) is None
     assert more_often(Share(5, 9), Share(5, 9)) is None
     # Newcombe's own example: 56/70 against 48/80 gives 0.0524 to 0.3339, which leaves out zero.
     assert more_often(Share(56, 70), Share(48, 80)) is True
@@ -74,8 +61,6 @@ def test_means_are_compared_with_their_uncertainty() -> None:
     assert larger(high, low) is True
     assert larger(low, high) is False
     assert larger(high, high) is None
-    assert larger([0.1, 0.9, 0.5], [0.2, 0.8, 0.4]) is None
-    assert larger((x for x in high), numpy.array(low)) is True
     assert larger([9], [5, 6, 7]) is None, "one number has no interval"
     for wrong in ([], [math.nan, 1, 2]):
         with pytest.raises(DataError, match="Only finite numbers"):
