@@ -95,7 +95,7 @@ def test_the_files_load_as_a_learners_would() -> None:
 
 
 def test_an_unknown_split_lists_what_there_is() -> None:
-    with pytest.raises(SettingError, match="There are: train, test"):
+    with pytest.raises(SettingError, match="use one of train, test"):
         club.records("validation")
 
 

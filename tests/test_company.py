@@ -408,5 +408,5 @@ def test_web_pages_are_as_dirty_as_a_scraper_leaves_them() -> None:
 
 @pytest.mark.parametrize("options", [("fax",), ("facts", "exam")])
 def test_unknown_sets_and_splits_list_what_there_is(options: tuple[str, ...]) -> None:
-    with pytest.raises(SettingError, match="There are: "):
+    with pytest.raises(SettingError, match="use one of "):
         company.records(*options)

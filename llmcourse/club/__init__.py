@@ -1,7 +1,7 @@
 """Tarn Hollow Rowing Club, an invented club: a second, small set of data as learners have them.
 
-A folder of documents, a file of pairs and a file of test questions, so that lesson 08 can go from
-documents to a tuned model on something that no other lesson has touched. `README.md` in this
+A folder of documents, a file of pairs and a file of test questions, with which lesson 08 goes from
+documents to a tuned model on data that no other lesson uses. `README.md` in this
 folder is the data card.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from llmcourse.errors import SettingError
+from llmcourse.errors import one_of
 
 _HERE = Path(__file__).parent
 SPLITS = {"train": "pairs.csv", "test": "test.csv"}
@@ -30,16 +30,14 @@ def file(split: str) -> Path:
     Raises:
         SettingError: there is no such split.
     """
-    if split not in SPLITS:
-        raise SettingError(f"The club has no split {split!r}. There are: {', '.join(SPLITS)}.")
-    return _HERE / SPLITS[split]
+    return _HERE / SPLITS[one_of("split", split, SPLITS)]
 
 
 def records(split: str) -> list[dict[str, str]]:
     """The question and answer pairs of one split, in a fixed order.
 
     Args:
-        split: "train" has two wordings of a question for each fact, "test" a third, with `keys`:
+        split: "train" has two paraphrases of a question for each fact, "test" a third, with `keys`:
             what a right answer contains, joined by ";", where "a|b" has two forms.
 
     Raises:

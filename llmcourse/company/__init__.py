@@ -11,11 +11,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmcourse.errors import SettingError
+from llmcourse.errors import one_of
 
 SETS = {
     "facts": "the checkable facts: id, topic, fact, keys, document, heading",
-    "questions": "five wordings of a question for each fact, with the answer and the split",
+    "questions": "five paraphrases of a question for each fact, with the answer and the split",
     "paraphrases": "further questions about the same facts",
     "two_facts": "questions that need two facts at once",
     "untaught": "questions of the same kinds that nothing here answers",
@@ -25,9 +25,9 @@ SETS = {
     "expansion": "writing tasks: replies and announcements",
     "seed_tasks": "a small general instruction set, code among it",
     "conversations": "support conversations of two or three turns",
-    "messages": "customers' messages with what an order desk files of them",
+    "messages": "customers' messages with the JSON that an order desk needs",
     "general": "English prose of many kinds, none of it about the company",
-    "messy": "a spoilt copy of training questions, each fault named under `defect`",
+    "messy": "a noisy copy of training questions, each fault named under `defect`",
 }
 _HERE = Path(__file__).parent
 SPLITS = ("train", "validation", "test", "held-out")
@@ -39,15 +39,13 @@ def records(name: str, split: str | None = None, *, keys: bool = False) -> list[
     Args:
         name: A key of `SETS`.
         split: One of `SPLITS`.
-        keys: Give each record the keys of the fact it asks for, which evaluation counts by.
+        keys: True adds the keys of the fact that each record asks for, by which answers are scored.
 
     Raises:
         SettingError: there is no such set or split.
     """
-    if name not in SETS:
-        raise SettingError(f"Ferrowick has no set {name!r}. There are: {', '.join(SETS)}.")
-    if split is not None and split not in SPLITS:
-        raise SettingError(f"There is no split {split!r}. There are: {', '.join(SPLITS)}.")
+    one_of("name", name, SETS)
+    one_of("split", split, (None, *SPLITS))
     text = (_HERE / f"{name}.jsonl").read_text(encoding="utf-8")
     found = [json.loads(line) for line in text.splitlines()]
     found = [record for record in found if split is None or record.get("split") == split]

@@ -113,12 +113,12 @@ class BasicModelRunner:
         if isinstance(model_name, models.LoadedModel):
             self._base, self.model_name = model_name, model_name.name
         elif jobs.is_job(self.model_name):
-            self._restore(jobs.Job(self.model_name))
+            self._restore(jobs.Job(str(self.model_name)))
         elif not self.is_hosted:
             self._base = load(self.model_name)
         elif not self._server or (self._hosted_name == "" and not settings.hosted):
             # A hosted chat model gets every text as a message, so its substitute does too.
-            self._base = substitutes.for_hosted(self.model_name, self._server)
+            self._base = substitutes.for_hosted(str(self.model_name), self._server)
             self.model_name, self._template = self._base.name, "chat"
         if isinstance(self._base, finetuning.TunedModel):
             self._tuned = self._base
@@ -213,7 +213,11 @@ class BasicModelRunner:
             texts, system = [self._fill(text, template, system) for text in texts], None
         kind = "plain" if template is not None else self._kind()
         model = self._tuned or self._base
-        shown = {"system": system, "max_new_tokens": limit, "progress": len(texts) > 1}
+        shown: dict[str, Any] = {
+            "system": system,
+            "max_new_tokens": limit,
+            "progress": len(texts) > 1,
+        }
         if kind == "plain" and not self._tuned and getattr(model.tokenizer, "chat_template", None):
             from llmcourse_legacy import tags
 
