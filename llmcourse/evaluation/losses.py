@@ -50,6 +50,7 @@ def record_losses(
     )
     losses: list[Loss | None] = [None] * len(records)
     with torch.no_grad(), reading(model):
+        # One record at a time, so that a loss does not depend on which others are in its batch.
         for row in encoded.dataset:
             ids, labels = (
                 torch.tensor([row[name]], device=model.device) for name in ("input_ids", "labels")
@@ -73,6 +74,7 @@ def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
     Raises:
         DataError: there are none, or one is blank or too long.
     """
+    # A record with a text alone is all completion: every token but the first is counted.
     rows = [{"text": text} for text in ([texts] if isinstance(texts, str) else texts)]
     losses = record_losses(model, rows, "plain")
     known = [loss for loss in losses if loss is not None]

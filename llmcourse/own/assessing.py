@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from llmcourse.data import Passage
     from llmcourse.models import LoadedModel
 
-BRIEF = "Answer in one short sentence."  # follows each question to an untuned model
+# Follows each question to an untuned model. It costs nothing, and without it small chat models write
+# until the limit stops them: the tuned model would win by length alone.
+BRIEF = "Answer in one short sentence."
 PROMPT, SEARCH, TUNED, BOTH = "prompt", "prompt + retrieval", "tuned", "tuned + retrieval"
-METRICS = ("f1", "chrf", "finished")  # and "facts", where the records have keys
+# The first is the one that tests go by; "facts" comes before it where the records have keys.
+METRICS = ("f1", "chrf", "finished")
 # The questions behind the course's key question: is tuning better than what needs no training, and
 # does it add to retrieval?
 TESTED = ((TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED))  # compared in pairs
@@ -173,6 +176,7 @@ def assess(
         methods(model, tuned, passages, size),
         records,
         ["facts", *METRICS] if all(map(keys_of, records)) else METRICS,
+        # Names and terms of the documents are no spelling mistakes.
         known=" ".join(passage.text for passage in passages),
         max_new_tokens=size.new_tokens,
         progress=progress,

@@ -15,8 +15,10 @@ from llmcourse.errors import DataError, SettingError
 from llmcourse.own.source import is_ours
 
 Rows = list[dict[str, Any]]
+# Fewer say nothing: of 5 questions, 3 right ones mean a rate of 23 to 88 %.
 LEAST, LEAST_TEST, SHARE = 10, 5, 0.2  # pairs, test pairs, and the share that is tested
 WORDINGS = 10  # questions with one answer; where more have it, the answer is a label
+# In the report and on the terminal: what a test can show depends on what is held out.
 HELD_OUT = {
     "wordings": "paraphrases of questions that were trained on: the test asks whether the facts "
     "were learned",
@@ -64,9 +66,9 @@ def split(
     What belongs to one fact is a group: pairs with the same answer, and of pairs that were written
     here those about the same heading of a document. A learner's own columns decide nothing. Three
     tests are possible, and they ask different things (`HELD_OUT`). With "facts", no group is torn
-    apart. With "wordings", one wording is taken out of each of several groups that have two or
+    apart. With "wordings", one paraphrase is taken out of each of several groups that have two or
     more. With "questions", the same question (and input) alone is kept together: for answers that
-    are labels, such as "positive", each of which belongs into both parts.
+    are labels, such as "positive", each of which belongs in both parts.
 
     Args:
         records: From `pairs` or `load_reviewed`. Where they have a field `split` with "train" and
@@ -191,7 +193,7 @@ def _suited(rows: Rows, groups: Mapping[str, Rows]) -> str:
 
 
 def _wordings(rows: Rows, groups: Mapping[str, Rows], count: int, seed: int) -> Rows:
-    """One wording of each of several facts that have another one."""
+    """One paraphrase of each of several facts that have another one."""
     by_fact = {name: _grouped(group, _question) for name, group in groups.items()}
     several = [name for name, group in by_fact.items() if len(group) > 1]
     return [by_fact[n][_shuffled(by_fact[n], seed)[0]][0] for n in _shuffled(several, seed)[:count]]
@@ -233,6 +235,7 @@ def trimmed(
         like: Pairs about the same facts as these come first, so that what a test asks was taught.
         seed: Another number gives another choice.
     """
+    # Of 20 facts in the test and 1,000 in the training, a plain cut to 100 pairs would teach two.
     tested = set(map(_fact, like))
     order = sorted(
         range(len(rows)),

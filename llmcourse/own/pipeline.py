@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmcourse.finetuning import TunedModel
     from llmcourse.models import LoadedModel
 
+# own.json tells a folder of ours from any other one, which is never written into.
 STATE, PAIRS, MODEL, LOCK = "own.json", "pairs.csv", "model", ".lock"
 
 
@@ -123,6 +124,7 @@ def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
     """
     contents, folder = read(source), Path(out).expanduser()
     name = files.shown(folder)
+    # (resolved, as a link may lead back into the documents)
     below = folder.resolve().is_relative_to(Path(contents.name).expanduser().resolve())
     if contents.kind == "documents" and below:
         raise SettingError(
@@ -187,6 +189,7 @@ class _Run:
             if written.rejected:
                 data.save_records(written.rejected, self.folder / "rejected.jsonl")
             save_for_review(written.records, path)
+            # To know later whether somebody has changed the file.
             writing = {"counts": written.counts, "rejected": written.reasons()}
             self.keep(writing=writing | {"digest": digest(path.read_bytes())})
             print(
@@ -207,6 +210,7 @@ class _Run:
         """The two parts, as many pairs of each as the tier allows; written to split/."""
         size = training.sizes()
         full = split(records, test=tests.records if tests else None, hold_out=hold_out)
+        # The test first, so that the pairs that teach what it asks can be kept.
         test = trimmed(full.test, size.questions)
         train = trimmed(full.train, size.pairs, like=test)
         notes = [*full.notes]
@@ -233,6 +237,7 @@ class _Run:
         development = parts.train[4::8]
         learned = [pair for place, pair in enumerate(parts.train) if place % 8 != 4]
         config = training.settings(learned, learner)
+        # The test is not in it: another one asks the same model.
         fingerprint = digest([learner.name, training.plain(parts.train), vars(config), epochs])
         if self.known.get("training", fingerprint) != fingerprint and folder.exists():
             print("The pairs or the settings changed: model/ is trained again.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmcourse.data import Report
     from llmcourse.finetuning import TunedModel
 
-FEW = 200  # pairs
+FEW = 200  # pairs; a rule of thumb, not measured here
 SAMPLES, PROBLEMS = 8, 30  # test questions and problems that are shown
 AGAINST_PROMPT = {
     True: "The tuned model beats the prompt. Read its worst answers before you trust it.",
@@ -116,6 +116,7 @@ def report(result: Result, path: Path | str) -> Path:
         NoSpace: the disk is full.
     """
     results, next_steps = result.assessment, advice(result)
+    # The worst are the tuned model's alone: it is the one the reader is about to use.
     first = results.answers().head(SAMPLES)
     worst = results.worst()[["question", "reference", TUNED]]
     title = f"The tuned model's worst answers, by {results.main}"
@@ -152,6 +153,7 @@ def _data(result: Result) -> Markup:
         page += pages.details(f"{count} were left out", bullets(shown))
     for title, inspected in result.findings.items():
         template = '<h3>{}</h3><pre style="white-space:pre-wrap">{}</pre>'
+        # (in whose examples personal data are masked)
         page += pages.fill(template, title.capitalize(), inspected.as_text())
     return page
 
@@ -185,6 +187,7 @@ def _training(tuned: TunedModel) -> Markup:
         "Loss of the answers' tokens. Training may go down to nearly nothing; the held-out pairs' "
         "loss says whether that helps."
     )
+    # Inside the page, so that the report is one file that can be sent.
     picture = pages.picture(look.encoded(figure, "png"), alt, caption)
     return paragraph(text) + picture + bullets(tuned.notes)
 

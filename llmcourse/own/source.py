@@ -63,6 +63,7 @@ class Source:
         Args:
             tokenizer: Counts lengths in tokens; None counts words.
         """
+        # A passage is looked at as a record with a text; where it is from names it in examples.
         texts = [
             {"text": p.text, "document": p.document, "heading": p.heading} for p in self.passages
         ]
@@ -94,6 +95,7 @@ def read(source: str | os.PathLike[str]) -> Source:
     """
     name, path = str(source), Path(source).expanduser()
     if not path.is_dir():
+        # (as records, a document would be refused in words about columns)
         if path.suffix.lower() in KINDS and path.exists():
             raise DataError(f"{name} is one document. Name the folder that it is in.")
         return pairs_of(path)
@@ -176,6 +178,7 @@ def pairs(
         DataError: nothing passed.
     """
     if source.kind == "pairs":
+        # Who wrote a pair decides how it is grouped for the test, and what the report advises.
         rows = [row if is_ours(row) else row | {"written": BY_HAND} for row in source.records]
         return Written(rows, [], 0.0)
     size, passages = size or sizes(), source.passages

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmcourse.finetuning import Config, TunedModel
     from llmcourse.models import LoadedModel
 
+# Plain headings, the same for base and chat models; the tuned model's folder remembers them.
 TEMPLATE, LONGEST = "qa", 512  # what the pairs are trained in, and the longest in tokens
 
 
@@ -146,5 +147,6 @@ def train(
 
 def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The fields that a template reads, so that notes in other columns change nothing."""
+    # (empty fields left out: a pair with a blank input is the same as one without)
     names = ("history", "question", "input", "answer")
     return [{name: record[name] for name in names if record.get(name)} for record in records]

@@ -44,6 +44,7 @@ class Synthesis:
 
     def reasons(self) -> list[dict[str, Any]]:
         """Why pairs were rejected: stage, reason, count and one example, most frequent first."""
+        # The first row is what passed.
         rows = self.report().iloc[1:].sort_values("count", ascending=False, kind="stable")
         return rows.to_dict("records")
 
@@ -59,7 +60,11 @@ class Synthesis:
 
 
 class Sieve:
-    """Collects what passes and what does not."""
+    """Collects what passes and what does not.
+
+    What is rejected is kept with its reason: which filter takes most says what to change, the
+    prompt, the model or the filter.
+    """
 
     def __init__(self) -> None:
         self.kept: list[dict[str, str]] = []
