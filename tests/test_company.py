@@ -211,8 +211,8 @@ def test_each_split_has_every_kind_of_task() -> None:
         Counter(record["kind"] for record in company.records("seed_tasks", split))
         for split in ("train", "test", "held-out")
     )
-    assert set(train) == set(test) and min(train.values()) >= 4 and min(test.values()) >= 2
-    assert held == {"code": 12, "compare": 12} and not set(held) & set(train)
+    assert set(train) == set(test) and min(train.values()) >= 4 and set(test.values()) == {7}
+    assert held == {"code": 50, "compare": 50} and not set(held) & set(train)
 
 
 @pytest.mark.parametrize("name", ["extraction", "expansion", "seed_tasks"])
