@@ -123,8 +123,8 @@ def test_axes_end_where_they_should_and_odd_amounts_are_drawn(figures: list) -> 
     assert all(label.xy[0] >= low for label in figures[-1].texts)
 
 
-def test_names_are_drawn_as_they_are_and_a_single_point_is_seen(figures: list) -> None:
-    curve({"_a": [(1, 2.0)], "b": [(1, math.nan), (2, 3.0), (3, 2.0)]})
+def test_names_are_drawn_as_they_are_and_a_point_alone_is_seen(figures: list) -> None:
+    curve({"_a": [(1, 2.0), (2, math.nan)], "b": [(1, math.nan), (2, 3.0), (3, 2.0)]})
     single, line = figures[0].lines
     assert single.get_marker() == "o" and line.get_marker() != "o"
     assert [text.get_text() for text in figures[0].get_legend().get_texts()] == ["_a", "b"]

@@ -131,8 +131,11 @@ def curve_figure(
     for number, (name, points) in enumerate(lines.items()):
         xs, ys = zip(*points, strict=True)
         dashes, colour = ("-", "--", ":", "-.")[number % 4], series_colour(name, list(lines))
-        marker = "o" if len(points) == 1 else ""  # one point makes no line that could be seen
-        axes.plot(xs, ys, color=colour, lw=2, marker=marker, linestyle=dashes, label=str(number))
+        # No line leads to a point without neighbours, so it needs a marker to be seen.
+        finite = [False, *map(math.isfinite, ys), False]
+        alone = [n for n in range(len(ys)) if finite[n : n + 3] == [False, True, False]]
+        look = {"linestyle": dashes, "marker": "o" if alone else "", "markevery": alone or None}
+        axes.plot(xs, ys, color=colour, lw=2, label=str(number), **look)
         texts.append(f"{name}: from {ys[0]:.2f} at {xs[0]:g} to {ys[-1]:.2f} at {xs[-1]:g}")
         steps += xs
     if level:
