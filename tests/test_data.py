@@ -138,7 +138,9 @@ def test_what_has_the_form_is_taken_as_it_is() -> None:
     for source in (table, table.with_format("torch"), changed):
         found = data.as_records(source)
         assert found["stars"][:] == [3, None] and found["input"][:] == ["", ""]
-    assert [row["answer"] for row in data.as_records(rows)] == ["", "So."]
+    assert data.as_records(rows, may_be_blank=True)["answer"][:] == ["", "So."]
+    with pytest.raises(DataError, match="record 1, field 'answer': blank"):
+        data.as_records(rows)
     with pytest.raises(DataError, match=r"data.load_records\(stream\)"):
         data.as_records(table.to_iterable_dataset())
     with pytest.raises(DataError, match="no records"):

@@ -241,9 +241,9 @@ def test_an_error_names_record_tokens_and_way_out() -> None:
     ("records", "options", "error", "message"),
     [
         ([], {}, DataError, "no records"),
-        ([record(), {"question": "Hi"}], {}, DataError, "Record 1 .* no answer"),
-        ([record(), record(answer=" \n")], {}, DataError, "Record 1 .* no answer"),
-        ([record(question=" ")], {}, PromptError, "Record 0 .* question is empty"),
+        ([record(), record(answer=" \n")], {}, DataError, "record 2, field 'answer': blank"),
+        (Dataset.from_list([record(answer=" ")]), {}, DataError, "Record 0 .* no answer"),
+        (Dataset.from_list([record(question=" ")]), {}, PromptError, "Record 0 .* empty"),
         ([record(answer="\udcff")], {}, DataError, "record 1, field 'answer': half a character"),
         ([record()], {"too_long": "cut"}, SettingError, "too_long='cut' is not known"),
         ([record()], {"max_length": 7}, SettingError, "max_length=7 must .* at least 8"),

@@ -104,7 +104,7 @@ def clean(
         raise SettingError(f"keep={keep!r:.80} must be pieces of text, such as ['Quillon Lane'].")
     longest = None if longest is None else whole("longest", longest, 1)
     changes: list[tuple[Any, ...]] = []
-    fixed = _fixed(as_records(dataset), steps, keep, changes)
+    fixed = _fixed(as_records(dataset, may_be_blank=True), steps, keep, changes)
     out = _left_out(fixed, steps, longest, tokenizer, settle)
     for place, (step, field, why) in out.items():
         before = fixed[place]["answer"] if field == "answer" else question_of(fixed[place])

@@ -243,7 +243,7 @@ def leaks(
     """
     others, held = records, table.head(0)
     if test is not None:
-        others = as_records(test)
+        others = as_records(test, may_be_blank=True)
         held = measured(others, None, questions=True, workers=workers)
     elif "split" in records.column_names:
         splits = _splits(records)

@@ -114,7 +114,7 @@ def load_records(
         )
     name, rows = open_source(source, split)
     problems: list[Problem] = []
-    dataset = _dataset(_valid(name, rows, schema, None if strict else problems))
+    dataset = _dataset(_valid(name, rows, schema, None if strict else problems, False))
     if dataset is None:
         first = f" The first problem: {problems[0]}" if problems else ""
         raise DataError(f"{name} holds no records that can be used.{first}")
@@ -124,15 +124,18 @@ def load_records(
     return dataset, pandas.DataFrame([vars(problem) for problem in problems], columns=columns)
 
 
-def as_records(source: Any) -> Dataset:
+def as_records(source: Any, *, may_be_blank: bool = False) -> Dataset:
     """`source` in the form that is described above; whatever else `load_records` takes is loaded.
 
-    A data set in that form is taken as it is, with its other columns and without its format, which
-    would change what comes out of it. Texts may be blank here: finding them is what `inspect` and
-    `clean` are for.
+    A data set in that form is taken as it is, with its other columns, blank texts and all, but
+    without its format, which would change what comes out of it.
+
+    Args:
+        source: The records.
+        may_be_blank: True loads blank texts too: finding them is what `inspect` and `clean` do.
 
     Raises:
-        DataError: it holds no records, or can't be read.
+        DataError: it holds no records, can't be read, or a record has a problem.
     """
     from datasets import Dataset, IterableDataset
 
@@ -145,7 +148,7 @@ def as_records(source: Any) -> Dataset:
                 dataset = source.with_format(None).add_column("input", [""] * len(source))
     else:
         name, rows = open_source(source)
-        dataset = _dataset(_valid(name, rows, None, None, may_be_blank=True))
+        dataset = _dataset(_valid(name, rows, None, None, may_be_blank))
     if not dataset:
         raise DataError("There are no records.")
     return dataset
@@ -195,7 +198,7 @@ def _valid(
     rows: Iterable[Row],
     schema: str | None,
     problems: list[Problem] | None,
-    may_be_blank: bool = False,
+    may_be_blank: bool,
 ) -> Iterator[dict[str, Any]]:
     """Yield the good records in our columns; note a bad one in `problems`, or raise at it."""
     chosen = schema is not None

@@ -151,7 +151,7 @@ def inspect(
     if isinstance(dataset, str | Path):
         name = name or Path(dataset).name
         dataset, problems = load_records(dataset, strict=False)
-    records = as_records(dataset)
+    records = as_records(dataset, may_be_blank=True)
     tokenizer = None if tokenizer is None else templates.tokenizer_of(tokenizer)
     unit = "tokens" if tokenizer else "words"
     leaks = test is not None or "split" in records.column_names

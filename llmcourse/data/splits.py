@@ -48,7 +48,7 @@ def split(
 
     _check(shares)
     seed = whole("seed", seed, 0)
-    records = as_records(dataset)
+    records = as_records(dataset, may_be_blank=True)
     members: dict[str, list[int]] = {}
     for place, name in enumerate(_groups(records, group)):
         members.setdefault(name, []).append(place)
