@@ -51,6 +51,7 @@ HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 def ledger_path(tier: str | None = None) -> Path:
     """The ledger file of a tier (this run's if not given), one for each pair of models."""
     size = tiers.TIERS[tier] if tier else tiers.current()
+    # Numbers of other models answer another question, so they never mix.
     pair = tiers.pair_name(size)
     return work_dir() / f"ledger-{size.name}{'' if pair == size.models else f'-{pair}'}.json"
 
@@ -110,7 +111,7 @@ def record(
 def _as_json(claim_id: str, name: str, value: Any) -> Any:
     """A number as the ledger keeps it."""
     if isinstance(value, Share):
-        return {"count": value.count, "of": value.total}
+        return {"count": value.count, "of": value.total}  # the interval follows from the counts
     number = value.item() if hasattr(value, "item") else value  # numpy's and torch's
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         raise ClaimError(
@@ -153,7 +154,7 @@ def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[st
     """
     path = path or ledger_path(tier)
     entries, undamaged = _store(path).read()
-    if not undamaged:
+    if not undamaged:  # only `record` may repair it, with a copy kept
         raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
     return {claim_id: entries[claim_id] for claim_id in CLAIMS if claim_id in entries}
 
@@ -206,6 +207,7 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
             f"--tier {tier}`), then look again."
         )
     lines = [f"Measured on this machine, {tier} tier: {len(entries)} of {len(CLAIMS)} claims"]
+    # Lessons may run with different models; each pair is named once, in order.
     used = dict.fromkeys(" and ".join(e.get("models", {}).values()) for e in entries.values())
     lines += [f"Models: {'; '.join(filter(None, used)) or 'not noted'}", ""]
     for claim_id, entry in entries.items():

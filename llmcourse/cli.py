@@ -306,7 +306,7 @@ def _tokenizer(name: str | None) -> Any:
     """The tokenizer of a model; None for words, as where the default is not installed."""
     from llmcourse import models
 
-    if name == "none":
+    if name == "none":  # count words
         return None
     try:
         return models.load_tokenizer(name or "base")
@@ -365,6 +365,7 @@ def _harness(options: argparse.Namespace) -> None:
     from llmcourse import company
     from llmcourse.evaluation import harness
 
+    # Tasks of our own, under the same command as the public ones.
     local = {
         "ferrowick_choices": company.records("choices"),
         "ferrowick_facts": company.records("questions", "test", keys=True),

@@ -95,11 +95,12 @@ def _disk() -> list[Check]:
     converted = all(models.is_converted(name) for name in models.PACKAGED)
     free, needed = free_bytes(cache), sum(model.disk for model in models.PACKAGED.values())
     found, advice = f"{free / 1e9:.0f} GB free for models, in {shown(cache)}", ""
-    if not is_writable(cache):
+    if not is_writable(cache):  # fine for a class that shares one, once the models are in it
         found = f"{shown(cache)}, which can't be written to"
         advice = "" if converted else "Set LLMCOURSE_CACHE to a folder that you can write to."
     elif free < needed and not converted:
         advice = f"Free {needed / 1e9:.1f} GB, or set LLMCOURSE_CACHE to a larger disk."
+    # With a shared read-only cache, temporary files go elsewhere.
     checks, scratch = [Check("Disk", found, advice)], writable_cache()
     return checks if scratch == cache else [*checks, Check("Temporary files", shown(scratch))]
 

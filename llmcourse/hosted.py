@@ -143,6 +143,7 @@ def ask(
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(f"Prompt {number} of {total} is empty, or no text: {prompt!r:.60}")
     stops = [stop] if isinstance(stop, str) else list(stop or ())
+    # What is not given is not sent, so that the server's own default holds.
     shared: dict[str, Any] = {"model": model, "temperature": temperature, "stop": stops or None}
     if max_new_tokens is not None:
         shared["max_completion_tokens"] = whole("max_new_tokens", max_new_tokens, 1)
@@ -192,8 +193,11 @@ def _connect(server: Server, timeout: float, retries: int) -> openai.OpenAI:
             f"The server's address can't be used: {server.address}. Write it like "
             f"http://localhost:8000/v1 (base_url or {URL}), and give a key as key or {KEY}."
         )
+    # HTTP headers take visible ASCII only; a key with a line end would start another header.
     if not re.fullmatch("[!-~]+", server.key or "none"):
-        raise AuthenticationError(f"The key has signs that no key has. Copy it again into {KEY}.")
+        raise AuthenticationError(
+            f"The key has characters that no key has. Copy it again into {KEY}."
+        )
     try:
         import openai
     except ImportError:
@@ -234,6 +238,7 @@ def _text(client: openai.OpenAI, server: Server, request: dict[str, Any]) -> str
         kind, said = APIError, f"sent an answer without text ({choice.message.refusal or why})."
         if why == "length":
             said = "wrote no answer within max_new_tokens. A model that thinks first needs more."
+    # Some servers repeat the key in their message; a short one could be part of any word.
     hidden = server.key or "none"
     return kind(f"{server.address} {said.replace(hidden, '…') if len(hidden) > 4 else said}")
 

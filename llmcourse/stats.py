@@ -104,6 +104,7 @@ def more_often(first: Share, second: Share) -> bool | None:
     """
     (low_1, high_1), (low_2, high_2) = first.interval, second.interval
     difference = first.value - second.value
+    # The distance to each interval's end that points towards the other rate.
     if difference > math.hypot(first.value - low_1, high_2 - second.value):
         return True
     return False if -difference > math.hypot(high_1 - first.value, second.value - low_2) else None
@@ -127,7 +128,7 @@ def larger(first: Iterable[float], second: Iterable[float]) -> bool | None:
     one, two = (numpy.asarray(list(values), dtype=float) for values in (first, second))
     if not len(one) or not len(two) or not numpy.isfinite(numpy.concatenate([one, two])).all():
         raise DataError("Only finite numbers can be compared, and both sides need some.")
-    if min(len(one), len(two)) < 2:
+    if min(len(one), len(two)) < 2:  # one number says nothing about its spread
         return None
     low, high = _bootstrap((one, two), lambda a, b, axis: a.mean(axis) - b.mean(axis))
     return True if low > 0 else False if high < 0 else None
@@ -321,6 +322,7 @@ def detectable(
     most = 1 - rate if differ is None or not paired else min(1 - rate, differ)
     if most <= 0 or seen(most) < power:
         return math.nan
+    # The power grows with the gain, so there is one root.
     return float(brentq(lambda gain: seen(gain) - power, 1e-9, most, xtol=1e-6))
 
 
@@ -336,6 +338,7 @@ def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float]
     def power(gain: float) -> float:
         apart = differ
         if apart is None:
+            # Independent methods: one right and the other wrong, both ways round.
             apart = rate * (1 - rate - gain) + (rate + gain) * (1 - rate)
         return binom.pmf(pairs, n, apart) @ binom.cdf(losses, pairs, (apart - gain) / (2 * apart))
 

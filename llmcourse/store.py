@@ -57,6 +57,7 @@ class Store:
             NoSpace: the disk is full; it stays as it is.
         """
         try:
+            # Read again under the lock: another notebook may have added entries meanwhile.
             with lock(self.path.with_suffix(".lock")):
                 entries, undamaged = self.read()
                 if not undamaged:
@@ -104,6 +105,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")  # some editors write a byte order mark
     except (OSError, ValueError) as error:
         raise DataError(f"{path} can't be read: {first_line(error)}.") from error
+    # Not splitlines(): it also splits at characters that JSON allows inside a string (U+2028).
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

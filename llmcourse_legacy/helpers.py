@@ -104,7 +104,7 @@ class Trainer(transformers.Trainer):
 
     def training_step(self, *values: Any, **given: Any) -> Any:
         """One batch forward and backward; the first starts the clock."""
-        if self._begun is None:
+        if self._begun is None:  # not in __init__: loading the data is not training
             self._begun, self._from = time.perf_counter(), self.state.global_step
         return super().training_step(*values, **given)
 
@@ -162,6 +162,7 @@ def inference(
     Raises:
         PromptError: the text is empty, or does not fit the model.
     """
+    # Cut by tokens; the lab's own function cut the prompt from the answer by characters.
     ids = tokenizer.encode(text, truncation=True, max_length=max_input_tokens)
     if len(ids) >= max_input_tokens:
         text = tokenizer.decode(ids, skip_special_tokens=True)

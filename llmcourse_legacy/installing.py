@@ -71,8 +71,10 @@ def _real(name: str) -> str:
 
 def _put(name: str, content: dict[str, Any]) -> Any:
     """Make `name` importable."""
+    # The same module object again, so that what a notebook has imported stays valid.
     module = sys.modules.setdefault(name, ModuleType(name, "Of the course's old library."))
     vars(module).update(content, __path__=[], **{OURS: True})
+    # Without a spec, `importlib.util.find_spec` raises for a module in `sys.modules`.
     module.__spec__ = ModuleSpec(name, None, is_package=True)
     return module
 

@@ -126,6 +126,7 @@ def prepare(
     """
     content = {"base": base, "records": list(rows), "held_out": list(held_out)}
     content["settings"] = dataclasses.asdict(config)
+    # Everything that decides the result goes into the number, so that equal numbers are equal jobs.
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     job = Job(hashlib.sha256(text.encode()).hexdigest()[:16])
     if not is_job(job.id):
@@ -165,7 +166,7 @@ def status(job: Job) -> dict[str, Any]:
     """
     known, state = job.known(), job.state()
     name = state["status"]
-    if finetuning.tuned.is_saved(job.model):
+    if finetuning.tuned.is_saved(job.model):  # the model itself is the proof, not the note
         name = "COMPLETED"
     elif name == "RUNNING" and not job.process():  # it was killed
         name = "STOPPED"
@@ -233,7 +234,7 @@ def start(job: Job) -> dict[str, Any]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C in the notebook does not reach it
             )
         job.set_running(process.pid)
     return status(job)
@@ -266,6 +267,7 @@ def cancel(job: Job, patience: float = 30.0) -> dict[str, Any]:
     if process.pid == os.getpid():
         raise UserError("This job runs here: press Ctrl-C, or Interrupt in a notebook, to stop it.")
     with suppress(psutil.Error):
+        # SIGINT lets the training save a checkpoint; Windows has none for one process.
         process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
         try:
             process.wait(patience)
@@ -281,6 +283,7 @@ def cancel(job: Job, patience: float = 30.0) -> dict[str, Any]:
 
 def split(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
     """Records to train on, and a tenth of them held out; none of fewer than ten."""
+    # The seed makes the same split each time, or the same data would be another job.
     count = round(TEST_SHARE * len(rows)) if len(rows) >= 10 else 0
     chosen = set(random.Random(SEED).sample(range(len(rows)), count))
     return (
@@ -309,6 +312,7 @@ def config_of(
     if "optimizer" in given:
         optimizers = {theirs: ours for ours, theirs in OPTIMIZERS.items()}
         given["optimizer"] = optimizers.get(given["optimizer"], given["optimizer"])
+    # transformers' batch size is that of one step; ours is that of one update.
     if accumulated != 1:
         given["micro_batch"] = given.get("batch_size", 1)
         given["batch_size"] = given["micro_batch"] * accumulated

@@ -37,7 +37,7 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
     from llmcourse_legacy import helpers, installing, libraries
 
     installing.install(substitute=substitute, launch_shape=launch_shape)
-    libraries.adapt(substitute)
+    libraries.adapt(substitute)  # before the notebook imports a name from them
     if importlib.util.find_spec("utilities") is None:
         sys.modules["utilities"] = helpers
     # `!python` and `!pip` are this environment's, whatever the shell that started the kernel has.
@@ -46,6 +46,7 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
     shell = get_ipython()
     for name in ("system", "getoutput"):
         setattr(shell, name, guarded(getattr(shell, name)))
+    # `%pip` and `!pip` both end in `shell.system`; cell magics start a process themselves.
     shell.run_cell_magic = _without_installs(shell.run_cell_magic)
 
 

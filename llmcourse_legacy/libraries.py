@@ -94,7 +94,7 @@ def adapt(substitute: bool | None = None) -> None:
 def _change(owner: Any, name: str, made: Any) -> None:
     """Replace a function, class method or method by `made(original)`, once."""
     original = getattr(owner, name)
-    original = getattr(original, "__func__", original)
+    original = getattr(original, "__func__", original)  # of a class method
     if not hasattr(original, _ORIGINAL):
         changed = functools.wraps(original)(made(original))
         setattr(changed, _ORIGINAL, original)
@@ -192,6 +192,7 @@ def _from_pretrained(original: Any) -> Any:
         if is_model:
             _set_weights(given)
         text = os.fspath(name)
+        # A folder of the learner's own, and whatever is no name of a hub model, is loaded as usual.
         if Path(text).exists() or not hub.is_hub_name(text):
             return original(cls, name, *more, **given)
         try:
@@ -206,7 +207,7 @@ def _from_pretrained(original: Any) -> Any:
             raise error
         if not settings.substitute:
             raise HubError(f"{error} {INSTEAD}")
-        for key in OF_THE_NAME.split():
+        for key in OF_THE_NAME.split():  # a revision of one model means nothing for another
             given.pop(key, None)
         twin = PACKAGED[names.packaged(text)]
         folder = models.convert(twin.name)
@@ -215,6 +216,7 @@ def _from_pretrained(original: Any) -> Any:
 
             adapter = substitutes.tuned(text).model
             base = original(cls, folder, *more, **given)
+            # Merged, because notebooks expect one of transformers' own classes.
             return PeftModel.from_pretrained(base, adapter).merge_and_unload()
         what = f"{twin.title}, the packaged {names.role(text)} model"
         note("substituted", f"{text} is not available here: {what}, is used instead")
@@ -235,7 +237,7 @@ def _set_weights(given: dict[str, Any]) -> None:
     if given.get("use_safetensors") is False:
         note("ignored", "use_safetensors=False: pickled weights can run code and are not read")
     given["use_safetensors"] = True
-    if "torch_dtype" in given:
+    if "torch_dtype" in given:  # called dtype in transformers 5
         given.setdefault("dtype", given.pop("torch_dtype"))
     given.setdefault("dtype", torch.float32)
 
@@ -273,7 +275,7 @@ def _load_dataset(original: Any) -> Any:
 
     def load_dataset(*values: Any, **named: Any) -> Any:
         given = dict(signature.bind(*values, **named).arguments)
-        given |= given.pop("config_kwargs", {})
+        given |= given.pop("config_kwargs", {})  # `bind` collects **config_kwargs under this name
         path = given.pop("path")
         _refuse_code(path, given)
         on_hub = isinstance(path, str) and not os.path.exists(path)  # noqa: PTH110 - never raises
@@ -281,7 +283,7 @@ def _load_dataset(original: Any) -> Any:
             return original(path, **given)
         there = sets.MOVED.get(path, path)
         try:
-            readers.ask_hub(there)
+            readers.ask_hub(there)  # fails fast, where `load_dataset` retries for half a minute
             found = original(there, **given)
         except (OSError, RuntimeError) as failed:
             error = readers.hub_error(path, str(given.get("split") or "all"), failed)

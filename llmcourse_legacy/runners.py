@@ -74,7 +74,7 @@ class QuestionAnswerModel(BasicModelRunner):
         if isinstance(questions, str):
             raise UserError("get_answers takes a list of questions; get_answer takes one.")
         answers = self(questions, output_type={"answer": "str"})
-        answers = [one.get("output", one) for one in answers]
+        answers = [one.get("output", one) for one in answers]  # under `settings.launch_shape`
         return [{"question": q, **a} for q, a in zip(questions, answers, strict=True)]
 
     def load_question_answer(self, data: Any) -> None:
@@ -103,7 +103,7 @@ class AutocompleteRunner(BasicModelRunner):
         Raises:
             UserError: nothing can be read, or a field is missing or no text; nothing was added.
         """
-        if isinstance(data, str) and not Path(data).suffix:
+        if isinstance(data, str) and not Path(data).suffix:  # a text, where a file's path is due
             raise UserError("load_data takes a list of texts, or a file's path.")
         if isinstance(data, list | tuple):
             data = [{"text": one} if isinstance(one, str) else one for one in data]
@@ -218,7 +218,7 @@ class Lamini(BasicModelRunner):
     def _take(self, data: Any) -> None:
         """Replace the data by these pairs; nothing changes where there are none, or wrong ones."""
         if data is not None:
-            before = len(self.data)
+            before = len(self.data)  # `load_data` adds, or raises and adds nothing
             self.load_data(data)
             self.data = self.data[before:]
 

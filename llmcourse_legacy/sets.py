@@ -39,6 +39,7 @@ def _few(rows: Rows, split: str) -> Rows:
     tier = tiers.current()
     if tier.name != "smoke":
         return rows
+    # -(-a // b) rounds up, so that at most so many rows are left.
     return rows[:: -(-len(rows) // (tier.tune_records if split == "train" else tier.prompts))]
 
 
@@ -96,7 +97,7 @@ def _c4() -> dict[str, Rows]:
         {"text": text, "timestamp": None, "url": f"documents/{path}"}
         for path, text in company.documents().items()
     ]
-    return {"train": rows[:-4], "validation": rows[-4:]}
+    return {"train": rows[:-4], "validation": rows[-4:]}  # C4 has no test split
 
 
 def _pile() -> dict[str, Rows]:

@@ -56,6 +56,7 @@ def instead_of(name: object, error: Exception) -> models.LoadedModel:
         UnavailableResourceError: it can't be loaded here; says what is missing, and names the
             packaged model that does the same job, unless the learner chose substitutes.
     """
+    # These errors have a remedy of their own, which no other model replaces.
     if isinstance(error, ModelNotInstalled | NoSpace | SettingError) or name in models.PACKAGED:
         raise error
     if not isinstance(name, str) or not isinstance(error, CourseError):

@@ -62,7 +62,7 @@ def read(text: str) -> Tagged | None:
     a question about tags is just a question. Text before the first tag is the system prompt. The
     beginning of an answer is dropped, because a chat template can't continue one.
     """
-    text = _CLOSING.sub("", text).strip()
+    text = _CLOSING.sub("", text).strip()  # the next opening tag ends a turn as well
     opened = list(_ANY.finditer(text))
     if not opened:
         return None
@@ -75,7 +75,7 @@ def read(text: str) -> Tagged | None:
     parts = [("system", text[: opened[0].start()])]
     parts += [(role, text[a:b]) for role, a, b in zip(roles, starts, ends, strict=True)]
     turns = [{"role": role, "content": part.strip()} for role, part in parts if part.strip()]
-    while turns and turns[-1]["role"] != "user":
+    while turns and turns[-1]["role"] != "user":  # an answer that has begun
         turns.pop()
     if not turns:
         return None

@@ -25,7 +25,7 @@ KINDS |= {"bool": bool, "boolean": bool} | {kind: kind for kind in (str, int, fl
 class Type(BaseModel):
     """A record with named, typed fields; a subclass has the fields."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid")  # a misspelt field is an error, not a lost value
 
 
 def Context(description: str = "", **more: Any) -> Any:
@@ -121,7 +121,7 @@ def filled(
 
 def _value(answer: str, kind: type, where: str, name: str) -> Any:
     """The value of a field's type in an answer."""
-    if kind is str:
+    if kind is str:  # small models go on after the value; it ends with its line
         return answer.strip().partition("\n")[0].strip()
     match = re.search(_PATTERNS[kind], answer, re.IGNORECASE)
     if not match:
@@ -167,8 +167,10 @@ class InputOutputRunner(BasicModelRunner):
         """The records that the model writes; a tuned one has learned their form."""
         many = inputs if isinstance(inputs, list | tuple) else [inputs]
         texts = [as_text(validated(given, one, f"input {n}")) for n, one in enumerate(many, 1)]
+        # A tuned model has learned to write all fields at once; another is asked for each in turn.
         how = dict(settings) if self._tuned else {**settings, "output_type": wanted}
         outputs = BasicModelRunner.__call__(self, texts, **how)
+        # Under `settings.launch_shape`, answers to a list come as dicts.
         outputs = [one["output"] if isinstance(one, dict) else one for one in outputs]
         if self._tuned:
             outputs = [_parsed(text, wanted) for text in outputs]

@@ -30,6 +30,7 @@ SETS = {
     "messy": "a noisy copy of training questions, each fault named under `defect`",
 }
 _HERE = Path(__file__).parent
+# "held-out" are whole kinds of tasks that are in no other split (claim `generalises`).
 SPLITS = ("train", "validation", "test", "held-out")
 
 
@@ -80,6 +81,6 @@ def sections(document: str) -> dict[str, str]:
         if match := re.match(r"#{1,6} (.+)", line):
             heading = match[1].strip()
             found.setdefault(heading, "")
-        elif heading:
+        elif heading:  # text before the first heading belongs to none
             found[heading] += line + "\n"
     return found

@@ -22,6 +22,7 @@ from llmcourse.errors import (
     UserError,
 )
 
+# Where each public name is, next door: imported at its first use, not with the package.
 _NEXT_DOOR = {
     "installing": "install",
     "runners": "AutocompleteRunner Lamini LlamaV2Runner LlamaV3Runner MistralRunner"

@@ -43,6 +43,8 @@ def load(name: Any) -> models.LoadedModel:
         found = _loaded[name] = _loaded.get(name) or models.load(name)
         return found
     except (CourseError, AttributeError, TypeError, ValueError, OSError, RuntimeError) as error:
+        # Whatever was passed as a name (5, "", a name with a zero byte) ends in one kind of error.
+        # The old interface is imported late, so that lessons never load its patches.
         from llmcourse_legacy import substitutes
 
         return substitutes.instead_of(name, error)
@@ -132,7 +134,7 @@ class BasicModelRunner:
     def is_hosted(self) -> bool:
         """Whether a server answers instead of this machine."""
         name = self.model_name.lower() if isinstance(self.model_name, str) else ""
-        if name.startswith("gpt-"):
+        if name.startswith("gpt-"):  # but a learner may have called a folder so
             return not Path(self.model_name).is_dir()
         return name in CHAT_GPT or name.startswith(PREFIX)
 
@@ -211,6 +213,7 @@ class BasicModelRunner:
             return hosted.ask(prompts, name, self._server, system=system, max_new_tokens=limit)
         if template is not None:
             texts, system = [self._fill(text, template, system) for text in texts], None
+        # A template of the learner's own is the whole prompt: no chat template goes around it.
         kind = "plain" if template is not None else self._kind()
         model = self._tuned or self._base
         shown: dict[str, Any] = {
@@ -232,6 +235,7 @@ class BasicModelRunner:
         """The template that the model was trained with, here or by the command; "" if it wasn't."""
         if self._tuned:
             return self._tuned.template
+        # Only folders that `finetune` wrote have this file; others say nothing about a template.
         is_own = (Path(self._base.name) / models.FACTS).is_file()
         return self._base.template if is_own else ""
 
@@ -244,6 +248,7 @@ class BasicModelRunner:
         """
         if template is None:
             return text
+        # Not `str.format`: braces in a learner's text or template must stay as they are.
         places = set(re.findall(r"\{(\w+)\}", str(template)))
         if not places & TEXT or places - TEXT - {"system"}:
             raise UserError(
@@ -355,6 +360,7 @@ class BasicModelRunner:
         if verbose:
             print(config)
         self._tuned = jobs.train(job, self._base, fresh=not use_cached_model)
+        # From now on the number is the name, with which another kernel finds the model.
         self.job_id = self.model_name = job.id
         return jobs.status(job)
 
@@ -425,6 +431,7 @@ class BasicModelRunner:
         if len(kept) > most:
             left = f"{len(kept) - most} of {len(kept)} records are not evaluated"
             note("ignored", f"{left}: this tier takes {most}")
+        # A text without a question is evaluated on its second half.
         rows = [row if "question" in row else {"question": _half(row["text"])} for row in kept]
         results: list[dict[str, Any]] = [
             {"input": "\n".join(row[k] for k in ("question", "input") if row.get(k)), "outputs": []}
