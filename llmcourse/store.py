@@ -125,8 +125,3 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         NoSpace, OSError: see `files.write_text`.
     """
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def is_writable(text: str) -> bool:
-    """False for text with half a surrogate pair, which UTF-8 can't encode."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)
