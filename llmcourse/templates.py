@@ -1,4 +1,4 @@
-"""The one place where a record becomes a prompt and a completion.
+"""Prompt templates: the one place where a record becomes a prompt and a completion.
 
 A template turns a record's fields into the text a model reads. Which template a model was
 trained with matters: the same model given another one behaves like another model (lesson 1).
@@ -6,9 +6,11 @@ trained with matters: the same model given another one behaves like another mode
 
 from __future__ import annotations
 
+import functools
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -22,11 +24,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "input": ("input", "context"),
     "answer": ("answer", "response", "output", "completion"),
 }
-MOST_NAMES, LONGEST_NAME = 8, 40  # that a message shows, and signs of each
-
 
 # Noncharacters of Unicode, which no text has: they mark places in a text on its way to tokens.
-INSIDE = "\ufdd0"  # stands inside a control token that a text spells out, so that it is text
+INSIDE = "\ufdd0"  # inside a control token that a text spells out, so that it is read as text
 _TURN = re.compile("\ufdd1(\\d+)\ufdd1")  # an assistant's turn, while a chat template is filled
 _MARKS = re.compile("[\ufdd0-\ufdef]")
 
@@ -71,50 +71,44 @@ class Template:
     """A prompt pattern.
 
     Attributes:
-        name: How it is asked for.
-        prompt: Format string with `{question}`, and `{input}` where there is one.
-        prompt_with_input: Used instead where the record has a non-empty input.
-        system: Format string put before the prompt where a system text is given.
-        source: Where the pattern comes from.
+        prompt: Format string with `{system}` and `{question}`.
+        prompt_with_input: Used instead where the record has an input, which is `{input}`.
+        system: Format string for a system prompt.
     """
 
-    name: str
     prompt: str
-    prompt_with_input: str = ""
+    prompt_with_input: str
     system: str = "{system}\n\n"
-    source: str = field(default="", compare=False)
 
-    def filled(self, question: str, extra: str = "") -> str:
-        """The prompt; a blank input is none."""
-        wanted = self.prompt_with_input if not is_blank(extra) else self.prompt
-        return fill(wanted, question=question, input=extra)
+    def filled(self, system: str, question: str, extra: str = "") -> str:
+        """One turn's prompt; a blank system prompt or input is none."""
+        pattern = self.prompt if is_blank(extra) else self.prompt_with_input
+        before = fill(self.system, system=system) if system else ""
+        return fill(pattern, system=before, question=question, input=extra)
 
 
 TEMPLATES: dict[str, Template] = {
-    "plain": Template("plain", "{question}", "{question}\n{input}"),
+    "plain": Template("{system}{question}", "{system}{question}\n{input}"),
+    # Headings as many instruction data sets have them.
     "qa": Template(
-        "qa",
-        "### Question:\n{question}\n\n### Answer:\n",
-        "### Question:\n{question}\n{input}\n\n### Answer:\n",
-        source="headings as many instruction data sets have them",
+        "{system}### Question:\n{question}\n\n### Answer:\n",
+        "{system}### Question:\n{question}\n{input}\n\n### Answer:\n",
     ),
+    # What Alpaca-style models are trained with, letter for letter:
+    # https://github.com/tatsu-lab/stanford_alpaca
     "alpaca": Template(
-        "alpaca",
-        "Below is an instruction that describes a task. Write a response that appropriately "
-        "completes the request.\n\n### Instruction:\n{question}\n\n### Response:\n",
-        "Below is an instruction that describes a task, paired with an input that provides "
+        "{system}Below is an instruction that describes a task. Write a response that "
+        "appropriately completes the request.\n\n### Instruction:\n{question}\n\n### Response:\n",
+        "{system}Below is an instruction that describes a task, paired with an input that provides "
         "further context. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n{question}\n\n### Input:\n{input}\n\n### Response:\n",
-        source="the format that Alpaca-style models are trained with, letter for letter "
-        "(https://github.com/tatsu-lab/stanford_alpaca)",
     ),
+    # Llama 2's chat models:
+    # https://www.llama.com/docs/model-cards-and-prompt-formats/meta-llama-2/
     "llama2": Template(
-        "llama2",
-        "[INST] {question} [/INST]",
-        "[INST] {question}\n{input} [/INST]",
+        "[INST] {system}{question} [/INST]",
+        "[INST] {system}{question}\n{input} [/INST]",
         system="<<SYS>>\n{system}\n<</SYS>>\n\n",
-        source="the format of Llama 2's chat models "
-        "(https://www.llama.com/docs/model-cards-and-prompt-formats/meta-llama-2/)",
     ),
 }
 NAMES = (*TEMPLATES, "chat")
@@ -129,7 +123,7 @@ _UNSEEN = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff]+")
 
 
 def is_blank(text: str | None) -> bool:
-    """True where a text has nothing to see: no sign but blanks and those without a width."""
+    """True where a text shows nothing: only blanks and characters without a width."""
     return not text or not (text[0].isalnum() or _UNSEEN.sub("", text))
 
 
@@ -145,19 +139,14 @@ def find(name: str) -> str:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Names of fields for a message, in quotes: the first few, each cut short; "" for none.
-
-    Control characters come out as Python writes them (`\\n`).
-    """
+    """Names of fields for a message: the first eight, each shortened; "" for none."""
     names = list(names)
-    shown = [repr(name) for name in names[:MOST_NAMES]]
-    shown = [n if len(n) <= LONGEST_NAME + 2 else f"{n[: LONGEST_NAME + 1]}…{n[0]}" for n in shown]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(map(reprlib.repr, names[:8])) + more
 
 
 def get_field(record: Record, role: str, *, needed: bool = True) -> str:
-    """The text that plays `role` ("question", "input" or "answer") in `record`.
+    """The text that is the `role` ("question", "input" or "answer") in `record`.
 
     Args:
         record: The record.
@@ -167,28 +156,15 @@ def get_field(record: Record, role: str, *, needed: bool = True) -> str:
     Raises:
         TemplateError: the field is missing or is not text; the message lists the fields there are.
     """
-    if not isinstance(record, Mapping):
-        raise TemplateError(
-            f"A record must be a mapping of field names to text, not {type(record).__name__}."
-        )
-    usual = FIELDS.get(role, (role,))
-    for candidate in usual:
-        if candidate in record:
-            value = record[candidate]
-            if value is None and not needed:
-                return ""
-            if not isinstance(value, str):
-                raise TemplateError(
-                    f"Field {candidate!r} must be text, but it is "
-                    f"{type(value).__name__}: {value!r:.60}"
-                )
-            return value
-    if not needed:
+    value = next((record[name] for name in FIELDS[role] if name in record), None)
+    if value is None and not needed:
         return ""
-    raise TemplateError(
-        f"The record has no field {' or '.join(map(repr, usual))} for the {role}. "
-        f"It has: {listed(record) or 'no fields at all'}."
-    )
+    if not isinstance(value, str):
+        raise TemplateError(
+            f"A record needs text in the field {' or '.join(map(repr, FIELDS[role]))} for the "
+            f"{role}. It has: {listed(record) or 'no fields at all'}."
+        )
+    return value
 
 
 def render(
@@ -205,49 +181,47 @@ def render(
             conversation are in its `history`, a list of {"role": …, "content": …}.
         template: A name in `NAMES`. "chat" is the tokenizer's own chat template.
         tokenizer: Needed for "chat", and to tell which texts spell out a control token.
-        system: What the model is told before the question, unless the record has its own.
+        system: System prompt before the question, unless the record has its own.
 
     Raises:
         TemplateError: unknown template, missing field, or a model without a chat template.
         PromptError: the question is empty.
     """
     find(template)
-    extra = answer = ""
-    turns: list[dict[str, str]] = []
-    if isinstance(record, str):
-        question = record
-    else:
-        question = get_field(record, "question")
-        extra, answer = (get_field(record, role, needed=False) for role in ("input", "answer"))
-        turns = list(record.get("history") or ())
+    controls = Controls.of(tokenizer)
+    fields: Record = {"question": record} if isinstance(record, str) else record
+    question, extra, answer = (
+        controls.as_text(get_field(fields, role, needed=role == "question")) for role in FIELDS
+    )
     if is_blank(question):
         raise PromptError("The question is empty. A model needs at least one word to go on from.")
-    controls = Controls.of(tokenizer)
-    question, extra, answer = (controls.as_text(text) for text in (question, extra, answer))
+    turns = [
+        {"role": turn["role"], "content": controls.as_text(turn["content"])}
+        for turn in fields.get("history") or ()
+    ]
     if system and not any(turn["role"] == "system" for turn in turns):
-        turns.insert(0, {"role": "system", "content": system})
-    turns = [{"role": t["role"], "content": controls.as_text(t["content"])} for t in turns]
+        turns.insert(0, {"role": "system", "content": controls.as_text(system)})
     if template == "chat":
-        asked = f"{question}\n{extra}" if not is_blank(extra) else question
-        turns.append({"role": "user", "content": asked})
+        content = question if is_blank(extra) else f"{question}\n{extra}"
+        turns.append({"role": "user", "content": content})
         return Rendered((*_chat_parts(turns, tokenizer, controls), answer), special=True)
+
     pattern = TEMPLATES[template]
     told = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
-    told = fill(pattern.system, system=told) if told else ""
     parts: list[str] = []
-    users: list[str] = []
+    users: list[str] = []  # of turns that no answer followed yet
     for turn in turns:
-        if turn["role"] == "assistant":
-            parts += [pattern.filled("\n".join(users)), turn["content"] + controls.end]
-            users = []
-        elif turn["role"] == "user":
+        if turn["role"] == "user":
             users.append(turn["content"])
-    parts += [pattern.filled("\n".join([*users, question]), extra), answer]
-    parts[2::2] = [f"\n\n{part}" for part in parts[2::2]]
-    if template == "llama2":  # its system text belongs into the first turn's tags
-        parts[0] = parts[0].replace("[INST] ", f"[INST] {told}", 1)
-    else:
-        parts[0] = told + parts[0]
+        elif turn["role"] == "assistant":
+            before = "\n\n" if parts else ""
+            parts += [
+                before + pattern.filled(told, "\n".join(users)),
+                turn["content"] + controls.end,
+            ]
+            told, users = "", []  # the system prompt is in the first turn alone
+    before = "\n\n" if parts else ""
+    parts += [before + pattern.filled(told, "\n".join([*users, question]), extra), answer]
     return Rendered(tuple(parts))
 
 
@@ -274,7 +248,7 @@ def _chat_parts(
         for turn in turns
     ]
     text = _applied(tokenizer, messages, add_generation_prompt=True)
-    first, *others = _TURN.split(text)
+    first, *others = _TURN.split(text)  # then by turns a mark's number and what follows it
     if others[::2] != [str(number) for number in range(len(wrote))]:
         raise TemplateError(
             f"The model's own chat template leaves turns of this conversation out. Use another "
@@ -282,7 +256,7 @@ def _chat_parts(
         )
     parts = [first]
     for content, after in zip(wrote, others[1::2], strict=True):
-        # the end of a turn is trained on too, as the model writes it itself
+        # The end of a turn is trained on too, as the model writes it itself.
         end = re.match(rf"\s*{re.escape(controls.end)}", after) if controls.end else None
         size = end.end() if end else 0
         parts += [content + after[:size], after[size:]]
@@ -300,7 +274,7 @@ def _applied(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: A
     except Exception as error:  # a template is a program of the model's maker: anything may happen
         raise TemplateError(
             f"The model's own chat template refused this ({first_line(error)}). Ask without a "
-            f"system text, or use another template: {', '.join(TEMPLATES)}."
+            f"system prompt, or use another template: {', '.join(TEMPLATES)}."
         ) from error
 
 
@@ -316,14 +290,12 @@ class Controls:
             a turn. Added tokens for ordinary text (blank lines, tags for thoughts) are none.
         end: What ends an answer in its chat template, or its end-of-sequence token; "" for none.
         form: Finds them in a text; None where there are none.
-        begins: The signs that they begin with.
         template: The chat template that this is about.
     """
 
     ids: dict[str, int]
     end: str
     form: re.Pattern[str] | None
-    begins: tuple[str, ...]
     template: str | None
 
     @classmethod
@@ -331,57 +303,60 @@ class Controls:
         """Those of a tokenizer; none for None."""
         if tokenizer is None:
             return _NO_CONTROLS
-        template = getattr(tokenizer, "chat_template", None)
         found = _known_controls.get(tokenizer)
-        if found is None or found.template is not template:
-            found = _known_controls[tokenizer] = cls._made(tokenizer, template)
+        if found is None or found.template is not getattr(tokenizer, "chat_template", None):
+            found = _known_controls[tokenizer] = cls._made(tokenizer)
         return found
 
     @classmethod
-    def _made(cls, tokenizer: Any, template: Any) -> Controls:
-        added = getattr(tokenizer, "added_tokens_decoder", {})
-        around = _around_turns(tokenizer) if template else ("", "")
-        unknown = getattr(tokenizer, "unk_token", None)  # steers nothing, unless it ends texts too
-        if unknown in (
-            getattr(tokenizer, "bos_token", None),
-            getattr(tokenizer, "eos_token", None),
-        ):
-            unknown = None
+    def _made(cls, tokenizer: Any) -> Controls:
+        template, bos, eos, unknown = (
+            getattr(tokenizer, name, None)
+            for name in ("chat_template", "bos_token", "eos_token", "unk_token")
+        )
+        before, after = _around_turns(tokenizer) if template else ("", "")
         ids = {
             token.content: number
-            for number, token in added.items()
+            for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
             if token.content.strip()
-            and token.content != unknown
-            and (token.special or token.content in "".join(around))
+            and (token.special or token.content in before + after)
+            # the unknown token steers nothing, unless it begins or ends texts too
+            and (token.content != unknown or unknown in (bos, eos))
         }
+        # The longest first: of "<|a|>" and "<|a|><|b|>" a text may spell out either.
         spelt = "|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
         form = re.compile(spelt) if ids else None
-        end = form.search(around[1]) if form else None
-        own = getattr(tokenizer, "eos_token", None) or ""
-        begins = tuple({spelling[0] for spelling in ids})
-        return cls(ids, end[0] if end else own, form, begins, template)
+        end = form.search(after) if form else None
+        return cls(ids, end[0] if end else eos or "", form, template)
 
     def as_text(self, text: str) -> str:
         """`text`, in which every control token that it spells out is broken by `INSIDE`."""
         if not text.isascii():
             text = _MARKS.sub("", text)
-        # (most texts have no sign that a control token begins with, and searching takes time)
-        if self.form is None or not any(sign in text for sign in self.begins):
+        # Gemma has 6,248 control tokens: searching for them takes 500 times as long as seeing that
+        # a text has no character that one of them begins with.
+        if self.form is None or not any(first in text for first in self.firsts):
             return text
         return self.form.sub(lambda found: f"{found[0][0]}{INSIDE}{found[0][1:]}", text)
 
+    @functools.cached_property
+    def firsts(self) -> set[str]:
+        """The characters that control tokens begin with."""
+        return {spelling[0] for spelling in self.ids}
 
-_NO_CONTROLS = Controls({}, "", None, (), None)
+
+_NO_CONTROLS = Controls({}, "", None, None)
 _known_controls: WeakKeyDictionary[Any, Controls] = WeakKeyDictionary()
 
 
 def _around_turns(tokenizer: Any) -> tuple[str, str]:
-    """What a chat template puts before a text of the assistant, and behind it; "" for unknown."""
+    """What a chat template puts before a text of the assistant, and after it; "" for unknown."""
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\ufdd10\ufdd1"}]
     try:
         before, _, after = _TURN.split(_applied(tokenizer, turns))
     except (TemplateError, ValueError):
         return "", ""
+    # An empty thought before an answer is the template's; thoughts themselves are text.
     return before.replace("<think>", "").replace("</think>", ""), after
 
 
@@ -392,14 +367,9 @@ def tokenizer_of(given: Any) -> Any:
         SettingError: it is neither.
     """
     found = getattr(given, "tokenizer", given)
-    if callable(found) and hasattr(found, "eos_token_id"):
-        return found
-    if isinstance(given, str):
+    if not (callable(found) and hasattr(found, "eos_token_id")):
         raise SettingError(
-            f"{given!r} is a name, and a tokenizer is wanted. Load it first: "
-            f"models.load_tokenizer({given!r})."
+            f"A tokenizer is wanted, or a loaded model, not {given!r:.60}. Load one: "
+            f'models.load_tokenizer("base").'
         )
-    raise SettingError(
-        f"A tokenizer is wanted, or a model from models.load, not {type(given).__name__}. Load "
-        f'one: models.load_tokenizer("base").'
-    )
+    return found

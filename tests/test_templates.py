@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from llmcourse.errors import PromptError, TemplateError
@@ -48,6 +50,17 @@ def test_system_text_stands_before_other_prompts() -> None:
     assert render("Hi", "plain", system="Be brief.").prompt == "Be brief.\n\nHi"
 
 
+def test_earlier_turns_come_before_the_question() -> None:
+    turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Well")]
+    history = [{"role": role, "content": content} for role, content in turns]
+    record = {"question": "Why?", "answer": "So.", "history": history}
+    parts = render(record, "llama2").parts
+    system = "<<SYS>>\nBe brief.\n<</SYS>>\n\n"
+    assert parts == (f"[INST] {system}Hi [/INST]", "Hello", "\n\n[INST] Well\nWhy? [/INST]", "So.")
+    assert render(record).parts == ("Be brief.\n\nHi", "Hello", "\n\nWell\nWhy?", "So.")
+    assert render(record, system="Be long.").parts[0] == "Be brief.\n\nHi"  # its own comes first
+
+
 def test_braces_in_a_record_stay_text() -> None:
     record = {"instruction": "Print {input} and {question}", "input": "{question}"}
     assert (
@@ -69,27 +82,24 @@ def test_a_model_without_chat_template_says_so(base32: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "error", "message"),
+    ("record", "message"),
     [
-        (
-            {"q": "Hi", "a": "Ho"},
-            TemplateError,
-            "no field 'question' or 'instruction' or 'prompt' for the question. It has: 'q', 'a'.",
-        ),
-        ({}, TemplateError, "It has: no fields at all."),
-        ({f"f{n}": "x" for n in range(99)}, TemplateError, "It has: 'f0', .*'f7' and 91 more.$"),
-        ({"y" * 999 + "'": "x", "a\n": "x"}, TemplateError, r"""It has: "y{40}…", 'a\\n'.$"""),
-        ({"question": 7}, TemplateError, "Field 'question' must be text, but it is int: 7"),
-        (["Hi"], TemplateError, "must be a mapping of field names to text, not list"),
-        ({"question": "  "}, PromptError, "The question is empty"),
-        ("", PromptError, "The question is empty"),
+        ({"q": "Hi", "a": "Ho"}, "'question' or 'instruction' or 'prompt'.*It has: 'q', 'a'.$"),
+        ({}, "It has: no fields at all."),
+        ({f"f{n}": "x" for n in range(99)}, "It has: 'f0', .*'f7' and 91 more.$"),
+        ({"y" * 999: "x", "a\n": "x"}, r"It has: .{9,50}, 'a\\n'.$"),
+        ({"question": 7}, "needs text in the field"),
+        (["Hi"], "needs text in the field"),
     ],
 )
-def test_mistakes_are_told(record: object, error: type, message: str) -> None:
-    with pytest.raises(error, match=message.replace("(", r"\(")):
+def test_a_record_without_a_question_is_refused(record: Any, message: str) -> None:
+    with pytest.raises(TemplateError, match=message):
         render(record, "plain")
 
 
-def test_an_unknown_template_lists_the_known() -> None:
+def test_empty_questions_and_unknown_templates_are_refused() -> None:
+    for record in ({"question": "  "}, "", "\u200b\n"):
+        with pytest.raises(PromptError, match="The question is empty"):
+            render(record, "plain")
     with pytest.raises(TemplateError, match="no template 'chatml'.*plain, qa, alpaca"):
         render("Hi", "chatml")
