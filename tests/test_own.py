@@ -100,7 +100,7 @@ def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
         ("nothing.csv", "no such file"),
         ("one.md", "is one document. Name the folder"),
         ("empty", "holds no documents.*In it: scan.pdf"),
-        ("texts.csv", "needs a column for the question"),
+        ("texts.csv", "needs the columns question and answer"),
     ):
         with pytest.raises(DataError, match=message):
             own.read(tmp_path / name)
@@ -205,8 +205,8 @@ def test_a_split_of_ones_own_is_kept_to() -> None:
 def test_too_few_pairs_and_too_few_facts_say_so() -> None:
     for pairs, how, message in (
         (rows(1, 1), None, "There are 1 pairs, and at least 10 are needed"),
-        ([record | {"answer": "One."} for record in rows(6)], "facts", "Only 0 pairs"),
-        (rows(12, 1), "wordings", "Only 0 pairs"),
+        ([record | {"answer": "One."} for record in rows(6)], "facts", "Only 0 of"),
+        (rows(12, 1), "wordings", "Only 0 of"),
     ):
         with pytest.raises(DataError, match=message):
             own.split(pairs, hold_out=how)
@@ -353,7 +353,7 @@ def test_keys_in_the_test_pairs_count_facts_and_keep_the_model(
     assert made == (out / "model" / "adapter_model.safetensors").stat().st_mtime_ns
     assert first.assessment.main == "f1" and second.assessment.main == "facts"
     assert first.assessment.caution and not second.assessment.caution
-    assert any("Of 6 pairs to test, 5 were used" in note for note in second.parts.notes)
+    assert any("Of 6 pairs to test, this tier uses 5" in note for note in second.parts.notes)
 
 
 # --- what stops it --------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_out_holds_nothing_else_and_no_documents(
     other.mkdir()
     (other / "letter.md").write_text("Dear Odile")
     for out in (other, source):
-        with pytest.raises(SettingError, match="is a file or holds something else already"):
+        with pytest.raises(SettingError, match="holds something else already"):
             go(source, out)
     for out in (other, other / "out"):
         with pytest.raises(SettingError, match="is in the folder of the documents"):
@@ -402,7 +402,7 @@ def test_advice_follows_the_numbers(finished: own.Result) -> None:
     parts, tuned = finished.parts, finished.tuned
     for held_out in ("facts", "wordings"):
         line = advised(parts=dataclasses.replace(parts, held_out=held_out))
-        assert ("no training pair has" in line) == (held_out == "facts")
+        assert ("No training pair has" in line) == (held_out == "facts")
     assert "are few" not in advised(parts=dataclasses.replace(parts, train=parts.train * 100))
     for losses, line in (((3, 2), "still fell at the end"), ((3, 2, 4), "overfitting")):
         held_out = [{"step": n, "loss": loss} for n, loss in enumerate(losses)]

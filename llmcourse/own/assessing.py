@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from llmcourse.data import Passage
     from llmcourse.models import LoadedModel
 
-# Follows each question to an untuned model. It costs nothing, and without it small chat models write
-# until the limit stops them: the tuned model would win by length alone.
+# Follows each question to an untuned model. It costs nothing, and without it a small chat model
+# writes until the limit stops it: the tuned model would win by length alone.
 BRIEF = "Answer in one short sentence."
 PROMPT, SEARCH, TUNED, BOTH = "prompt", "prompt + retrieval", "tuned", "tuned + retrieval"
 # The first is the one that tests go by; "facts" comes before it where the records have keys.

@@ -94,9 +94,8 @@ def split(
         return parts
     if len(rows) < LEAST:
         raise DataError(
-            f"There are {len(rows)} pairs, and at least {LEAST} are needed to train on some and "
-            f"test with others. Add documents, or write pairs: a CSV file with the columns "
-            f"question and answer is read too."
+            f"There are {len(rows)} pairs, and at least {LEAST} are needed. Add documents, or "
+            f"write pairs: a CSV file with the columns question and answer is read too."
         )
     groups = _grouped(rows, _fact)
     tests = {"wordings": _wordings, "facts": _facts, "questions": _questions}
@@ -107,9 +106,8 @@ def split(
     chosen = tests[hold_out](rows, groups, count, seed)
     if len(chosen) < LEAST_TEST:
         raise DataError(
-            f"Only {len(chosen)} pairs can be held out for a test with {hold_out!r}, and "
-            f"{LEAST_TEST} are needed. Write more pairs, hold out something else, or name a file "
-            f"with test pairs."
+            f"Only {len(chosen)} of the {LEAST_TEST} test pairs needed can be held out with "
+            f"{hold_out!r}. Write more pairs, hold out something else, or give test pairs."
         )
     tested = set(map(id, chosen))  # by identity: the same pair may be there twice
     train = [row for row in rows if id(row) not in tested]

@@ -108,10 +108,7 @@ def write_pairs(
     with _opened(source, out, base, progress) as run:
         records, _ = run.pairs()
         if len(records) < LEAST:
-            print(
-                f"That is too few: at least {LEAST} are needed to train and test. Add documents "
-                f"and name a new folder, or add lines to {PAIRS} yourself while you read it."
-            )
+            print(f"That is too few: {LEAST} are needed. Add some to {PAIRS} while you read it.")
         return run.folder / PAIRS
 
 
@@ -127,24 +124,17 @@ def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
     # (resolved, as a link may lead back into the documents)
     below = folder.resolve().is_relative_to(Path(contents.name).expanduser().resolve())
     if contents.kind == "documents" and below:
-        raise SettingError(
-            f"{name} is in the folder of the documents, and what is written there would be read "
-            f"as one of them. Name a folder elsewhere."
-        )
+        raise SettingError(f"{name} is in the folder of the documents. Name one elsewhere.")
     there = {path.name for path in folder.iterdir()} - {LOCK} if folder.is_dir() else set()
     if folder.is_file() or (there and STATE not in there):
-        raise SettingError(
-            f"{name} is a file or holds something else already, and nothing of it is overwritten. "
-            f"Name another folder, new or empty."
-        )
+        raise SettingError(f"{name} holds something else already. Name a new or empty folder.")
     with files.lock(folder / LOCK, f"Another run works in {name}; waiting for it."):
         state = folder / STATE
         known = json.loads(state.read_text(encoding="utf-8")) if state.exists() else {}
         if known.get("digest", contents.digest) != contents.digest and (folder / PAIRS).exists():
             raise SettingError(
                 f"{files.shown(folder / PAIRS)} was made from other data, {known['source']} as it "
-                f"was then. Name another folder; or, to have the pairs written again, move "
-                f"pairs.csv away."
+                f"was then. Name another folder, or move pairs.csv away."
             )
         run = _Run(contents, folder, known, *settings)
         # Kept before the first step, so that the folder is known as ours after a stop.
@@ -216,10 +206,7 @@ class _Run:
         notes = [*full.notes]
         for part, kept, all_ in (("train", train, full.train), ("test", test, full.test)):
             if len(kept) < len(all_):
-                notes.append(
-                    f"Of {len(all_)} pairs to {part}, {len(kept)} were used, so that it takes "
-                    f"minutes; a larger tier uses more."
-                )
+                notes.append(f"Of {len(all_)} pairs to {part}, this tier uses {len(kept)}.")
             data.save_records(kept, self.folder / "split" / f"{part}.jsonl")
         notes += [f"left out of the test: {line}" for line in (tests.problems if tests else ())]
         parts = Parts(train, test, full.held_out, notes)

@@ -25,8 +25,7 @@ FEW = 200  # pairs; a rule of thumb, not measured here
 SAMPLES, PROBLEMS = 8, 30  # test questions and problems that are shown
 AGAINST_PROMPT = {
     True: "The tuned model beats the prompt. Read its worst answers before you trust it.",
-    False: "The prompt beats the tuned model. Look at the loss: where it still falls, train for "
-    "more epochs; where it does not, the pairs teach something else than the test asks.",
+    False: "The prompt beats the tuned model. Train longer while the loss falls, or fix the pairs.",
     None: "So few test questions can't tell the tuned model from the prompt. Write more of them.",
 }
 VERDICTS = {True: "the first is better", False: "the second is better", None: "too few to tell"}
@@ -67,33 +66,21 @@ def advice(result: Result) -> list[str]:
         lines.append("Fix what was found in the pairs first; see “The data”.")
     lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [results.caution])]
     if result.parts.held_out == "facts":
-        lines.append(
-            "The test asks for facts that no training pair has. If the model should know them by "
-            "itself, write pairs about every fact, with several paraphrases each."
-        )
+        lines.append("No training pair has the tested facts: write paraphrases of each of them.")
     if better.get((BOTH, SEARCH)):
         lines.append("Tuned with retrieval beats retrieval alone: use both together.")
     elif better.get((TUNED, SEARCH)) is False:
-        lines.append(
-            "Retrieval beats the tuned model alone. Where the facts change often, keep retrieval "
-            "and tune for the style of the answers only."
-        )
+        lines.append("Retrieval beats the tuned model: keep it, and tune for the style alone.")
     # By the development pairs' loss, never by the test: who chooses epochs by it trains on it.
     if len(losses) > 1 and losses[-1] > min(losses):
-        lines.append(
-            "The held-out loss rose at the end (overfitting): more pairs help, not epochs."
-        )
+        lines.append("The held-out loss rose at the end (overfitting): add pairs, not epochs.")
     elif len(losses) > 1:
         epochs = 2 * (result.tuned.config.epochs or 1)
-        lines.append(
-            f"The held-out loss still fell at the end: try more, --epochs {epochs:g}, say."
-        )
+        lines.append(f"The held-out loss still fell at the end: try --epochs {epochs:g}.")
     if len(train) < FEW:
         lines.append(f"{len(train)} pairs are few. Often several hundred good ones are needed.")
     if rejected > max(1, rejected + writing["counts"].get(BY_MODEL, 0)) / 2:
-        lines.append(
-            f"{rejected} pairs were rejected. Larger chat models write better ones, or you."
-        )
+        lines.append(f"{rejected} pairs were rejected: a larger chat model writes better ones.")
     if not writing["reviewed"] and set(writing["counts"]) != {BY_HAND}:
         lines.append("Nobody has read the pairs yet. Correct pairs.csv, and run the same again.")
     return lines

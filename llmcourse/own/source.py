@@ -119,8 +119,8 @@ def pairs_of(path: Path | str) -> Source:
     dataset, problems = data.load_records(str(path), strict=False)
     if "question" not in dataset.column_names:
         raise DataError(
-            f"{path} holds texts and no pairs. It needs a column for the question and one for the "
-            f"answer, called question and answer, say; it has: {', '.join(dataset.column_names)}."
+            f"{path} holds texts and no pairs. It needs the columns question and answer; it has: "
+            f"{', '.join(dataset.column_names)}."
         )
     left_out = [str(data.Problem(**row)) for row in problems.to_dict("records")]
     rows: list[dict[str, Any]] = list(map(dict, dataset))
@@ -193,9 +193,8 @@ def pairs(
     records = [row | {"written": by} for by, part in done.items() for row in part.records]
     if not records:
         raise DataError(
-            f"No pair could be written about {source.name}. The documents need headings and full "
-            f"sentences; or write pairs yourself, in a CSV file with the columns question and "
-            f"answer."
+            f"No pair could be written about {source.name}: documents need headings and full "
+            f"sentences. You can write pairs yourself, in a CSV file (question, answer)."
         )
     rejected = [row for part in done.values() for row in part.rejected]
     return Written(records, rejected, sum(part.seconds for part in done.values()))
