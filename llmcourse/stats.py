@@ -29,6 +29,11 @@ def percent(value: float) -> int:
     return math.floor(round(100 * value, 9) + 0.5)
 
 
+def rounded(value: float) -> str:
+    """A measured number as text: two digits below 1, three above."""
+    return f"{value:.2g}" if abs(value) < 1 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Share:
     """A count out of a total, with what it says about the underlying rate.
