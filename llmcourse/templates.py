@@ -368,8 +368,9 @@ def tokenizer_of(given: Any) -> Any:
     """
     found = getattr(given, "tokenizer", given)
     if not (callable(found) and hasattr(found, "eos_token_id")):
+        name = given if isinstance(given, str) else "base"
         raise SettingError(
             f"A tokenizer is wanted, or a loaded model, not {given!r:.60}. Load one: "
-            f'models.load_tokenizer("base").'
+            f"models.load_tokenizer({name!r})."
         )
     return found
