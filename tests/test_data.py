@@ -239,10 +239,10 @@ def test_what_is_no_source_is_refused(source: Any) -> None:
 
 NESTED = b'{"question": ' + b"[" * 100_000
 BAD_LINES: list[tuple[bytes, str, str]] = [
-    (b"[1, 2]", "", "an object belongs here, not a list"),
+    (b"[1, 2]", "", "an object belongs here, not list"),
     (b'{"question": "half \\ud800", "answer": "So."}', "question", "half a character"),
     (b'{"question": "Why?", "answer": "So.", "\\ud800": 1}', "\\ud800", "half a character"),
-    (b'{"question": "Why?", "answer": true}', "answer", "text belongs here, not true or false"),
+    (b'{"question": "Why?", "answer": true}', "answer", "text belongs here, not bool"),
     (b'{"question": "Why?"}', "answer", "missing (there are: 'question')"),
     (b'{"prompt": "P", "completion": "C"}', "question", "missing"),
     (b'{"question": "Why?", "answer": " \\u200b\\n"}', "answer", "blank"),

@@ -34,13 +34,6 @@ class Bad(str):
 Row = tuple[int, Any]  # where a row is (line or number), and the row or a `Bad`
 
 
-def kind_of(value: Any) -> str:
-    """A value's kind in JSON's words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    names |= {int: "a number", float: "a number", type(None): "nothing"}
-    return names.get(type(value), type(value).__name__)
-
-
 def field_names(fields: Iterable[Any]) -> str:
     """Names of fields for a message; of a table without a header they may be personal data."""
     return listed(masked(one[:200]) if isinstance(one, str) else one for one in fields)
@@ -74,7 +67,7 @@ def open_source(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
             raise DataError(f"This holds several splits ({', '.join(source)}); choose a split.")
         raise DataError("This is one record. Put it into a list.")
     if not isinstance(source, Iterable):
-        raise DataError(f"Records can't be read from {kind_of(source)}.")
+        raise DataError(f"Records can't be read from {type(source).__name__}.")
     return "the list", enumerate(source, 1)
 
 
@@ -164,7 +157,7 @@ def _read_json(path: Path) -> Iterator[Row]:
     if isinstance(value, dict) and len(value) == 1:  # {"data": [...]}
         [value] = value.values()
     if not isinstance(value, list):
-        raise DataError(f"{path}: a list of objects belongs here, not {kind_of(value)}.")
+        raise DataError(f"{path}: a list of objects belongs here, not {type(value).__name__}.")
     yield from enumerate(value, 1)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llmcourse.data.readers import LINED, Bad, Row, field_names, kind_of, open_source
+from llmcourse.data.readers import LINED, Bad, Row, field_names, open_source
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
@@ -207,7 +207,7 @@ def _valid(
             if isinstance(row, Bad):
                 raise _Invalid("", str(row))
             if not isinstance(row, Mapping):
-                raise _Invalid("", f"an object belongs here, not {kind_of(row)}")
+                raise _Invalid("", f"an object belongs here, not {type(row).__name__}")
             if schema is None or (name == "the list" and not chosen):
                 # a file has one schema; a list may be put together from several sets
                 schema = _schema_of(row) or schema
@@ -310,7 +310,7 @@ def _text(row: Mapping[str, Any], field: str, may_be_blank: bool) -> str:
             raise _Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
         return ""
     if not isinstance(value, str):
-        raise _Invalid(field, f"text belongs here, not {kind_of(value)}")
+        raise _Invalid(field, f"text belongs here, not {type(value).__name__}")
     if is_blank(value) and not may_be_blank:
         raise _Invalid(field, "blank")
     return value

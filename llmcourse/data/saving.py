@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmcourse.data.readers import kind_of, open_source
+from llmcourse.data.readers import open_source
 from llmcourse.data.records import is_missing
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import replacing
@@ -61,7 +61,7 @@ def save_records(records: Any, path: str | Path) -> Path:
 
 def _plain_record(row: Any, number: int) -> dict[str, Any]:
     if not isinstance(row, Mapping):
-        raise DataError(f"record {number}: an object belongs here, not {kind_of(row)}")
+        raise DataError(f"record {number}: an object belongs here, not {type(row).__name__}")
     return _plain(row)
 
 
@@ -87,7 +87,7 @@ def _write_jsonl(records: Iterable[dict[str, Any]], draft: Path) -> None:
     def worded(value: Any) -> str:
         if isinstance(value, _WORDED):
             return str(value)
-        raise ValueError(f"{kind_of(value)} has no form in JSON")
+        raise ValueError(f"{type(value).__name__} has no form in JSON")
 
     number = 0
     with draft.open("w", encoding="utf-8", newline="\n") as file:
