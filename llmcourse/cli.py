@@ -194,6 +194,7 @@ CONFIG: dict[str, tuple[type, str]] = {
     "batch_size": (int, "records per update"),
     "max_length": (int, "longest record in tokens"),
     "rank": (int, "of the adapter (default: 32)"),
+    "prompt_dropout": (float, "share of the questions' words left out at random (default: 0.3)"),
     "seed": (int, "of all random numbers"),
     "optimizer": (str, "adamw, adafactor or sgd"),
     "memory_gb": (float, "most memory to use, in gigabytes"),

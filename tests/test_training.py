@@ -475,8 +475,9 @@ def test_what_is_left_open_follows_from_the_data() -> None:
     long, _ = suggest(Config(), 50, 50_000, 0.2)
     assert few.epochs > long.epochs > many.epochs == 1
     assert suggest(few, 20_000, 2_000_000, 0.02) == (few, "")  # nothing is left open
+    assert few.prompt_dropout > many.prompt_dropout == 0
     labels, _ = suggest(Config(), 50, 100, 0.2)
-    assert few.learning_rate > 3 * labels.learning_rate
+    assert few.learning_rate > 2 * labels.learning_rate
     large, _ = suggest(Config(), 50, 500, 0.02)
     full, reason = suggest(Config(method="full"), 50, 500, 0.2)
     assert few.learning_rate > 5 * large.learning_rate and few.beta2 < 0.999
@@ -487,11 +488,39 @@ def test_what_is_left_open_follows_from_the_data() -> None:
 
 
 def test_settings_that_are_given_stay() -> None:
-    given = Config(epochs=2, learning_rate=1e-3, rank=8, warmup=1, beta2=0.9)
+    given = Config(epochs=2, learning_rate=1e-3, rank=8, warmup=1, beta2=0.9, prompt_dropout=0.1)
     assert suggest(given, 50, 500, 0.2) == (given, "")
     part, why = suggest(Config(learning_rate=1e-3, steps=40), 50, 500, 0.2)
     assert (part.learning_rate, part.steps, part.epochs, part.beta2) == (1e-3, 40, None, 0.999)
+    assert part.prompt_dropout == 0  # tuned together with the rate
     assert part.rank and "rank" in why and "epochs" not in why and "learning_rate" not in why
+
+
+def test_prompt_dropout_keeps_the_template_and_what_the_answer_repeats(
+    tiny: models.LoadedModel,
+) -> None:
+    records = [
+        {"question": f"Please {word} number {n}?", "answer": f"It is number {n}."}
+        for n, word in enumerate(["tell me", "say", "give us", "name", "read out", "show"])
+    ]
+    encoded = encoding.encode(records, tiny.tokenizer)
+    config = dataclasses.replace(FEW, prompt_dropout=0.9)
+    whole, layout = plan.plan(encoded, FEW), plan.plan(encoded, config)
+    frame = set.intersection(*(set(row["input_ids"]) for row in whole.rows))
+    indices = range(len(whole.rows))
+    updates = [[layout.row(index, update) for index in indices] for update in range(3)]
+    assert updates[0] == [layout.row(index, 0) for index in indices] != updates[1]  # if resumed
+    lengths = set()
+    for rows in updates:
+        for before, row in zip(whole.rows, rows, strict=True):
+            kept = frame.union(before["labels"])
+            assert [token for token in row["input_ids"] if token in kept] == [
+                token for token in before["input_ids"] if token in kept
+            ]
+            answers = [[label for label in r["labels"] if label >= 0] for r in (before, row)]
+            assert answers[0] == answers[1] and len(row["labels"]) == len(row["input_ids"])
+            lengths.add(len(before["input_ids"]) - len(row["input_ids"]))
+    assert len(lengths) > 1
 
 
 def test_a_resumed_training_takes_the_settings_chosen(

@@ -157,18 +157,18 @@ class _Trainer(Trainer):
 
     def get_train_dataloader(self) -> Any:
         """This process's share of the updates that are left, a batch each, its rows by length."""
-        rows = self.layout.rows
-        # Where an update has fewer rows than processes, the others compute one without labels, so
-        # that all take part in every update. accelerate would repeat rows instead.
-        blanks = [{**row, "labels": [encoding.UNTRAINED] * len(row["labels"])} for row in rows]
         batches = []
-        for update in self.layout.updates[self.follow.done :]:
+        for number in range(self.follow.done, len(self.layout.updates)):
+            update = self.layout.updates[number]
             share = update[self.args.process_index :: self.args.world_size]
-            share.sort(key=lambda index: len(rows[index]["input_ids"]))
-            batches.append(share or [len(rows) + update[0]])
-        return torch.utils.data.DataLoader(
-            rows + blanks, batch_sampler=batches, collate_fn=self.data_collator
-        )
+            rows = [self.layout.row(index, number) for index in share]
+            # Where an update has fewer rows than processes, the others compute one without labels,
+            # so that all take part in every update. accelerate would repeat rows instead.
+            if not rows:
+                row = self.layout.rows[update[0]]
+                rows = [{**row, "labels": [encoding.UNTRAINED] * len(row["labels"])}]
+            batches.append(sorted(rows, key=lambda row: len(row["input_ids"])))
+        return torch.utils.data.DataLoader(batches, batch_size=None, collate_fn=self.data_collator)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The gradients of one update, computed in parts; returns its mean loss."""

@@ -9,6 +9,7 @@ puts the longest batch first in every epoch.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +25,36 @@ class Plan:
         rows: Encoded records, `input_ids` and `labels`.
         updates: For each update, the indices of its rows.
         records: For each row, the number of its record, as it was given.
+        config: How to train.
+        frame: Tokens that all rows have: the template's, mostly.
     """
 
     rows: list[dict[str, Any]]
     updates: list[list[int]]
     records: list[int]
+    config: Config
+    frame: frozenset[int]
+
+    def row(self, index: int, update: int) -> dict[str, Any]:
+        """A row as an update sees it: with prompt dropout, without some of its prompt's tokens."""
+        row, dropout = self.rows[index], self.config.prompt_dropout
+        if not dropout:
+            return row
+        # What the answer repeats stays: a model that cannot copy it would learn to invent it.
+        kept = self.frame.union(row["labels"])
+        # Seeded by the update: a resumed training, and any number of processes, drop the same.
+        rng = random.Random(f"{self.config.seed} {update} {index}")
+        first, *rest = zip(row["input_ids"], row["labels"], strict=True)
+        rest = [
+            (token, label)
+            for token, label in rest
+            if label != encoding.UNTRAINED or token in kept or rng.random() >= dropout
+        ]
+        ids, labels = map(list, zip(first, *rest, strict=True))
+        return {"input_ids": ids, "labels": labels}
 
     def tokens(self, update: int) -> int:
-        """Tokens in an update, over all processes, padding not counted."""
+        """Tokens in an update before dropout, over all processes, padding not counted."""
         return sum(len(self.rows[index]["input_ids"]) for index in self.updates[update])
 
 
@@ -43,4 +66,5 @@ def plan(encoded: encoding.Encoded, config: Config) -> Plan:
     lengths, size, updates = encoded.dataset["length"], config.batch_size, []
     for epoch in range(math.ceil(total / per_epoch)):
         updates += encoding.batches_by_length(lengths, size, seed=config.seed + epoch)
-    return Plan(rows, updates[:total], list(encoded.dataset["record"]))
+    frame = frozenset.intersection(*(frozenset(row["input_ids"]) for row in rows))
+    return Plan(rows, updates[:total], list(encoded.dataset["record"]), config, frame)
