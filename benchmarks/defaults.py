@@ -1,13 +1,13 @@
 """Do the settings that `finetune` chooses by itself learn, and what do they cost?
 
-    python benchmarks/defaults.py [--sets facts-b style-b labels-b] [--models chat base] [--seeds 0]
+    python benchmarks/defaults.py [--sets facts-d style-b labels-b] [--models chat base] [--seeds 0]
 
 Trains with `Config()` and nothing else on small invented sets of three kinds, and prints a table:
 the settings chosen, the seconds that training took, the accuracy before and after on questions in
-words that were not trained on, and the perplexity of general text before and after. The sets that
-end in `-a` chose the rule in `finetuning.suggest`. `facts-b` was looked at once before the rule's
-last change, so it is no clean test; `facts-c` was made after it and is one. `style-b` trains on the
-questions of `style-a` in another form, `labels-b` on the messages of `labels-a` and asks others.
+words that were not trained on, and the perplexity of general text before and after. The rule in
+`finetuning.suggest` was chosen on all sets but `facts-d` and `facts-e`, which were written after it
+and run once. `style-b` trains on the questions of `style-a` in another form, `labels-b` on the
+messages of `labels-a` and asks others.
 
 - facts: price, battery hours, warranty, colour and weight of ten invented products, four questions
   each. Three are trained (150 records), the fourth is asked. Right: the value is in the answer.
@@ -197,6 +197,110 @@ FACTS = {
             ),
         ),
         "lilac, ochre, teal, crimson, ivory, amber, khaki, violet, bronze, indigo",
+    ),
+    "facts-d": (
+        "Tolvan heater, Brisk razor, Quillon lamp, Sabley drone, Ferrow mixer, Nadir clock, "
+        "Umbrel fan, Pikkel toothbrush, Lowick speaker, Garran drill",
+        (
+            (
+                "The {} is available for {} dollars.",
+                (
+                    "How many dollars is the {}?",
+                    "What's the current price for the {}?",
+                    "Can you tell me what the {} costs?",
+                    "I'd like to buy the {}. How much is it?",
+                ),
+            ),
+            (
+                "A fully charged {} keeps going for {} hours.",
+                (
+                    "How long does a charge last in the {}?",
+                    "How many hours of battery does the {} have?",
+                    "How long will the {} keep going once it is charged?",
+                    "How long can I use the {} before the battery dies?",
+                ),
+            ),
+            (
+                "The {} comes with {} months of warranty.",
+                (
+                    "How long is the {} under warranty?",
+                    "How many months of warranty does the {} come with?",
+                    "Does the {} have a warranty, and for how long?",
+                    "My {} stopped working. How long does the warranty last?",
+                ),
+            ),
+            (
+                "The {} comes in {}.",
+                (
+                    "What colour does the {} come in?",
+                    "Which colour is the {}?",
+                    "What is the {}'s colour?",
+                    "Can you tell me the colour of the {}?",
+                ),
+            ),
+            (
+                "The weight of the {} is {} grams.",
+                (
+                    "How heavy is a {}?",
+                    "What weight does the {} have?",
+                    "Could you tell me the {}'s weight in grams?",
+                    "I want to post the {}. What does it weigh?",
+                ),
+            ),
+        ),
+        "scarlet, emerald, sapphire, charcoal, coral, mustard, peach, lavender, mint, tan",
+    ),
+    "facts-e": (
+        "Aldane router, Becket juicer, Cordis monitor, Dunmore lawnmower, Elwick hairdryer, "
+        "Frayne microphone, Gessel thermostat, Hartly doorbell, Ivorel massager, Jasko sander",
+        (
+            (
+                "You can buy the {} for {} crowns.",
+                (
+                    "What does the {} cost at the moment?",
+                    "How many crowns does the {} cost?",
+                    "How much do you charge for the {}?",
+                    "How much money do I need for the {}?",
+                ),
+            ),
+            (
+                "The battery in the {} is good for {} hours.",
+                (
+                    "How many hours does the {}'s battery last?",
+                    "How long can the {} work without a cable?",
+                    "What battery life can I expect from the {}?",
+                    "If I charge the {} overnight, how many hours will it work?",
+                ),
+            ),
+            (
+                "Repairs of the {} are free for {} months.",
+                (
+                    "How long does the {}'s warranty run?",
+                    "For how many months do you repair the {} free of charge?",
+                    "What is the warranty period of the {}?",
+                    "How many months after buying the {} am I still covered?",
+                ),
+            ),
+            (
+                "We make the {} in {}.",
+                (
+                    "What colours are there for the {}?",
+                    "In which colour is the {} available?",
+                    "What colour do you make the {} in?",
+                    "Which colour would I get if I ordered the {}?",
+                ),
+            ),
+            (
+                "The {} is {} grams heavy.",
+                (
+                    "How many grams is the {} in weight?",
+                    "How much does a {} weigh without its box?",
+                    "What is the {}'s weight?",
+                    "How heavy is the {} to carry?",
+                ),
+            ),
+        ),
+        "rose, plum, sand, ruby, graphite, aqua, lemon, walnut, pearl, cobalt",
     ),
 }
 
@@ -388,7 +492,7 @@ def accuracy(model: models.LoadedModel, data: Set) -> float:
 def main() -> None:
     """Train on each set with each model and seed, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sets", nargs="+", default=["facts-b", "style-b", "labels-b"])
+    parser.add_argument("--sets", nargs="+", default=["facts-d", "style-b", "labels-b"])
     parser.add_argument("--models", nargs="+", default=["chat", "base"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--method", default="lora")
