@@ -18,7 +18,7 @@ from llmcourse.llama.settings import note, taken
 INSTALL = re.compile(
     r"\b(pip[\d.]*|conda|mamba|micromamba|apt|apt-get|brew|poetry|npm)\b[^|;&\n]*?"
     r"\s(install|uninstall|update|upgrade|add)\b"
-    r"|\beasy_install\b|\buv\b[^|;&\n]*\s(add|sync)\b",
+    r"|\beasy_install\b|\buv\b[^|;&\n]*\s(add|sync)\b"
 )
 SHELLS = ("bash", "sh", "script", "system", "sx", "!", "cmd")  # cell magics
 

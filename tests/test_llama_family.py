@@ -27,8 +27,7 @@ class Question(llama.Type):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["BasicModelRunner", *TAGGED, "QuestionAnswerModel", "AutocompleteRunner", "Lamini"],
+    "kind", ["BasicModelRunner", *TAGGED, "QuestionAnswerModel", "AutocompleteRunner", "Lamini"]
 )
 def test_every_runner_takes_the_old_arguments(kind: str, tiny_folder: Path) -> None:
     given = {"api_key": "k", "api_url": "http://127.0.0.1:9/v1", "config": {}, "enable_peft": True}

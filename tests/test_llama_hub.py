@@ -29,10 +29,7 @@ def snapshot(name: str) -> Path:
     return files
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["EleutherAI/neox-ckpt-pythia-410m-deduped-v1", None],
-)
+@pytest.mark.parametrize("name", ["EleutherAI/neox-ckpt-pythia-410m-deduped-v1", None])
 def test_a_name_of_the_course_is_loaded_asked_and_trained(
     name: str | None, tiny_folder: Path
 ) -> None:

@@ -127,9 +127,7 @@ def test_a_failure_in_this_process_is_kept_with_its_reason(model: llama.Lamini) 
     assert failed["status"] == "FAILED" and failed["error"] == str(wrong.value)
 
 
-def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(
-    model: llama.Lamini,
-) -> None:
+def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(model: llama.Lamini) -> None:
     job, _ = model_job(model)
     assert jobs.status(job)["status"] == "CREATED"
     me = psutil.Process()

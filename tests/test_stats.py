@@ -8,16 +8,7 @@ import numpy
 import pytest
 
 from llmcourse.errors import DataError
-from llmcourse.stats import (
-    Score,
-    Share,
-    detectable,
-    larger,
-    more_often,
-    paired,
-    percent,
-    share,
-)
+from llmcourse.stats import Score, Share, detectable, larger, more_often, paired, percent, share
 
 # --- shares --------------------------------------------------------------------------------------
 
