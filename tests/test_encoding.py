@@ -209,7 +209,9 @@ def test_what_just_fits_is_left_alone(too_long: str) -> None:
         (9, "cut completion", "<bos> one two three four five six six six"),
     ],
 )
-def test_what_is_too_long_is_cut_or_left_out_and_told(words: int, too_long: str, text: str) -> None:
+def test_what_is_too_long_is_cut_or_left_out_and_listed(
+    words: int, too_long: str, text: str
+) -> None:
     encoded, found = fitted(words, too_long)
     assert found == text
     assert encoded.cut == ([0] if text else []) and encoded.left_out == ([] if text else [0])

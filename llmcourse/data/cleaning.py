@@ -228,7 +228,7 @@ def _contradictions(records: Dataset, table: pandas.DataFrame, settle: Settle | 
     """
     out: Reasons = {}
     same = ["question", "context"]
-    # only what comes twice is grouped: a group for each of a million questions would take minutes
+    # only what comes twice is grouped, as a group for each of a million questions is slow
     for _, group in table[table.duplicated(same, keep=False)].groupby(same, sort=False):
         places = group.index.tolist()
         if group.answer.nunique() == 1:

@@ -264,9 +264,10 @@ def _likely_leaks(table: pandas.DataFrame, held: pandas.DataFrame) -> list[tuple
     import pandas
 
     pairs = [
+        # of a bucket of many, three are enough
         table.groupby(name)
         .head(3)[[name]]
-        .reset_index()  # of a bucket of many, three are enough
+        .reset_index()
         .merge(held[[name]].reset_index(), on=name, suffixes=("", " held"))
         .drop(columns=name)
         for name in QUESTION
@@ -296,7 +297,7 @@ def languages(records: Dataset) -> tuple[dict[str, float], Finding]:
 
     places = np.arange(len(records))
     if len(records) > SAMPLE:
-        # 2,000 fix a share to 2 % and take seconds; all of a million would take half an hour
+        # enough to know a share to about two per cent
         places = np.random.default_rng(0).choice(len(records), SAMPLE, replace=False)
     found: dict[int, str] = {}
     for place, record in near_duplicates.rows(records, places):

@@ -46,7 +46,7 @@ _OPENING, _CLOSING = "\"'“”‘’«»„([{¿¡", ".,;:!?…\"'“”‘’�
 def words(text: str) -> list[str]:
     """The words of `text` in lower case, without the punctuation around them.
 
-    Signs that carry meaning stay: "-5", "C++", "3.5", "a != b".
+    Marks that carry meaning stay: "-5", "C++", "3.5", "a != b".
     """
     text = text if text.isascii() else unicodedata.normalize("NFKC", text)
     stripped = (word.lstrip(_OPENING).rstrip(_CLOSING) for word in text.casefold().split())

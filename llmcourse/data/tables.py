@@ -60,7 +60,7 @@ def mapped(
             num_proc=many if many > 1 else None,
             keep_in_memory=True,  # what is read again within seconds needs no file
             load_from_cache_file=False,
-            # without a name `datasets` hashes the job, its tokenizer and all, which takes seconds
+            # without a name `datasets` would hash the job, its tokenizer and all
             new_fingerprint=uuid.uuid4().hex,
             desc=description,
         )
@@ -72,7 +72,7 @@ def token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None
         return [len(text.split()) for text in texts]
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "encode_batch_fast") and not (backend.truncation or backend.padding):
-        # five times as fast as a call, as no offsets and no dictionaries are made
+        # (a call would make offsets and masks too, which nobody needs here)
         return [
             len(one) for one in backend.encode_batch_fast(list(texts), add_special_tokens=False)
         ]

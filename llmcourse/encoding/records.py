@@ -54,7 +54,7 @@ class Encoded:
         """Tokens that the loss is computed on."""
         import pyarrow.compute as compute
 
-        # as Arrow's own lists: a million records would take minutes as Python's
+        # in Arrow, as a million lists of Python's own are slow
         tables = self.dataset.with_format("arrow").iter(5000)
         labels = (compute.list_flatten(table["labels"]) for table in tables)
         return sum(compute.sum(compute.not_equal(part, UNTRAINED)).as_py() or 0 for part in labels)
@@ -236,7 +236,7 @@ class _Encoder:
                 f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
             )
         if self.too_long == "cut prompt":
-            # many models attend to the first token whatever it says; losing it costs more
+            # models lean on the first token whatever it says (attention sinks, Xiao et al., 2023)
             begin = 1 if ids[:1] == [self.tokenizer.bos_token_id] else 0
             if size - answer - begin >= 1 and start > begin:
                 rest = len(ids) - size + begin
