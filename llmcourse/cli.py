@@ -63,7 +63,7 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"the package {error.name} is missing: pip install -r requirements.txt"
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror:  # its own text has a number and quotes
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return (
         f"{type(error).__name__}: {first_line(error)}. This was not foreseen; set "
@@ -264,6 +264,7 @@ def _ask(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from llmcourse import data
 
+    # Bad records are left out and listed, so that one of them does not hide the others.
     records, problems, left_out = _load(options.file, options.schema)
     test = None
     if options.test:

@@ -63,6 +63,7 @@ def examine() -> list[Check]:
 
 def _python() -> list[Check]:
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    # The package may have been installed past its own requirement, by hand.
     old = sys.version_info < (3, 11)
     return [Check("Python", found, "Install Python 3.11 or newer." if old else "")]
 
@@ -142,7 +143,7 @@ def _models() -> list[Check]:
             state = "ready"
         else:
             state = "installed, not unpacked yet (a minute, once)"
-            try:
+            try:  # the packages are there, whether unpacked or not
                 models.part_paths(models.PACKAGED[name])
             except CourseError as error:
                 state, advice = "missing", str(error)

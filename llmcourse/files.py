@@ -57,6 +57,7 @@ def writable_cache(name: str = "") -> Path:
     cache. Where that can't be written either (in a container without a home folder, say), it is a
     temporary folder that is removed when this process ends.
     """
+    # Each is called inside `try`: the folder's name may be wrong, or there may be no home folder.
     for cache in (cache_dir, partial(platformdirs.user_cache_path, "llmcourse", appauthor=False)):
         try:
             folder = cache() / name
@@ -122,6 +123,8 @@ def replacing(path: Path) -> Iterator[Path]:
         NoSpace: the disk is full; the old file is untouched.
         OSError: the folder can't be written to; the old file is untouched.
     """
+    # In the same folder, as a rename is atomic on one disk only; with the process's number, so that
+    # two processes never share a draft.
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +167,7 @@ def lock(path: Path, waiting: str = "") -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)
     try:
-        held.acquire(timeout=0)
+        held.acquire(timeout=0)  # to know whether there is something to wait for
     except Timeout:
         if waiting:
             print(waiting, flush=True)

@@ -91,6 +91,7 @@ def find(where: Path, numbers: Sequence[str] = ()) -> list[Path]:
 def fingerprint(notebook: NotebookNode | dict[str, Any]) -> str:
     """SHA-256 over the code cells' sources: what the outputs follow from."""
     sources = [cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    # A file has a list of lines where nbformat has one text; both must give the same digest.
     texts = ["".join(source) if isinstance(source, list) else source for source in sources]
     return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
 
@@ -107,6 +108,7 @@ def expected_seconds(names: Sequence[str], tier: str) -> dict[str, float]:
     if both:
         here, there = (sum(times[name]["seconds"] for name in both) for times in (own, published))
         scale = here / there
+    # Too long an estimate disappoints less than too short a one.
     limit = {"seconds": tiers.TIERS[tier].minutes * 60}
     scaled = {name: published.get(name, limit)["seconds"] * scale for name in names}
     return {name: own[name]["seconds"] if name in own else scaled[name] for name in names}
@@ -177,6 +179,7 @@ def run(
     )
     runs: list[Run] = []
     pace = Pace()  # its units are expected seconds, so a pace of 1.6 is a machine 1.6 times slower
+    # One kernel each, and none goes on from another: so every lesson also runs alone.
     for number, path in enumerate(paths, 1):
         name, here = path.stem, f"[{number}/{len(paths)}] {path.stem}: "
         say(f"{here}about {duration(expected[name] * (pace.each() or 1))}")
@@ -200,6 +203,7 @@ def run(
         if not done.error
     }
     try:
+        # Lessons that did not run this time, or failed, keep their times.
         write_json(_times_path(tier), own | times)
     except (OSError, NoSpace) as error:
         say(f"The times could not be kept for the next run: {first_line(error)}")
@@ -285,7 +289,7 @@ def _run_one(
 
         client = NotebookClient(
             notebook,
-            timeout=None,
+            timeout=None,  # a training may take minutes
             resources={"metadata": {"path": str(path.parent)}},
             on_cell_executed=step,
             extra_arguments=["--IPKernelApp.log_level=40"],  # its advice is not for learners
@@ -302,7 +306,7 @@ def _run_one(
     seconds = perf_counter() - start
     text = keep(notebook, path, out)
     if save and not wrong:
-        if path.read_bytes() == before:
+        if path.read_bytes() == before:  # an editor may have saved it meanwhile
             write_text(path, text)
         else:
             wrong = f"{path} was changed while it ran, so it was left alone; see {out / path.name}"
@@ -351,7 +355,7 @@ def keep(notebook: NotebookNode, path: Path, out: Path) -> str:
 
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps would differ at every run
-    notebook.metadata.pop("widgets", None)
+    notebook.metadata.pop("widgets", None)  # the state of widgets, which no viewer shows
     notebook.metadata["llmcourse"] = {
         "sources": fingerprint(notebook),
         "tier": tiers.current().name,

@@ -146,6 +146,7 @@ def is_live() -> bool:
     Raises:
         SettingError: `LLMCOURSE_STATIC` is neither 0 nor 1.
     """
+    # Buttons in a notebook that a program runs, or that is saved, would do nothing.
     setting = os.environ.get("LLMCOURSE_STATIC", "").strip() or "0"
     one_of("LLMCOURSE_STATIC", setting, ("0", "1"))
     return setting != "1" and in_notebook() and not run_by_program()
@@ -171,6 +172,7 @@ def bar(total: float, description: str, *, enabled: bool = True) -> tqdm:
     """
     if not enabled:
         return _Silent(total=total, disable=True)
+    # disable=None is tqdm's own way to be silent where stderr is no terminal.
     kind = _NotebookLine if in_notebook() else _Line
     quiet = False if in_notebook() else None
     return kind(
@@ -210,6 +212,7 @@ def _silenced() -> Iterator[None]:
         warnings.simplefilter("ignore")
         from transformers.utils import logging as hf
 
+        # The hub's client warns about a missing token at each download.
         client = logging.getLogger("huggingface_hub")
         bars, level, client_level = hf.is_progress_bar_enabled(), hf.get_verbosity(), client.level
         hf.disable_progress_bar()

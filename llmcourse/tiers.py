@@ -144,6 +144,7 @@ def current() -> Tier:
         SettingError: `LLMCOURSE_TIER` names no tier.
     """
     named = os.environ.get("LLMCOURSE_TIER", "").strip()
+    # Looking for CUDA imports torch, which takes a second; a named tier needs no look.
     default = "cpu" if named or not has_cuda() else "gpu"
     return TIERS[_setting("LLMCOURSE_TIER", TIERS, default)]
 
@@ -210,10 +211,11 @@ def dtype(on: torch.device | None = None) -> torch.dtype:
         return names[_setting("LLMCOURSE_DTYPE", names, "")]
     on = on or device()
     if on.type == "cuda":
-        hardware = torch.cuda.get_device_capability(on)[0] >= 8
+        hardware = torch.cuda.get_device_capability(on)[0] >= 8  # Ampere, 2020; a T4 has 7.5
         return torch.bfloat16 if hardware else torch.float16
     if on.type != "cpu":
         return torch.float32
+    # Equal speeds may measure as a little more than 1; bfloat16 must be clearly faster.
     return torch.bfloat16 if bfloat16_speedup() >= 1.3 else torch.float32
 
 
