@@ -158,6 +158,9 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "r.parquet")
     frame.to_json(tmp_path / "r.json", orient="records")
     frame.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
+    (tmp_path / "blanks.csv").write_text(
+        'question , answer\nWhy?,So.\n"A ""quoted"", word?","Yes,\nquoted."\n'
+    )
     (tmp_path / "nested.json").write_text(json.dumps({"data": frame.to_dict("records")}))
     (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(*frame.to_dict("records")))
     wanted = [WANTED, {"question": 'A "quoted", word?', "input": "", "answer": "Yes,\nquoted."}]
@@ -284,7 +287,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("blank.jsonl", b"\n \n\n", "holds no records that can be used"),
     ("other.jsonl", b'{"q": "Why?", "a": "So."}\n', "the fields ('q', 'a') fit no known schema"),
     ("one.json", b'{"question": "Why?", "answer": "So."}', "a list of objects belongs here"),
-    ("lines.json", lines(GOOD, GOOD), "Call it .jsonl"),
+    ("lines.json", lines(GOOD, GOOD), "should end in .jsonl"),
     ("header.csv", b"What is it?,ann@home.org\nb,c\n", r"'What is it?', '[e-mail]'"),
     ("quote.csv", b'"question,answer\n', "no row of a table"),
     ("fake.parquet", b"not parquet at all", "is no parquet file"),

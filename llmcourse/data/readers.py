@@ -153,7 +153,9 @@ def _read_json(path: Path) -> Iterator[Row]:
     try:
         value = _parsed(decoded(path.read_bytes()))
     except DataError as error:
-        raise DataError(f"{path}: {error}. (Is it one object a line? Call it .jsonl.)") from error
+        lines = "extra data" in str(error)  # behind the first value comes another
+        hint = " A file with one object a line should end in .jsonl." if lines else ""
+        raise DataError(f"{path}: {error}.{hint}") from error
     if isinstance(value, dict) and len(value) == 1:  # {"data": [...]}
         [value] = value.values()
     if not isinstance(value, list):
@@ -181,7 +183,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
         if isinstance(cells, Bad):
             yield line, cells
         elif columns is None and cells:
-            columns = [cell or f"column {n}" for n, cell in enumerate(cells, 1)]
+            columns = [cell.strip() or f"column {n}" for n, cell in enumerate(cells, 1)]
             _require_distinct(str(path), columns)
         elif columns and len(cells) > len(columns):
             yield line, Bad(f"more cells than the {len(columns)} columns")
