@@ -91,7 +91,7 @@ def settings(
         max_length=LONGEST,
         rank=16,
         batch_size=4 if len(records) < 100 else 8,
-        learning_rate=2 * rule.learning_rate,
+        learning_rate=2 * (rule.learning_rate or 0.0),  # (never None, as `suggest` chose it)
     )
 
 
