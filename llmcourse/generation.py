@@ -115,7 +115,7 @@ def generate(
             if failures is None:
                 raise type(error)(f"Prompt {number + 1} of {len(items)}: {error}") from error
             failures[number] = str(error)
-    jobs.sort(key=lambda job: len(job.ids))
+    jobs.sort(key=lambda job: len(job.ids))  # so little of a batch is padding
     batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
     answers: dict[int, Answer] = {}
     title = f"{model.title} answers {len(jobs)} prompt{'s' * (len(jobs) != 1)}"
@@ -202,6 +202,7 @@ class _Drawing:
         best = scores.topk(min(TOP_K, scores.shape[-1]))
         probs = torch.softmax(best.values.float() / self.temperature, -1).cpu()
         index = torch.multinomial(probs, 1, generator=self.rng).to(scores.device)
+        # every other token impossible: greedy decoding then takes the one drawn
         left = torch.full_like(scores, float("-inf"))
         return left.scatter(1, best.indices.gather(1, index), 0.0)
 
@@ -355,7 +356,7 @@ def _answered(
     config = GenerationConfig(
         min_new_tokens=limits[0],
         max_new_tokens=limits[1],
-        eos_token_id=sorted(ends),
+        eos_token_id=sorted(ends),  # a row that has ended is padded until all have
         pad_token_id=pad,
         use_cache=True,  # a model that was trained may have it turned off
         do_sample=bool(sampling),

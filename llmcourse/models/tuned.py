@@ -70,6 +70,7 @@ def fingerprint(model: PreTrainedModel) -> list[float]:
 
 def same_weights(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two fingerprints are of the same weights, but for the number type's rounding."""
+    # bfloat16 has 8 bits: neighbours are up to 0.8 % apart
     near = (abs(a - b) <= 2e-4 + 0.02 * abs(a) for a, b in zip(one, other, strict=False))
     return len(one) == len(other) and sum(near) >= 0.98 * len(one)
 
@@ -90,6 +91,7 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
 
     from llmcourse.models.lora import sharing, without_old_torchao
 
+    # A name may mean other weights tomorrow, or on another machine: the weights themselves tell.
     known = facts(folder).get("base_weights")
     if known and not same_weights(known, fingerprint(model)):
         raise SettingError(
