@@ -69,8 +69,10 @@ test-oldest: setup
 lock: setup
 	.venv/bin/python tools/lock.py
 
+# Everything that the repository shows, measured anew. The first part takes hours and can be stopped.
 publish: setup
 	@$(RUN) prefetch
+	.venv/bin/python -m experiments
 	@$(RUN) run --tier smoke
 	@$(RUN) run --tier cpu --save
 	@$(RUN) run --tier cpu --save --notebooks notebooks/solutions

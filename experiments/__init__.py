@@ -1,0 +1,1 @@
+"""The published run: every claim of the course, measured once with enough questions and seeds."""
