@@ -266,9 +266,9 @@ def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     job = callbacks.Follow(tuned, watch, progress.bar(9, "", enabled=False), 9)
     control = types.SimpleNamespace()
 
-    def too_late(here: bool) -> bool:
+    def too_late(here: bool) -> list[bool]:
         job.interrupted = True  # after this process has told the others that it goes on
-        return here
+        return [here]
 
     monkeypatch.setattr(processes, "of_each", too_late)
     for stops in (False, True):
