@@ -75,5 +75,6 @@ publish: setup
 	.venv/bin/python -m experiments
 	@$(RUN) run --tier smoke
 	@$(RUN) run --tier cpu --save
+	@$(RUN) run --tier cpu --save --notebooks notebooks/more
 	@$(RUN) run --tier cpu --save --notebooks notebooks/solutions
 	.venv/bin/python tools/publish.py --collect

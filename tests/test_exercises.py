@@ -20,20 +20,23 @@ from llmcourse.exercises.lessons import EXERCISES
 
 BY_NAME = {task.name: task for tasks in EXERCISES.values() for task in tasks}
 METHODS = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
-KINDS = {"route": "extraction", "slogan": "expansion", "mood": "extraction", "minutes": "expansion"}
 NEEDS = {
     "prices change weekly": "retrieve",
     "answers in the house style": "tune",
     "a sign-off that lawyers wrote": "prompt",
     "which passage says so?": "retrieve",
 }
-SYSTEM = "<<SYS>>\nBe brief.\n<</SYS>>"
-LAKE = f"[INST] {SYSTEM}\n\nWhat is a lake? [/INST]"
 number = re.compile(r"\d+(?:\.\d+)?").findall
 
 
 def until(ids: list[int], end: int) -> list[int]:
     return list(itertools.takewhile(lambda token: token != end, ids))
+
+
+def counted(ids: list[int]) -> float:
+    pairs, before = [*itertools.pairwise(ids)], Counter(ids[:-1])
+    together = Counter(pairs)
+    return -sum(math.log(together[p] / before[p[0]]) for p in pairs) / len(pairs)
 
 
 def letters(text: str) -> str:
@@ -79,14 +82,14 @@ RIGHT = [
     ("00-1", Fraction(27, 100)),
     ("00-1", np.array([0.268])),
     ("00-2", {"once": " Prompt", "voice": "finetune", "prices": "RAG"}),
-    ("01-1", lambda text: Fraction(len(w := text.lower().split()) - len({*w}), max(1, len(w)))),
-    ("01-2", f"<s>{LAKE}\n".replace("Be brief.\n", "Be brief.\r\n")),
-    ("01-3", lambda ids, end: np.array(until(ids, end), dtype=int)),
-    ("01-3", lambda ids, end: torch.tensor(until(ids, end))),
+    ("01-1", lambda ids, end: np.array(until(ids, end), dtype=int)),
+    ("01-1", lambda ids, end: torch.tensor(until(ids, end))),
+    ("01-2", lambda batch, end: Fraction(sum(end in row for row in batch), len(batch))),
+    ("01-3", np.int64(3)),
     ("02-1", lambda ids: itertools.pairwise(ids)),
     ("02-1", lambda ids: torch.tensor([ids[:-1], ids[1:]]).T),
-    ("02-2", torch.tensor([5.545], requires_grad=True)),
-    ("02-3", {"route": "Reading", "slogan": "write", "mood": "extract", "minutes": "expansion "}),
+    ("02-2", lambda ids: torch.tensor(counted(ids))),
+    ("02-3", 2),
     ("03-1", lambda record: templates.render(record, "qa").prompt),
     ("03-2", lambda answer, passage: (n for n in number(answer) if n not in number(passage))),
     ("03-3", ("5", "4", "2")),
@@ -112,18 +115,18 @@ WRONG: list[tuple[str, Any, str]] = [
     ("00-1", "0.27", "without quotes"),
     ("00-2", METHODS | {"prices": "fine-tune"}, "trained in daily"),
     ("00-2", {"prices": "rag"}, "keys prices, voice, once"),
-    ("01-1", lambda text: 1 - len({*text.split()}) / max(1, len(text.split())), "Capitals"),
-    ("01-1", 0.5, "must be a function"),
-    ("01-2", f"[INST] {SYSTEM}\n\nWhat is a lake?", "ends with the closing tag"),
-    ("01-2", LAKE.replace("] <", "]<"), "right up to '[INST]'; then comes '<<S'"),
-    ("01-3", lambda ids, end: ids[: ids.index(end) + 1] if end in ids else ids, "before the first"),
-    ("01-3", lambda ids, end: itertools.count(5), "[5, 6, 7"),
+    ("01-1", lambda ids, end: ids[: ids.index(end) + 1] if end in ids else ids, "before the first"),
+    ("01-1", lambda ids, end: itertools.count(5), "[5, 6, 7"),
+    ("01-2", lambda batch, end: np.mean([end in row[:-1] for row in batch]), "end of a row"),
+    ("01-2", 0.5, "must be a function"),
+    ("01-3", 8, "full stop"),
+    ("01-3", "3", "without quotes"),
     ("02-1", lambda ids: list(zip(ids, ids, strict=True)), "Each id is read once"),
     ("02-1", lambda ids: {*itertools.pairwise(ids)}, "A set has no order"),
-    ("02-2", 8, "base 2"),
-    ("02-2", np.array([5.545, 5.545]), "must be a number"),
-    ("02-3", KINDS | {"mood": "expansion"}, "one word comes out"),
-    ("02-3", KINDS | {"route": ...}, "none of extraction, expansion"),
+    ("02-2", lambda ids: counted(ids) / math.log(2), "base 2"),
+    ("02-2", lambda ids: counted(ids) * (len(ids) - 1), "sum over all pairs"),
+    ("02-3", 8, "Does the prompt end in"),
+    ("02-3", np.array([2, 8]), "must be a number"),
     ("03-1", lambda r: f"### Question:\n{r['question']}\n\n### Answer:\n", "line of its own"),
     ("03-1", lambda record: np.array(["a", "b"]), "Spaces and line ends count"),
     ("03-2", lambda answer, passage: [n for n in number(answer) if n not in passage], "another"),
@@ -178,7 +181,13 @@ def test_every_exercise_is_tried_with_right_and_wrong_answers() -> None:
     assert {name for name, _ in RIGHT} == {name for name, *_ in WRONG} == set(BY_NAME)
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.model) if "models.load" in task.answer else name
+        for name, task in BY_NAME.items()
+    ],
+)
 def test_the_printed_solution_is_right_and_all_hints_print(
     name: str, capsys: pytest.CaptureFixture
 ) -> None:
@@ -188,8 +197,12 @@ def test_the_printed_solution_is_right_and_all_hints_print(
     try:
         answer = eval(printed)
     except SyntaxError:
+        for earlier in EXERCISES[name[:2]]:  # an exercise may use the ones before it
+            if earlier is task:
+                break
+            exec(earlier.answer, space)
         exec(printed, space)
-        answer = [*space.values()][-1]
+        answer = space[re.findall(r"^(?:def )?(\w+)(?:\(| = )", printed, flags=re.M)[-1]]
     assert task.check(answer).kind == "right"
     for number in range(1, len(task.hints) + 1):
         task.hint(number)
@@ -205,7 +218,7 @@ def test_an_answer_that_is_not_there_yet_is_not_tried() -> None:
         print(ids, end="")
 
     for nothing in (..., None, dots, prints):
-        assert BY_NAME["01-3"].check(nothing).kind == "not tried"
+        assert BY_NAME["01-1"].check(nothing).kind == "not tried"
 
 
 class Unprintable:
@@ -217,7 +230,7 @@ class Unprintable:
     ("name", "answer"),
     [
         ("00-2", METHODS | {"prices": "x" * 3_000_000}),
-        ("01-3", lambda ids, end: [["x" * 9_000] * 90] * 90),
+        ("01-1", lambda ids, end: [["x" * 9_000] * 90] * 90),
         ("02-2", Unprintable()),
     ],
 )
@@ -235,10 +248,10 @@ def test_code_that_raises_is_named_with_the_call() -> None:
         raise SystemExit
 
     for _ in range(2):  # the examples are not changed by what the learner's code does to them
-        outcome = BY_NAME["01-3"].check(empties)
+        outcome = BY_NAME["01-1"].check(empties)
         assert outcome.kind == "raised"
         assert "IndexError" in outcome.message and "with [5, 6, 2, 0, 0], 2" in outcome.message
-    assert BY_NAME["01-3"].check(quits).kind == "raised"
+    assert BY_NAME["01-1"].check(quits).kind == "raised"
 
 
 def test_a_lesson_without_exercises_is_named() -> None:

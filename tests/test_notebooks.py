@@ -25,7 +25,8 @@ from tests.conftest import ROOT, Run
 
 LESSONS = notebooks.find(ROOT / "notebooks")
 SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
-BOTH = [*LESSONS, *SOLUTIONS]
+MORE = notebooks.find(ROOT / "notebooks" / "more")
+ALL = [*LESSONS, *SOLUTIONS, *MORE]
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -48,7 +49,7 @@ def by_name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", BOTH, ids=by_name)
+@pytest.mark.parametrize("path", ALL, ids=by_name)
 class TestEveryNotebook:
     def test_outputs_belong_to_the_source(self, path: Path) -> None:
         made = read(path).metadata.get("llmcourse", {})

@@ -67,6 +67,8 @@ def test_every_lesson_and_document_has_a_page_with_its_title(
 ) -> None:
     wanted = {f"notebooks/{name}" for name in LESSONS}
     wanted |= {f"notebooks/solutions/{name}_solutions" for name in LESSONS}
+    more = (ROOT / "notebooks" / "more").glob("*.ipynb")
+    wanted |= {f"notebooks/more/{path.stem}" for path in more}
     wanted |= {f"docs/{path.stem}" for path in (ROOT / "docs").glob("*.md")}
     wanted |= {"index", "ledger", "search"}
     there = {path.relative_to(site).with_suffix("").as_posix() for path in pages}

@@ -13,7 +13,7 @@ from llmcourse import notebooks
 from tests.conftest import ROOT
 
 LESSONS = notebooks.find(ROOT / "notebooks")
-BOTH = [*LESSONS, *sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))]
+ALL = sorted((ROOT / "notebooks").rglob("[0-9]*.ipynb"))
 # Kinds that GitHub, Colab, VS Code and nbconvert all show; nothing here needs a front end.
 KINDS = {"text/plain", "text/html", "text/markdown", "image/png", "image/svg+xml"}
 
@@ -28,7 +28,7 @@ def shown(path: Path) -> list[nbformat.NotebookNode]:
     return [o for o in outputs if o.output_type in ("display_data", "execute_result")]
 
 
-@pytest.mark.parametrize("path", BOTH, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 class TestEveryNotebook:
     def test_metadata_is_the_same_wherever_it_was_saved(self, path: Path) -> None:
         notebook = read(path)

@@ -52,7 +52,7 @@ def lay_out(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
     lessons = ROOT / "notebooks"
-    for source in [*lessons.glob("[0-9]*.ipynb"), *lessons.glob("solutions/*.ipynb")]:
+    for source in sorted(lessons.rglob("[0-9]*.ipynb")):
         target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(lesson(source, folder / "_static" / "pictures"), encoding="utf-8")

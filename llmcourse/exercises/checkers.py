@@ -3,41 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice, takewhile
+from itertools import islice
 from typing import Any
 
-from llmcourse import templates
 from llmcourse.exercises.checking import Case, Checker, function
-
-
-def llama2_prompt(answer: Any) -> str | None:
-    """The prompt of lesson 01, with a message for each part that may be missing."""
-    right = templates.render("What is a lake?", "llama2", system="Be brief.").prompt
-    if not isinstance(answer, str):
-        return f"Your answer must be text, not {type(answer).__name__}."
-    text = answer.strip().removeprefix("<s>").strip().replace("\r\n", "\n")
-    if text == right:
-        return None
-    if not text.startswith("[INST]"):
-        return "The prompt starts with the tag [INST]."
-    if not text.endswith("[/INST]"):
-        return "It ends with the closing tag [/INST]: that tells the model that it is its turn."
-    if "<<SYS>>\nBe brief.\n<</SYS>>" not in text:
-        return (
-            "The system prompt goes between <<SYS>> and <</SYS>>, each tag and the text on a line "
-            "of its own."
-        )
-    if "lake" not in text:
-        return "The question itself is missing."
-    if text.index("lake") < text.index("<<SYS>>"):
-        return "The system prompt comes first, then the question."
-    # Everything is there, and a space or a line end differs: show where.
-    equal = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text, right)))  # noqa: B905
-    return (
-        f"Close. It is right up to {text[:equal][-12:]!r}; then comes "
-        f"{text[equal : equal + 3]!r}, which is wrong. Spaces and line ends count."
-    )
-
 
 _BAD_PAIRS = {
     2: "Pair 2 breaks off in the middle of a sentence. A model that learns from it learns to.",
@@ -116,7 +85,6 @@ def ask_all(answer: Any) -> str | None:
 
 
 CHECKERS: dict[str, Checker] = {
-    "llama2_prompt": llama2_prompt,
     "rejected_pairs": rejected_pairs,
     "lora": lora,
     "ask_all": ask_all,

@@ -227,6 +227,25 @@ def number(
     return check
 
 
+def between(low: float, high: float, below: str, above: str) -> Checker:
+    """A checker of a number that a learner measured, which differs a little between machines.
+
+    Args:
+        low: The smallest plausible one.
+        high: The largest.
+        below: What to say of smaller numbers.
+        above: What to say of larger ones.
+    """
+
+    def check(answer: Any) -> str | None:
+        value = number_of(answer)
+        if value is None:
+            return f"Your answer must be a number, without quotes, not {shown(answer, 40)}."
+        return None if low <= value <= high else above if value > high else below
+
+    return check
+
+
 def sorting(
     right: Mapping[str, str],
     notes: Mapping[str, str | Mapping[str, str]],

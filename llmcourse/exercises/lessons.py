@@ -1,6 +1,7 @@
 """The exercises and the quiz of each lesson, from texts/*.toml.
 
-An exercise there has `cases` for a function, a `number`, a `sorting`, or the name of a `checker`.
+An exercise there has `cases` for a function, a `number`, the limits that a number is `between`, a
+`sorting`, or the name of a `checker`.
 A question has its options under their letters, each with the reason why it is right or wrong.
 """
 
@@ -12,7 +13,15 @@ from importlib import resources
 from typing import Any
 
 from llmcourse.exercises.checkers import CHECKERS
-from llmcourse.exercises.checking import Case, Checker, Exercise, function, number, sorting
+from llmcourse.exercises.checking import (
+    Case,
+    Checker,
+    Exercise,
+    between,
+    function,
+    number,
+    sorting,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ def _checker(table: dict[str, Any]) -> Checker:
         return function(*(Case(**case) for case in table["cases"]))
     if "number" in table:
         return number(**table["number"])
+    if "between" in table:
+        return between(**table["between"])
     return sorting(**table["sorting"]) if "sorting" in table else CHECKERS[table["checker"]]
 
 

@@ -143,9 +143,8 @@ _TASKS = (
     ("Expansion", "writing: little in, much out", _EXPANSION, (10, 20), GREEN),
 )
 _TASK_NUMBERS = (
-    ("a good answer", "tokens", "wanted: {}, tokens"),
-    ("base model, three examples", "overlap (F1)", "base, three examples: {}, F1"),
-    ("chat model, zero-shot", "overlap (F1)", "chat, told: {}, F1"),
+    ("base model, few-shot", "overlap (F1)", "base: {}, F1"),
+    ("chat model, few-shot", "overlap (F1)", "chat: {}, F1"),
 )
 
 

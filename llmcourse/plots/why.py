@@ -23,7 +23,7 @@ STYLE = ("tone", "chat alone: in style", "tuned, not told: in style")
 
 def general_to_special() -> None:
     """Show fine-tuning as the way from a generalist to a specialist."""
-    draw = Sketch(9.6, 4.5)
+    draw = Sketch(9.6, 4.1)
     draw.bold(16, 43, "general", fontsize=13, color=ORANGE)
     draw.bold(80, 43, "special", fontsize=13, color=GREEN)
     for row, (before, how, after) in enumerate(_TRAININGS):
@@ -33,13 +33,11 @@ def general_to_special() -> None:
         draw.box(66, bottom, 28, 6, after, GREEN, **style)
         draw.arrow(30, bottom + 3, 66, bottom + 3)
         draw.label(48, bottom + 4.6, how)
-    facts = draw.measured.change(*FACTS)
-    draw.label(48, 3, f"the company's facts right, before and after: {facts}")
     draw.finish(
-        "Fine-tuning goes on with the training of a model that is there, on one purpose.",
+        "Fine-tuning continues the training of an existing model, for one purpose.",
         "Diagram. Four arrows from general to special. "
         + "; ".join(f"{before}, {how}: {after}" for before, how, after in _TRAININGS)
-        + f". The company's facts right, before and after: {facts}.",
+        + ".",
     )
 
 
