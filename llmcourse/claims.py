@@ -20,7 +20,7 @@ from llmcourse import __version__, tiers
 from llmcourse.errors import ClaimError, DataError
 from llmcourse.files import work_dir
 from llmcourse.progress import in_notebook
-from llmcourse.stats import Share
+from llmcourse.stats import Share, percent
 from llmcourse.store import Store
 
 
@@ -32,11 +32,13 @@ class Claim:
         text: The claim, in our words.
         measured: What is measured for it.
         lesson: Number of the lesson that records it.
+        shown: The one or two of its numbers that a line about it shows.
     """
 
     text: str
     measured: str
     lesson: str
+    shown: tuple[str, ...]
 
 
 CLAIMS = {
@@ -223,10 +225,26 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
 
 
 def as_markdown(tier: str, path: Path) -> str:
-    """The ledger in `path` as a Markdown table, for the README."""
+    """The ledger in `path` as a Markdown table, with all numbers, for the site."""
     lines = ["| claim | measured | value | holds |", "|---|---|---|---|"]
     for row in rows(tier=tier, path=path):
         said = f"**{CLAIMS[row['claim']].text}**" if row["claim"] else ""
         name = row["measured"].replace("|", r"\|")
         lines.append(f"| {said} | {name} | {row['value']} | {row['holds']} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(path=path))])
+
+
+def summary(path: Path) -> str:
+    """The ledger in `path` as a Markdown table with a line per claim, for the README."""
+    lines = ["| claim | | | holds |", "|---|---|---|---|"]
+    for claim_id, entry in read(path=path).items():
+        claim, cells = CLAIMS[claim_id], []
+        for name in claim.shown:
+            value = number(entry["numbers"][name])
+            text = f"{percent(value.value)} %" if isinstance(value, Share) else shown(value)
+            cells.append(f"{name}: **{text}**")
+        cells += [""] * (2 - len(cells))
+        lines.append(
+            f"| {claim.lesson}: {claim.text} | {' | '.join(cells)} | {HOLDS[entry['holds']]} |"
+        )
+    return "\n".join(lines)

@@ -53,7 +53,7 @@ def test_imports_go_down(path: Path) -> None:
     if here == "__init__":
         assert imported(path) == set()
         return
-    assert here in LEVEL, f"{path.name} is on no floor: add it to FLOORS and the README"
+    assert here in LEVEL, f"{path.name} is on no floor: add it to FLOORS and CONTRIBUTING.md"
     for name in imported(path) - {here}:
         assert LEVEL[name] < LEVEL[here], f"{here} imports {name}, which is not below it"
 
@@ -74,8 +74,8 @@ def test_only_the_runner_and_the_command_import_from_next_door() -> None:
                 assert module(path) in ("llama", "cli") and (node in late or types_only), path
 
 
-def test_the_readme_names_every_module() -> None:
-    inside = (ROOT / "README.md").read_text(encoding="utf-8").split("## Inside")[1]
+def test_contributing_names_every_module() -> None:
+    inside = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## Inside")[1]
     missing = [module for module in LEVEL if f"`{module}`" not in inside]
     assert not missing
 

@@ -4,7 +4,7 @@
 
 - badges, links and Colab cells, from the repository's address in `pyproject.toml`;
 - how long each lesson takes, from `llmcourse/times.json`;
-- the README's ledger, from `llmcourse/ledger-cpu.json`.
+- the README's table of claims, from `llmcourse/ledger-cpu.json`.
 
 `--collect` first copies this machine's measured times and ledger to those two files.
 `--check` changes nothing and fails where something is out of date.
@@ -128,7 +128,7 @@ def updated_readme() -> str:
         rows.append(f"| [{title}]({name}) | {badge(path)} | {' | '.join(cells)} |")
     text = re.sub(r"git clone \S+", f"git clone {address()}", text)
     text = _between(text, "lessons", "\n".join(rows))
-    return _between(text, "ledger", claims.as_markdown("cpu", LEDGER))
+    return _between(text, "ledger", claims.summary(LEDGER))
 
 
 def _between(text: str, mark: str, new: str) -> str:
