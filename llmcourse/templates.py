@@ -190,6 +190,8 @@ def render(
     find(template)
     controls = Controls.of(tokenizer)
     fields: Record = {"question": record} if isinstance(record, str) else record
+    if not isinstance(fields, Mapping):
+        raise TemplateError(f"A question is text or a record with its fields, not {record!r:.60}.")
     question, extra, answer = (
         controls.as_text(get_field(fields, role, needed=role == "question")) for role in FIELDS
     )

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
 
 STILL = (
+    plots.general_to_special,
     plots.pretraining,
     plots.scraping,
     plots.first_time,
@@ -25,7 +26,6 @@ STILL = (
     plots.the_loop,
 )
 MEASURED = (
-    plots.general_to_special,
     plots.what_it_does,
     plots.tuned_or_not,
     plots.prompt_or_tune,

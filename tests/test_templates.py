@@ -89,7 +89,8 @@ def test_a_model_without_chat_template_says_so(base32: LoadedModel) -> None:
         ({f"f{n}": "x" for n in range(99)}, "It has: 'f0', .*'f7' and 91 more.$"),
         ({"y" * 999: "x", "a\n": "x"}, r"It has: .{9,50}, 'a\\n'.$"),
         ({"question": 7}, "needs text in the field"),
-        (["Hi"], "needs text in the field"),
+        (["Hi"], "is text or a record"),
+        (7, "is text or a record"),
     ],
 )
 def test_a_record_without_a_question_is_refused(record: Any, message: str) -> None:
