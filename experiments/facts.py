@@ -132,6 +132,15 @@ def _right(run: Run, arm: Arm, records: Sequence[Record], questions: str) -> lis
     return run.values(arm, questions, records, right)["right"]
 
 
+def _natural_and_hard(run: Run, arms: Mapping[str, Arm]) -> Values:
+    """What each arm gets right of the natural and of the hard paraphrases."""
+    return {
+        f"{name}, {kind}": _right(run, arm, records, kind)
+        for name, arm in arms.items()
+        for kind, records in (("natural", natural(run)), ("hard", hard(run)))
+    }
+
+
 # --- claims ---------------------------------------------------------------------------------------
 
 
@@ -163,11 +172,7 @@ def paraphrases(run: Run) -> dict[str, Any]:
         "3 paraphrases": tuned(run),
         "5 paraphrases": tuned(run, "tuned on 5 paraphrases", lambda _: training(run, 5)),
     }
-    values = {
-        f"{name}, {kind}": _right(run, arm, records, kind)
-        for name, arm in arms.items()
-        for kind, records in (("natural", natural(run)), ("hard", hard(run)))
-    }
+    values = _natural_and_hard(run, arms)
     pairs = [
         ("5 paraphrases, natural", "1 paraphrase, natural"),
         ("3 paraphrases, natural", "1 paraphrase, natural"),
@@ -282,11 +287,7 @@ def data_quality(run: Run) -> dict[str, Any]:
         return [{**r, "answer": moved.get(n, r["answer"])} for n, r in enumerate(records)]
 
     arms = {"clean": tuned(run), "noisy": tuned(run, "tuned on noisy records", noisy)}
-    values = {
-        f"{name}, {kind}": _right(run, arm, records, kind)
-        for name, arm in arms.items()
-        for kind, records in (("natural", natural(run)), ("hard", hard(run)))
-    }
+    values = _natural_and_hard(run, arms)
     pairs = [(f"clean, {kind}", f"noisy, {kind}") for kind in ("natural", "hard")]
     return result(
         "data-quality",
@@ -317,11 +318,7 @@ def iteration(run: Run) -> dict[str, Any]:
         return training(run) + [{k: r[k] for k in ("question", "answer", "fact")} for r in more]
 
     second = tuned(run, "tuned, round 2", improved)
-    values = {
-        f"round {n}, {kind}": _right(run, arm, records, kind)
-        for n, arm in ((1, first), (2, second))
-        for kind, records in (("natural", natural(run)), ("hard", hard(run)))
-    }
+    values = _natural_and_hard(run, {"round 1": first, "round 2": second})
     pairs = [(f"round 2, {kind}", f"round 1, {kind}") for kind in ("natural", "hard")]
     return result(
         "iteration",
@@ -400,11 +397,7 @@ def lora(run: Run) -> dict[str, Any]:
             )
             tried[method][rate] = sum(kept["right"]) / len(records)
     best = {method: max(found, key=found.__getitem__) for method, found in tried.items()}
-    values = {
-        f"{method}, {kind}": _right(run, arm(method, best[method]), records, kind)
-        for method in rates
-        for kind, records in (("natural", natural(run)), ("hard", hard(run)))
-    }
+    values = _natural_and_hard(run, {method: arm(method, best[method]) for method in rates})
     pairs = [(f"lora, {kind}", f"full, {kind}") for kind in ("natural", "hard")]
     return result(
         "lora",
