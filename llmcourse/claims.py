@@ -166,12 +166,33 @@ def published() -> dict[str, dict[str, Any]]:
     return read(path=Path(__file__).with_name("ledger-cpu.json"))
 
 
+def result(claim_id: str) -> dict[str, Any]:
+    """A claim's result in the published run, which asks more questions with several seeds.
+
+    Returns:
+        "arms" (name -> n, mean, low and high), "tests", "holds", "setting", "seeds", "command" and
+        more; see `experiments/README.md`.
+
+    Raises:
+        ClaimError: unknown claim, or one that the published run has not measured.
+    """
+    path = Path(__file__).parent / "results" / f"{claim_id}.json"
+    if not path.exists():
+        raise ClaimError(f"The published run has no {claim_id!r}: python -m experiments {claim_id}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def shown(value: Any) -> str:
     """A number of the ledger as text: shares with their counts, others with three digits."""
     value = number(value)
     if isinstance(value, Share):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def as_share(value: float) -> str:
+    """A number from 0 to 1 in per cent."""
+    return f"{percent(value)} %"
 
 
 def rows(

@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 
 from llmcourse import data, models, plots
 from llmcourse.encoding import Collator, encode
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import ClaimError, DataError, SettingError
 from llmcourse.generation import Answer
 from llmcourse.stats import Share
 
@@ -273,3 +273,26 @@ def test_a_text_shows_tokens_and_ids_and_what_can_not_be_seen(
     page = shown[1][0]["text/html"]
     assert all(sign in page for sign in "␀␛␡") and not re.search(r"[\x00-\x1f\x7f]", page)
     assert "<script" not in page
+
+
+def test_a_lessons_numbers_stand_beside_the_published_ones(
+    monkeypatch: pytest.MonkeyPatch, shown: list[tuple[Any, dict]]
+) -> None:
+    arms = {"tuned, natural": {"n": 100, "mean": 0.61, "low": 0.51, "high": 0.7}}
+    found = {"arms": arms, "seeds": 3, "command": "python -m experiments paraphrases"}
+    monkeypatch.setattr("llmcourse.claims.result", lambda claim: found)
+    plots.beside(
+        "paraphrases",
+        {"tuned": "tuned, natural"},
+        {"tuned": Share(14, 40)},
+        title="Facts right",
+        caption="Figure.",
+    )
+    (_, metadata), (caption, _) = shown
+    assert "tuned: published 61 % of 100, yours 35 % (14 of 40" in metadata["image/png"]["alt"]
+    assert "3 seeds" in caption.data and "python -m experiments paraphrases" in caption.data
+
+
+def test_a_claim_that_was_not_published_names_the_command() -> None:
+    with pytest.raises(ClaimError, match="python -m experiments nothing"):
+        plots.beside("nothing", {}, title="", caption="")

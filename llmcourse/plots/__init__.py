@@ -16,7 +16,16 @@ from llmcourse.plots.instructing import (
     instruction_tuning,
     meets_pretraining,
 )
-from llmcourse.plots.measured import amounts, comparison, curve, dots, ledger, shares, side_by_side
+from llmcourse.plots.measured import (
+    amounts,
+    beside,
+    comparison,
+    curve,
+    dots,
+    ledger,
+    shares,
+    side_by_side,
+)
 from llmcourse.plots.origins import (
     first_time,
     limits,
@@ -37,6 +46,7 @@ from llmcourse.plots.why import (
 __all__ = [
     "amounts",
     "benefits",
+    "beside",
     "carries_over",
     "comparison",
     "curve",

@@ -255,6 +255,60 @@ def series_colour(name: str, series: Sequence[str]) -> str:
     return roles[head] or free[others.index(head) % len(free)]
 
 
+@styled
+def beside(
+    claim_id: str,
+    arms: Mapping[str, str],
+    yours: Mapping[str, Share | float] | None = None,
+    *,
+    title: str,
+    caption: str,
+) -> None:
+    """Show a claim's published result, a row per arm, and this run's numbers beside it.
+
+    Args:
+        claim_id: A key of `claims.CLAIMS`.
+        arms: Label of a row -> name of the arm in `claims.result(claim_id)`.
+        yours: Label of a row -> what was measured here; rows may be missing.
+        title: Above the picture.
+        caption: Below it; how large the published run is, and its command, are added.
+
+    Raises:
+        ClaimError: the published run has no such claim.
+    """
+    found, yours = claims.result(claim_id), yours or {}
+    rows = {label: found["arms"][name] for label, name in arms.items()}
+    share = all(0 <= row["mean"] <= 1 for row in rows.values())
+    figure, axes = chart(rows, 1.3 + 0.45 * len(rows), title, "")
+    text = claims.as_share if share else claims.shown
+    texts = []
+    for place, (label, row) in enumerate(rows.items()):
+        low, high = (row["mean"] if end is None else end for end in (row["low"], row["high"]))
+        axes.plot([low, high], [place, place], color=BLUE, linewidth=2)
+        axes.scatter([row["mean"]], [place], color=BLUE, s=55, zorder=3)
+        axes.annotate(
+            text(row["mean"]), (high, place), (7, 0), textcoords="offset points", va="center"
+        )
+        texts.append(f"{label}: published {text(row['mean'])} of {row['n']}")
+        if label in yours:
+            mine = yours[label]
+            at = float(mine.value if isinstance(mine, Share) else mine)
+            axes.scatter([at], [place], marker="D", s=60, facecolors="none", edgecolors=ORANGE)
+            texts[-1] += f", yours {mine if isinstance(mine, Share) else text(at)}"
+    name_bars(axes, rows)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    if share:
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    mine = "; diamonds: your run" if yours else ""
+    axes.set_xlabel(f"dots: published run, with its 95 % interval{mine}")
+    sizes = sorted({row["n"] for row in rows.values()})
+    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
+    caption = f"{caption} Published: {size} questions{seeds}; {found['command']}."
+    show(figure, caption, f"Dot plot. {title}. " + "; ".join(texts) + ".")
+
+
 def side_by_side(
     columns: Mapping[str, Sequence[Answer]], *, caption: str = "", characters: int = 420
 ) -> None:
