@@ -26,6 +26,7 @@ from experiments.run import (
 from llmcourse import company, evaluation
 from llmcourse.evaluation import Method
 from llmcourse.finetuning import Config
+from llmcourse.finetuning.settings import PROMPT_DROPOUT
 from llmcourse.generation import Answer, generate
 from llmcourse.words import has_keys, refuses
 
@@ -426,25 +427,25 @@ def forgetting(run: Run) -> dict[str, Any]:
     ]
     # Both arms see each fact as often: the mixed one has as many updates more as it has records.
     mixed_steps = round(run.size.updates * (1 + len(general) / len(training(run))))
-    rates = {
-        "a quarter of the rate": 0.25,
-        "half the rate": 0.5,
-        "the rate": 1.0,
-        "twice the rate": 2.0,
-    }
     rate = run.kept("the default rate", lambda: _default_rate(run))
-    arms = {"untuned": untuned(run)}
-    arms |= {
-        name: tuned(run, f"tuned, {name}", learning_rate=rate * part)
-        for name, part in rates.items()
+    # What `finetune` chooses beside the rate, which it leaves alone where a rate is given.
+    rest: dict[str, Any] = {
+        "prompt_dropout": PROMPT_DROPOUT,
+        "beta2": 0.95,
+        "warmup": round(run.size.updates / 10) if run.size.updates > 30 else None,
     }
-    arms["the rate, general records mixed in"] = tuned(
-        run,
-        "tuned, general records mixed in",
-        lambda _: [*training(run), *general],
-        learning_rate=rate,
-        steps=mixed_steps,
-    )
+    arms = {
+        "untuned": untuned(run),
+        "a quarter of the rate": tuned(run, "tuned, rate / 4", learning_rate=rate / 4, **rest),
+        "the rate": tuned(run),
+        "twice the rate": tuned(run, "tuned, rate * 2", learning_rate=rate * 2, **rest),
+        "the rate, general records mixed in": tuned(
+            run,
+            "tuned, general records mixed in",
+            lambda _: [*training(run), *general],
+            steps=mixed_steps,
+        ),
+    }
 
     def surprise(method: Method, asked: Sequence[Record]) -> Values:
         rows = [{"text": r["text"]} for r in asked]
@@ -473,7 +474,7 @@ def forgetting(run: Run) -> dict[str, Any]:
         holds=every(larger(*pairs[0]), larger(*pairs[1])),
         measured="loss on general texts (nats per token; its exponential is the perplexity), and "
         "share of right answers",
-        setting="the same records and updates, four learning rates; mixed in: "
+        setting="the same records and updates, three learning rates; mixed in: "
         f"{len(general)} general records, with each fact seen as often",
         notes="Holds: training raises the loss on general texts, and mixing lowers it again.",
         extra={"learning rate": rate},
