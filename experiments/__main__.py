@@ -4,9 +4,10 @@
     python -m experiments paraphrases lora   these alone
     python -m experiments --quick            a few questions and updates: does everything run?
 
-Stop it at any time; the same command goes on where it was. What was measured is kept in the work
-folder (`--folder`); each claim's result goes to `llmcourse/results/CLAIM.json`, from where lessons,
-README and site take it. After a change of an arm, start with `--fresh`.
+Stop it at any time; the same command goes on where it was. Every answer is kept in
+`experiments/answers/`, so that anyone can count again; each claim's result goes to
+`llmcourse/results/CLAIM.json`, from where lessons, README and site take it. After a change of an
+arm, remove its answers, or start with `--fresh`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from experiments.run import SIZES, Run, describe, environment, result
 from llmcourse import claims
 from llmcourse.files import work_dir, write_json
 
+ANSWERS = Path(__file__).parent / "answers"
 RESULTS = Path(claims.__file__).parent / "results"
 EXPERIMENTS: dict[str, Callable[[Run], dict[str, Any]]] = {
     **behaviour.CLAIMS,
@@ -50,19 +53,23 @@ def main() -> None:
     )
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help=", ".join(EXPERIMENTS))
     parser.add_argument("--quick", action="store_true", help="too few questions for any conclusion")
-    parser.add_argument("--folder", type=Path, help="where everything is kept")
+    parser.add_argument("--seeds", type=int, help="the first so many seeds alone (default: all)")
+    parser.add_argument("--folder", type=Path, help="where adapters are kept, and answers as well")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the results go")
     parser.add_argument("--fresh", action="store_true", help="remove what is kept, and start again")
     options = parser.parse_args()
     if unknown := set(options.claims) - set(EXPERIMENTS):
         parser.error(f"unknown claims: {', '.join(sorted(unknown))}")
     size = SIZES["quick" if options.quick else "published"]
+    size = replace(size, seeds=options.seeds or size.seeds)
     if options.quick and options.results == RESULTS:
         parser.error("--quick needs --results FOLDER: its numbers are not for publishing.")
     folder = options.folder or work_dir() / "experiments" / size.name
+    answers = folder / "answers" if options.folder or options.quick else ANSWERS
     if options.fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-    run = Run(folder, size)
+        for kept in (folder, answers):
+            shutil.rmtree(kept, ignore_errors=True)
+    run = Run(folder, size, answers=answers)
     _check(run)
     sys.addaudithook(_watch)
     for name in options.claims or EXPERIMENTS:
@@ -73,16 +80,16 @@ def main() -> None:
     if not options.claims:
         private = {**_private(run), **environment()}
         write_json(options.results / "private.json", private)
-    print(f"{run.seconds / 3600:.1f} hours of measuring are kept in {folder}")
+    print(f"{run.seconds / 3600:.1f} hours of measuring are kept in {answers}")
 
 
 def _check(run: Run) -> None:
     """Keep a run with another size or other models out of the folder."""
-    path = run.folder / "run.json"
+    path = run.kept_in / "run.json"
     if path.exists():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept != describe(run):
-            sys.exit(f"{run.folder} holds a run of another size or other models; use --fresh.")
+            sys.exit(f"{run.kept_in} holds a run of another size or other models; use --fresh.")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, describe(run))

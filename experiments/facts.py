@@ -381,8 +381,8 @@ def small_steps(run: Run) -> dict[str, Any]:
 
 
 def lora(run: Run) -> dict[str, Any]:
-    """LoRA against every weight, each at the best of four rates on validation questions."""
-    rates = {"lora": (5e-4, 1e-3, 2e-3, 4e-3), "full": (5e-5, 1e-4, 2e-4, 4e-4)}
+    """LoRA against every weight, each at the best of three rates on validation questions."""
+    rates = {"lora": (5e-4, 1e-3, 2e-3), "full": (5e-5, 1e-4, 2e-4)}
 
     def arm(method: str, rate: float) -> Arm:
         return tuned(run, f"{method}, rate {rate:g}", method=method, learning_rate=rate)
@@ -407,7 +407,7 @@ def lora(run: Run) -> dict[str, Any]:
         pairs,
         holds=not_lower(*pairs[0], margin=0.1),
         measured="share of answers with every key of the fact",
-        setting="the same records, updates and optimizer (AdamW); each method at the best of four "
+        setting="the same records, updates and optimizer (AdamW); each method at the best of three "
         "learning rates, chosen on the validation questions with one seed",
         notes="Holds: LoRA is at most ten points below full fine-tuning.",
         extra={

@@ -21,7 +21,7 @@ from typing import Any
 
 from llmcourse import claims, models, tiers
 from llmcourse.evaluation import Method
-from llmcourse.files import write_json
+from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
 from llmcourse.generation import Answer, generate
 from llmcourse.models import LoadedModel
@@ -79,9 +79,10 @@ class Run:
     """A run and what it has kept.
 
     Attributes:
-        folder: Where arms, adapters and claims are kept.
+        folder: Where adapters are kept.
         size: How much is measured.
         pair: Names of the models: `base` and `chat` for `models.load`.
+        answers: Where the answers of each arm are kept; in `folder` if not given.
     """
 
     folder: Path
@@ -89,6 +90,7 @@ class Run:
     pair: Mapping[str, str] = field(
         default_factory=lambda: {"base": tiers.pair().base, "chat": tiers.pair().learner}
     )
+    answers: Path | None = None
     _made: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @cached_property
@@ -121,14 +123,16 @@ class Run:
 
     def kept(self, what: str, measure: Callable[[], Any]) -> Any:
         """The kept result called `what`, or that of `measure`, which is kept."""
-        path = self.folder / "arms" / f"{_file_name(what)}.json"
+        path = self.kept_in / f"{_file_name(what)}.json"
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))["result"]
         start = time.perf_counter()
         print(f"{what} …", flush=True)
         result = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"what": what, "seconds": time.perf_counter() - start, "result": result})
+        seconds = round(time.perf_counter() - start, 1)
+        kept = {"what": what, "seconds": seconds, **environment(), "result": result}
+        write_text(path, json.dumps(kept, ensure_ascii=False) + "\n")
         return result
 
     def values(
@@ -169,8 +173,14 @@ class Run:
         """What everything that is kept took, in seconds."""
         return sum(
             json.loads(path.read_text(encoding="utf-8"))["seconds"]
-            for path in (self.folder / "arms").glob("*.json")
+            for path in self.kept_in.glob("*.json")
+            if path.name != "run.json"
         )
+
+    @property
+    def kept_in(self) -> Path:
+        """The folder of answers."""
+        return self.answers or self.folder / "answers"
 
 
 def result(
@@ -309,7 +319,8 @@ def _file_name(name: str) -> str:
 
 def describe(run: Run) -> dict[str, Any]:
     """The run's size, for the file that keeps two different runs out of one folder."""
-    return {"size": asdict(run.size), "models": dict(run.pair)}
+    size = {name: value for name, value in asdict(run.size).items() if name != "seeds"}
+    return {"size": size, "models": dict(run.pair)}
 
 
 def measuring(
