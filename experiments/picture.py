@@ -1,10 +1,11 @@
 """Draw the README's opening picture from a run of its own: before, training, after.
 
-    python tools/picture.py [--out docs/opening.svg]
+    python -m experiments.picture [--out docs/opening.svg]
 
-The base model of the `cpu` tier is asked questions about the invented company, is trained on other
-wordings of them, and is asked again. Everything in the picture is measured while it runs, on one
-set of questions that is not trained on; nothing is kept but the picture. Takes a few minutes.
+The base model of the `cpu` tier is told to write the JSON that an order desk needs of a customer's
+message, is trained on other messages, and is asked again. Everything in the picture is measured
+while it runs, on messages that are not trained on; nothing is kept but the picture. Takes a few
+minutes.
 """
 
 from __future__ import annotations
@@ -12,31 +13,34 @@ from __future__ import annotations
 import argparse
 import html
 import io
+import json
 import os
 import platform
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.textpath import TextPath
 
-from llmcourse import company, models, tiers
+from experiments import desk
+from experiments.run import Record
+from llmcourse import models, tiers
 from llmcourse.errors import CourseError
-from llmcourse.evaluation import evaluate
 from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
+from llmcourse.generation import generate
 from llmcourse.notebooks import duration
 from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, label_text
 from llmcourse.plots.sketch import SMALL, Sketch
-from llmcourse.stats import Share
+from llmcourse.stats import Score, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = Config(learning_rate=1e-3, rank=32, epochs=5, warmup=10)
-ANSWER_TOKENS = 40
+SETTINGS = Config(epochs=3)
 
 
 @dataclass(frozen=True)
@@ -44,63 +48,68 @@ class Found:
     """What the run measured.
 
     Attributes:
-        model: The base model's name.
-        question: One of the test questions.
-        before: What the base model wrote to it.
-        after: What the tuned model answered.
-        right_before: Test questions that the base model answered with the right fact.
+        model: The model's name.
+        message: One of the test messages.
+        before: What the model wrote when it was told the schema.
+        after: What the tuned model wrote to the message alone.
+        right_before: Share of the fields that were right, over all test messages.
         right_after: The same after training.
-        records: Records that were trained on.
+        records: Messages that were trained on.
         seconds: How long the training took.
         machine: What it ran on.
     """
 
     model: str
-    question: str
+    message: str
     before: str
     after: str
-    right_before: Share
-    right_after: Share
+    right_before: Score
+    right_after: Score
     records: int
     seconds: float
     machine: str
 
 
-def measure(base: models.LoadedModel, size: tiers.Tier, settings: Config = SETTINGS) -> Found:
+def measure(model: models.LoadedModel, size: tiers.Tier, settings: Config = SETTINGS) -> Found:
     """Ask, train, and ask again.
 
-    The question shown is the first that only the tuned model answers rightly; the first of all
-    where there is none. The counts are over all test questions.
+    The message shown is the first that only the tuned model reads rightly; the first of all where
+    there is none. The shares are over all test messages.
 
     Args:
-        base: The model to train.
-        size: How many facts it learns.
+        model: The model to train.
+        size: How many messages are asked, at least.
         settings: Of the training.
     """
-    facts = company.records("facts")
-    facts = facts[:: len(facts) // size.known_facts][: size.known_facts]
-    known = {fact["id"] for fact in facts}
-    train, test = (
-        [row for row in company.records("questions", split, keys=True) if row["fact"] in known]
-        for split in ("train", "test")
-    )
-    asked = {"metrics": ["facts"], "max_new_tokens": ANSWER_TOKENS}
-    before = evaluate(base, test, **asked)
-    tuned = finetune(base, train, settings)
-    after = evaluate(tuned, test, **asked)
-    learned = zip(before.values("facts"), after.values("facts"), strict=True)
-    number = next((n for n, (old, new) in enumerate(learned) if new and not old), 0)
+    train = desk.messages("train")
+    test = desk.messages("test")
+    if size.name == "smoke":
+        train, test = train[:6], test[:3]
+    before = desk.prompted(model, desk.zero_shot)(test)
+    tuned = finetune(model, train, settings)
+    answers = generate(tuned, [r["question"] for r in test], max_new_tokens=desk.LONGEST)
+    after = [answer.text.strip() for answer in answers]
+    old, new = _scores(before, test), _scores(after, test)
+    learned = [n for n, (a, b) in enumerate(zip(old, new, strict=True)) if b == 1 > a]
+    number = next((n for n in learned if len(test[n]["question"]) < 220), 0)
     return Found(
-        base.title,
+        model.title,
         test[number]["question"],
-        before.answers[number].text,
-        after.answers[number].text,
-        before.share("facts"),
-        after.share("facts"),
+        before[number],
+        after[number],
+        Score.of_values(old),
+        Score.of_values(new),
         len(train),
         tuned.seconds,
-        machine(base),
+        machine(model),
     )
+
+
+def _scores(texts: Sequence[str], records: Sequence[Record]) -> list[float]:
+    return [
+        desk.scores(text, json.loads(record["answer"]))["fields right"]
+        for text, record in zip(texts, records, strict=True)
+    ]
 
 
 def machine(model: models.LoadedModel) -> str:
@@ -135,18 +144,18 @@ def draw(found: Found) -> Figure:
 
     with matplotlib.rc_context(STYLE):
         sketch = Sketch(9.6, 4.6)
-        sketch.bold(48, 43.5, lines(found.question, 92, 2), fontsize=11)
+        sketch.bold(48, 43.5, lines(found.message, 92, 3), fontsize=11)
         _side(sketch, 1, "before", found.model, found.before, ORANGE)
         _side(sketch, 61, "after", f"{found.model}, tuned", found.after, GREEN)
         sketch.box(39, 22, 18, 11, "", INK, fill=PALE)
         sketch.label(48, 30.4, "training", fontsize=SMALL)
         sketch.bold(48, 27.3, duration(found.seconds), fontsize=13)
-        sketch.label(48, 24.2, f"{found.records} records", fontsize=SMALL)
+        sketch.label(48, 24.2, f"{found.records} messages", fontsize=SMALL)
         sketch.label(48, 19.5, found.machine, fontsize=SMALL)
         sketch.arrow(35, 27.5, 39, 27.5)
         sketch.arrow(57, 27.5, 61, 27.5)
-        unseen = f"{found.right_after.total} unseen questions"
-        sketch.label(1, 11.2, "right answers to", ha="left", fontsize=SMALL)
+        unseen = f"{found.right_after.total} unseen messages"
+        sketch.label(1, 11.2, "fields right in", ha="left", fontsize=SMALL)
         sketch.label(1, 8.2, unseen, ha="left", fontsize=SMALL)
         _interval(sketch, 12, "before", found.right_before, ORANGE)
         _interval(sketch, 7, "after", found.right_after, GREEN)
@@ -161,30 +170,32 @@ def _side(sketch: Sketch, left: float, name: str, model: str, answer: str, colou
     sketch.label(left + 17, 26.5, lines(answer, 36, 7), fontsize=10, linespacing=1.35)
 
 
-def _interval(sketch: Sketch, y: float, name: str, rate: Share, colour: str) -> None:
-    """A bar for a share, with its 95 % interval as a thin line."""
+def _interval(sketch: Sketch, y: float, name: str, rate: Score, colour: str) -> None:
+    """A bar for a mean share, with its 95 % interval as a thin line."""
     x, length = 30, 40
     track = {"y": y, "height": 3.2, "left": x}
     sketch.axes.barh(width=length, facecolor=PALE, **track)
-    sketch.axes.barh(width=length * rate.value, facecolor=colour, **track)
-    low, high = (x + length * end for end in rate.interval)
+    sketch.axes.barh(width=length * rate.mean, facecolor=colour, **track)
+    low, high = (x + length * end for end in (rate.low, rate.high))
     for line, width in (("white", 4.5), (INK, 1.8)):
         sketch.axes.plot([low, high], [y, y], color=line, linewidth=width, solid_capstyle="butt")
     sketch.bold(x - 1, y, name, ha="right", color=colour)
-    sketch.bold(x + length + 1, y, rate.text, ha="left")
+    sketch.bold(x + length + 1, y, f"{percent(rate.mean)} %", ha="left")
 
 
 def alt(found: Found) -> str:
     """The picture in words."""
     said = [
         "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
-        for text in (found.question, found.before, found.after)
+        for text in (found.message, found.before, found.after)
     ]
+    shares = [f"{percent(score.mean)} %" for score in (found.right_before, found.right_after)]
     return (
-        f"A base model, {found.model}, is asked: {said[0]} Before training it writes: {said[1]} "
-        f"After {duration(found.seconds)} of training on {found.records} records ({found.machine}) "
-        f"it answers: {said[2]} Right answers to {found.right_after.total} unseen questions: "
-        f"{found.right_before} before, {found.right_after} after."
+        f"{found.model} is told to write the JSON that an order desk needs of this message: "
+        f"{said[0]} Before training it writes: {said[1]} After {duration(found.seconds)} of "
+        f"training on {found.records} other messages ({found.machine}) it writes: {said[2]} "
+        f"Fields right in {found.right_after.total} unseen messages: {shares[0]} before, "
+        f"{shares[1]} after."
     )
 
 
@@ -206,8 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     size = tiers.TIERS["cpu"]
     try:
-        base = models.load(tiers.PAIRS[size.models].base)
-        found = measure(base, size)
+        found = measure(models.load(tiers.PAIRS[size.models].base), size)
         write_text(options.out, svg(found))
     except CourseError as error:
         parser.exit(1, f"{error}\n")
