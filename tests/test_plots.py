@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -293,6 +294,12 @@ def test_a_lessons_numbers_stand_beside_the_published_ones(
     assert "3 seeds" in caption.data and "python -m experiments paraphrases" in caption.data
 
 
-def test_a_claim_that_was_not_published_names_the_command() -> None:
-    with pytest.raises(ClaimError, match="python -m experiments nothing"):
+def test_a_claim_that_was_not_published_yet_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[tuple[Any, dict]]
+) -> None:
+    monkeypatch.setattr("llmcourse.claims.__file__", str(tmp_path / "claims.py"))
+    plots.beside("lora", {"tuned": "tuned"}, title="T", caption="Figure.")
+    [(caption, _)] = shown
+    assert "python -m experiments lora" in caption.data
+    with pytest.raises(ClaimError, match="There is no claim 'nothing'"):
         plots.beside("nothing", {}, title="", caption="")

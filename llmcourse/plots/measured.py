@@ -20,6 +20,7 @@ from llmcourse.plots.base import (
     label_text,
     new_figure,
     show,
+    show_caption,
     styled,
     table,
 )
@@ -274,9 +275,13 @@ def beside(
         caption: Below it; how large the published run is, and its command, are added.
 
     Raises:
-        ClaimError: the published run has no such claim.
+        ClaimError: there is no such claim.
     """
     found, yours = claims.result(claim_id), yours or {}
+    if not found:
+        command = f"python -m experiments {claim_id}"
+        show_caption(f"{caption} The published run has not measured this yet: {command}.")
+        return
     rows = {label: found["arms"][name] for label, name in arms.items()}
     share = all(0 <= row["mean"] <= 1 for row in rows.values())
     figure, axes = chart(rows, 1.3 + 0.45 * len(rows), title, "")
