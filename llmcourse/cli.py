@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    def called(sub: argparse.ArgumentParser) -> None:
+        about = "what the fields are called, if not found, as instruction/output or messages"
+        sub.add_argument("--schema", metavar="NAME", help=about)
+        about = "the same one by one, as question=Frage answer=Antwort"
+        sub.add_argument("--fields", nargs="+", type=_pair, metavar="OURS=THEIRS", help=about)
+
     add("doctor", _doctor, "say what this machine can do and what is missing")
 
     sub = add("prefetch", _prefetch, "get the models ready, so that no lesson waits or downloads")
@@ -122,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = "records (.jsonl, .json, .csv, .tsv, .parquet), or a folder of documents"
     sub.add_argument("file", metavar="FILE", help=kinds)
     sub.add_argument("--test", metavar="FILE", help="test records, which must not be in FILE")
-    sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
+    called(sub)
     sub.add_argument("--model", metavar="NAME", help="whose tokens count (default: base), or none")
     sub.add_argument("--longest", type=int, default=512, metavar="N", help="default: %(default)s")
     form = sub.add_mutually_exclusive_group()
@@ -134,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--base", default="base", metavar="NAME", help="default: %(default)s")
     sub.add_argument("--out", metavar="FOLDER", help="for the tuned model (default: DATA-BASE)")
     sub.add_argument("--test", metavar="FILE", help="records to measure the loss on meanwhile")
-    sub.add_argument("--schema", metavar="NAME", help="what the fields are called, if not found")
+    called(sub)
     # --watch and --every are the names of version 0.1
     prompt = "answered at each evaluation"
     sub.add_argument("--sample-prompt", "--watch", metavar="QUESTION", help=prompt)
@@ -155,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     kinds = "what the test asks: trained facts in other words, other facts, or other questions"
     sub.add_argument("--hold-out", choices=("wordings", "facts", "questions"), help=kinds)
     sub.add_argument("--epochs", type=float, metavar="N", help="how often every pair is seen")
+    called(sub)
     review = "stop after pairs.csv is written, to correct it"
     sub.add_argument("--review", action="store_true", help=review)
 
@@ -182,6 +189,19 @@ def _parser() -> argparse.ArgumentParser:
     more = "for Jupyter itself, e.g. -- --allow-root"
     sub.add_argument("options", nargs="*", metavar="-- OPTION", help=more)
     return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """An argument of --fields."""
+    ours, equals, theirs = text.partition("=")
+    if not equals or not theirs.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as question=Frage")
+    return ours.strip(), theirs
+
+
+def _called(options: argparse.Namespace) -> dict[str, Any]:
+    """What --schema and --fields say, for `data.load_records`."""
+    return {"schema": options.schema, "fields": dict(options.fields or ())}
 
 
 # Fields of `finetuning.Config` that are options; one that is not given keeps its default there.
@@ -265,10 +285,10 @@ def _inspect(options: argparse.Namespace) -> None:
     from llmcourse import data
 
     # Bad records are left out and listed, so that one of them does not hide the others.
-    records, problems, left_out = _load(options.file, options.schema)
+    records, problems, left_out = _load(options.file, _called(options))
     test = None
     if options.test:
-        test, test_problems, skipped = _load(options.test, options.schema)
+        test, test_problems, skipped = _load(options.test, _called(options))
         left_out += [*skipped, *test_problems.to_dict("records")]
     report = data.inspect(
         records,
@@ -289,7 +309,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(report.as_text())
 
 
-def _load(source: str, schema: str | None) -> tuple[Any, Any, list[dict[str, Any]]]:
+def _load(source: str, called: dict[str, Any]) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Records of a file or a folder of documents, a table of the bad ones, the skipped files."""
     from llmcourse import data
 
@@ -299,8 +319,8 @@ def _load(source: str, schema: str | None) -> tuple[Any, Any, list[dict[str, Any
         passages = data.from_documents(source)
         skipped = [vars(problem) for problem in data.skipped_documents(source)]
         given = [{"text": p.text, "document": p.document, "heading": p.heading} for p in passages]
-        schema = schema or "text"
-    records, problems = data.load_records(given, schema=schema, strict=False)
+        called = {"schema": "text"}
+    records, problems = data.load_records(given, **called, strict=False)
     return records, problems, skipped
 
 
@@ -324,8 +344,10 @@ def _finetune(options: argparse.Namespace) -> None:
 
     given = {name: value for name in CONFIG if (value := getattr(options, name)) is not None}
     config = finetuning.Config(**given)
-    records = data.load_records(options.data, schema=options.schema)
-    held_out = data.load_records(options.test, schema=options.schema) if options.test else None
+    called = _called(options)
+    records = data.load_records(options.data, **called)
+    held_out = data.load_records(options.test, **called) if options.test else None
+    print(f"{options.data}: {len(records):,} records read as {'; '.join(data.how_read(records))}")
     model = models.load(options.base)
     out = options.out or f"{Path(options.data).stem}-{Path(options.base).name}"
     tuned = finetuning.finetune(
@@ -350,14 +372,14 @@ def _own(options: argparse.Namespace) -> None:
     from llmcourse import own
 
     if options.review:
-        path = own.write_pairs(options.source, options.out, base=options.base)
+        path = own.write_pairs(options.source, options.out, base=options.base, **_called(options))
         print(
             f"Read {path} in a spreadsheet: correct questions and answers, write no under keep "
             f"where a pair is bad, and save it as CSV. Then run the same without --review."
         )
         return
     given = {name: getattr(options, name) for name in ("base", "test", "hold_out", "epochs")}
-    result = own.run(options.source, options.out, **given)
+    result = own.run(options.source, options.out, **given, **_called(options))
     print(result.assessment.table().to_string())
     for line in own.advice(result):
         print(f"- {line}")

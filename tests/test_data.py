@@ -285,15 +285,17 @@ def test_other_fields_that_can_not_be_kept_are_named(more: dict) -> None:
 BAD_FILES: list[tuple[str, bytes, str]] = [
     ("empty.jsonl", b"", "is empty"),
     ("blank.jsonl", b"\n \n\n", "holds no records that can be used"),
-    ("other.jsonl", b'{"q": "Why?", "a": "So."}\n', "the fields ('q', 'a') fit no known schema"),
-    ("one.json", b'{"question": "Why?", "answer": "So."}', "a list of objects belongs here"),
-    ("lines.json", lines(GOOD, GOOD), "should end in .jsonl"),
+    ("other.jsonl", b'{"x": "Why?", "y": "So."}\n', "the fields ('x', 'y') fit no known schema"),
     ("header.csv", b"What is it?,ann@home.org\nb,c\n", r"'What is it?', '[e-mail]'"),
     ("quote.csv", b'"question,answer\n', "no row of a table"),
     ("fake.parquet", b"not parquet at all", "is no parquet file"),
     ("records.pkl", b"\x80\x04K\x01.", "none of the files that are read"),
-    ("roles.jsonl", lines({"messages": [{"role": "robot", "content": "x"}]}), "turns belong here"),
-    ("turns.jsonl", lines({"messages": TURNS[:1]}), "turns belong here"),
+    (
+        "roles.jsonl",
+        lines({"messages": [{"role": "robot", "content": "x"}]}),
+        "no role is called 'robot'",
+    ),
+    ("turns.jsonl", lines({"messages": TURNS[:1]}), "no answer of the assistant"),
 ]
 
 
@@ -320,7 +322,7 @@ def test_files_with_a_record_a_line_have_lines_and_others_records(tmp_path: Path
             data.load_records(source)
 
 
-BAD_ROWS = [b'"Why" not?,So.', b'"Why?,So.', b"a,b,c", b"a", b"n\xe9,So.", b"a\0,So."]
+BAD_ROWS = [b'"Why" not?,So.', b'"Why?,So.', b"a,b,c", b"a", b"n\xe9\xc3\xa9,So.", b"a\0,So."]
 
 
 @pytest.mark.parametrize("row", BAD_ROWS)

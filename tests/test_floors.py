@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = (
-    ("errors", "prompts"),
+    ("errors", "prompts", "turns"),
     ("files", "progress", "stats", "words", "templates", "company", "club"),
     ("tiers", "pages", "store", "data", "hosted"),
     ("encoding", "claims", "models", "sizing", "notebooks", "ui"),

@@ -21,6 +21,7 @@ MORE = {
     "requirements-hosted.txt": ("hosted", "serve", "labs"),
     "requirements-site.txt": ("site",),
     "requirements-browser.txt": ("browser",),
+    "requirements-files.txt": ("files",),
 }
 # torch's own needs with a GPU: pip gets them with the GPU build, the CPU build has none.
 GPU_ONLY = re.compile(r"^(nvidia|cuda|triton)[\w.-]*==")

@@ -3,8 +3,9 @@
 from llmcourse.data.cleaning import STEPS, Cleaned, clean
 from llmcourse.data.documents import Passage, from_documents, skipped_documents
 from llmcourse.data.findings import Finding
+from llmcourse.data.formats import SCHEMAS
 from llmcourse.data.readers import open_source
-from llmcourse.data.records import SCHEMAS, Problem, as_records, load_records
+from llmcourse.data.records import Problem, as_records, how_read, load_records
 from llmcourse.data.report import Report, inspect
 from llmcourse.data.saving import save_records
 from llmcourse.data.splits import split
@@ -20,6 +21,7 @@ __all__ = [
     "as_records",
     "clean",
     "from_documents",
+    "how_read",
     "inspect",
     "load_records",
     "open_source",

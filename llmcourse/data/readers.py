@@ -5,30 +5,48 @@ What can't be read as a row comes as a `Bad` in its place, so that the others st
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import itertools
 import json
+import lzma
 import os
 import re
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from llmcourse.data.formats import is_known, threaded, unwrapped
 from llmcourse.data.patterns import masked
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet
 from llmcourse.templates import listed
 
-LINED = (".jsonl", ".csv", ".tsv")  # files in which a record has a line
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+# Files in which a record has a line.
+_LINED = (".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".txt")
+LINED = tuple(kind + packed for kind in _LINED for packed in ("", *PACKED))
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_SEPARATOR = re.compile(r'\s*"?sep=(.)"?[ \t,;]*\r?\n', re.I)  # a first line that Excel reads
 CHUNK = 5000  # rows of a frame or table that become Python's own at once
 # Names that end so are meant as files, not as data sets of the hub ("owner/name").
-_FILE = re.compile(r"\.(?:jso?n\w*|csv|tsv|parq\w*|txt|md|log|xlsx?|xml|ya?ml|arrow|gz|zip)$", re.I)
+_FILE = re.compile(
+    r"\.(?:jso?n\w*|csv|tsv|parq\w*|txt|md|log|xlsx?|xml|ya?ml|arrow|gz|zip|tab|ods|zst|xz|bz2)$",
+    re.I,
+)
 
 
 class Bad(str):
     """What is wrong with a row, in its place among the rows."""
+
+
+class Note(str):
+    """What one should know of how the rows were read, among the rows."""
 
 
 Row = tuple[int, Any]  # where a row is (line or number), and the row or a `Bad`
@@ -88,10 +106,10 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
     # the functions of `os.path` answer where Path's raise: a name that is too long, no home folder
     path = Path(os.path.expanduser(name))  # noqa: PTH111
     if os.path.exists(path):  # noqa: PTH110
-        return _read_file(path, name)
+        return threaded(_read_file(path, name))
     on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     if on_hub and not _FILE.search(name) and not os.path.isdir(path.parent):  # noqa: PTH112
-        return _read_hub(name, split)
+        return threaded(_read_hub(name, split))
     raise DataError(
         f"{name:.200}: no such file. Name a file ({', '.join(_READERS)}) or a data set on the hub "
         f"(owner/name)."
@@ -99,25 +117,54 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
 
 
 def _read_file(path: Path, name: str) -> Iterator[Row]:
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise DataError(f"{name} is none of the files that are read: {', '.join(_READERS)}.")
     try:
-        if path.stat().st_size == 0:
+        if not path.is_dir() and path.stat().st_size == 0:
             raise DataError(f"{name} is empty.")
-        yield from read(path)
-    except OSError as error:
-        raise DataError(f"{name} can't be read: {error.strerror or first_line(error)}.") from error
+        with _opened(path) as (file, kind):
+            read = _READERS.get(kind)
+            if read is None:
+                raise DataError(
+                    f"{name} is none of the files that are read: {', '.join(_READERS)}."
+                )
+            yield from read(path, file)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise DataError(f"{name} can't be read: {reason}.") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """A file, unpacked if need be, and its kind.
+
+    Raises:
+        DataError: an archive holds several files.
+    """
+    from fsspec.implementations.local import LocalFileSystem
+
+    kind = path.suffix.lower()
+    if kind == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            names = [one for one in archive.namelist() if not re.search(r"/$|^__MACOSX|/\.", one)]
+            if len(names) != 1:
+                raise DataError(f"{path} holds {len(names)} files. Unpack it and name one of them.")
+            with archive.open(names[0]) as file:
+                yield file, Path(names[0]).suffix.lower()
+    elif kind in PACKED:
+        with LocalFileSystem().open(str(path), "rb", compression="infer") as file:
+            yield file, Path(path.stem).suffix.lower()
+    else:
+        with path.open("rb") as file:
+            yield file, kind
 
 
 def decoded(raw: bytes) -> str:
-    """UTF-8 text without byte-order mark.
+    """UTF-8 text without byte-order mark, or UTF-16 with one.
 
     Raises:
         DataError: it is something else; the message says where and has no full stop.
     """
     try:
-        text = raw.decode("utf-8-sig")
+        text = raw.decode("utf-16" if raw.startswith(_WIDE) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start + 1}). Save it as UTF-8"
@@ -127,57 +174,133 @@ def decoded(raw: bytes) -> str:
     return text
 
 
-def _parsed(text: str) -> Any:
-    """The JSON value in `text`.
+def any_text(raw: bytes) -> tuple[str, str]:
+    """Text in the encoding of a spreadsheet or an old system, and which; "" for Unicode.
 
-    Raises:
-        DataError: it is none; the message says where it breaks off.
+    Bytes of UTF-8 that are damaged come as surrogates.
     """
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:  # the latter: nested too deeply
-        raise DataError(f"no JSON: {first_line(error).lower()}") from error
+        return decoded(raw), ""
+    except DataError:
+        text = raw.decode("utf-8-sig", "surrogateescape")
+    # where most letters of several bytes are right, it is UTF-8 with a damage, and no code page
+    damaged = sum("\udc80" <= one <= "\udcff" for one in text)
+    if "\0" in text or sum(one > "\x7f" for one in text) >= 2 * damaged:
+        return text, ""
+    import chardet
 
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                if text := decoded(raw).strip():
-                    yield number, _parsed(text)
-            except DataError as error:
-                yield number, Bad(error)
-
-
-def _read_json(path: Path) -> Iterator[Row]:
+    name = "mac_roman" if b"\r" in raw and b"\n" not in raw else chardet.detect(raw)["encoding"]
     try:
-        value = _parsed(decoded(path.read_bytes()))
-    except DataError as error:
-        lines = "extra data" in str(error)  # behind the first value comes another
-        hint = " A file with one object a line should end in .jsonl." if lines else ""
-        raise DataError(f"{path}: {error}.{hint}") from error
-    if isinstance(value, dict) and len(value) == 1:  # {"data": [...]}
-        [value] = value.values()
-    if not isinstance(value, list):
-        raise DataError(f"{path}: a list of objects belongs here, not {type(value).__name__}.")
-    yield from enumerate(value, 1)
+        return raw.decode(name or "cp1252"), name or "cp1252"
+    except (UnicodeDecodeError, LookupError):
+        return raw.decode("latin-1"), "latin-1"
 
 
-def separator_of(path: Path) -> str:
+def _read_json(path: Path, file: IO[bytes]) -> Iterator[Row]:
+    """The records of JSON in any layout: one or several a line, over lines, in a list.
+
+    A place is a line in a file whose name says that it has lines, else the number of a record.
+    """
+    lined = str(path).lower().endswith(LINED)
+    raw = file.read()
+    if raw.startswith(_WIDE):
+        raw = decoded(raw).encode()
+    pieces: list[bytes] = raw.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    if not _has_lines(pieces):
+        with suppress(DataError):  # then line by line, which names the line
+            decoded(raw)
+            pieces = [b"\n".join(pieces)]
+    count = 0
+    for number, piece in enumerate(pieces, 1):
+        try:
+            text = decoded(piece)
+            values = _values(text, lined) if text.strip() else iter(())
+        except DataError as error:
+            values = iter([(0, Bad(error))])
+        for line, value in values:
+            for row in [value] if isinstance(value, Bad) else unwrapped(value):
+                count += 1
+                yield number + line if lined else count, row
+
+
+def _has_lines(pieces: list[bytes]) -> bool:
+    """Whether the first line is complete by itself."""
+    first = next((piece.strip() for piece in pieces if piece.strip()), b"")
+    try:
+        json.loads(first)
+        return True
+    except (ValueError, RecursionError):
+        values = [] if first.startswith(b"[") else _values(decoded(first), True)
+        return not any(isinstance(value, Bad) for _, value in values or [(0, Bad())])
+
+
+def _values(text: str, lined: bool) -> Iterator[tuple[int, Any]]:
+    """The JSON values in a text, and the line (from 0) that each begins in.
+
+    The elements of a list come one by one where lines count, or where it is no JSON as a whole.
+    After what is none, the next line that begins an object begins another value.
+    """
+    listed = text.lstrip().startswith("[")
+    if not (lined and listed and "\n" in text):
+        try:
+            yield 0, json.loads(text)
+            return
+        except RecursionError:
+            yield 0, Bad("no JSON: it is nested too deeply")
+            return
+        except ValueError:
+            pass
+    decode, line, last = json.JSONDecoder().raw_decode, 0, 0
+    place = text.index("[") + 1 if listed else 0
+    between = re.compile(r"(?:[\s,]|\](?:\s*\[)?)*" if listed else r"[\s,]*")
+    while (begin := between.match(text, place).end()) < len(text):  # type: ignore[union-attr]
+        line += text.count("\n", last, begin)
+        last = begin
+        try:
+            value, place = decode(text, begin)
+            yield line, value
+        except (ValueError, RecursionError) as error:
+            yield line, Bad(f"no JSON: {_hint(error, text)}")
+            indent = begin - text.rfind("\n", 0, begin) - 1
+            after = re.compile(rf"\n(?=[ \t]{{0,{indent}}}[{{\[])").search(text, begin)
+            place = after.end() if after else len(text)
+
+
+def _hint(error: Exception, text: str) -> str:
+    """What is wrong with JSON, in a line."""
+    place = getattr(error, "pos", 0)
+    many = text[place : place + 1] in ("}", "]") and text[:place].rstrip().endswith(",")
+    said = first_line(error).lower()
+    return f"{said}; a comma before it is too many" if many else said
+
+
+def separator_of(text: str) -> str:
     """What separates the cells of a table: a spreadsheet's language may make it a semicolon."""
-    with path.open("rb") as file:
-        head = file.readline()
-    return max(",;\t", key=lambda mark: head.count(mark.encode()))
+    if said := _SEPARATOR.match(text):
+        return said[1]
+    head = list(itertools.islice(io.StringIO(text, newline=""), 20))
+
+    def fits(mark: str) -> tuple[bool, bool, float, int]:
+        """Whether names are known, whether there are several, how many rows have as many."""
+        rows = [row for row in csv.reader(head, delimiter=mark) if row]
+        names = rows[0] if rows else []
+        same = sum(len(row) == len(names) for row in rows) / max(1, len(rows))
+        return is_known(names), len(names) > 1, same, len(names)
+
+    return max(",;\t|", key=fits)
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path, file: IO[bytes]) -> Iterator[Row]:
     """Rows as mappings; bytes that are no UTF-8 are carried along and reported with their row."""
     csv.field_size_limit(2**31 - 1)  # the usual limit is 128 kB
-    # a wrong byte becomes a surrogate, which `_csv_rows` finds: the other rows can still be read
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    separator = "\t" if path.suffix.lower() == ".tsv" else separator_of(path)
+    text, encoding = any_text(file.read())
+    if encoding:
+        yield 0, Note(f"read as {encoding}; if letters are wrong, save the file as UTF-8")
+    separator = separator_of(text)
     columns: list[str] | None = None
-    for line, cells in _csv_rows(list(io.StringIO(text, newline="")), separator):
+    lines = list(io.StringIO(text, newline=""))
+    skipped = 1 if _SEPARATOR.match(text) else 0
+    for line, cells in _csv_rows(lines, separator, skipped):
         if columns is None and isinstance(cells, Bad):
             raise DataError(f"{path}: {cells}.")
         if isinstance(cells, Bad):
@@ -185,18 +308,17 @@ def _read_csv(path: Path) -> Iterator[Row]:
         elif columns is None and cells:
             columns = [cell.strip() or f"column {n}" for n, cell in enumerate(cells, 1)]
             _require_distinct(str(path), columns)
-        elif columns and len(cells) > len(columns):
+        elif columns and any(cells[len(columns) :]):
             yield line, Bad(f"more cells than the {len(columns)} columns")
         elif columns and any(cells):
-            yield line, dict(itertools.zip_longest(columns, cells))
+            yield line, dict(itertools.zip_longest(columns, cells[: len(columns)]))
 
 
-def _csv_rows(lines: list[str], separator: str) -> Iterator[tuple[int, Any]]:
+def _csv_rows(lines: list[str], separator: str, start: int = 0) -> Iterator[tuple[int, Any]]:
     """The line that each row begins in, and its cells, or what is wrong with it.
 
     After a bad row the next line begins another, so that an open quote swallows no others.
     """
-    start = 0
     while start < len(lines):
         begin = start
         rows = csv.reader(itertools.islice(lines, begin, None), delimiter=separator, strict=True)
@@ -211,25 +333,61 @@ def _csv_rows(lines: list[str], separator: str) -> Iterator[tuple[int, Any]]:
         start += 1
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_sheets(path: Path, file: IO[bytes]) -> Iterator[Row]:
+    """The rows of a workbook's sheets, one after the other; a second sheet's are marked."""
+    import pandas
+
+    try:
+        sheets = pandas.read_excel(
+            io.BytesIO(file.read()), sheet_name=None, dtype=object, keep_default_na=False
+        )
+    except ImportError as error:
+        raise DataError(
+            f"{path}: for spreadsheets the package {error.name or 'openpyxl'} is needed: "
+            f"pip install openpyxl. Or save the table as CSV"
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"{path} is no spreadsheet that can be read: {first_line(error)}."
+        ) from error
+    count = 0
+    for name, sheet in sheets.items():
+        sheet = sheet.rename(columns=str)
+        for row in sheet.to_dict("records"):
+            count += 1
+            cells = {column: _cell(value) for column, value in row.items()}
+            if any(cells.values()):
+                numbers = any(not isinstance(value, str) and cells[c] for c, value in row.items())
+                if numbers:
+                    yield 0, Note("numbers and dates of a spreadsheet are read as text")
+                yield count, cells | ({"sheet": name} if len(sheets) > 1 else {})
+
+
+def _cell(value: Any) -> str:
+    """A cell as text, as a spreadsheet shows it: a whole number has no point."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _read_parquet(path: Path, file: IO[bytes]) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
     try:
-        file = parquet.ParquetFile(path)
-        _require_distinct(str(path), file.schema_arrow.names)
-        rows = (row for batch in file.iter_batches(CHUNK) for row in batch.to_pylist())
+        table = parquet.ParquetFile(file)
+        _require_distinct(str(path), table.schema_arrow.names)
+        rows = (row for batch in table.iter_batches(CHUNK) for row in batch.to_pylist())
         yield from enumerate(rows, 1)
     except pa.ArrowException as error:
         raise DataError(f"{path} is no parquet file: {first_line(error)}.") from error
 
 
 _READERS = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
+    **dict.fromkeys((".jsonl", ".json", ".ndjson"), _read_json),
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _read_csv),
     ".parquet": _read_parquet,
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), _read_sheets),
 }
 
 

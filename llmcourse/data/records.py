@@ -7,13 +7,18 @@ a list of {"role": …, "content": …}. What is behind the door takes this one 
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from llmcourse.data.readers import LINED, Bad, Row, field_names, open_source
+from llmcourse import turns
+from llmcourse.data import formats
+from llmcourse.data.formats import SCHEMAS, Invalid
+from llmcourse.data.readers import LINED, Bad, Note, Row, field_names, open_source
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
@@ -23,23 +28,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 PAIR, TEXT = ("question", "input", "answer"), ("text",)
+FIELD_NAMES = (*PAIR, *TEXT, "system", "history", "messages")
 OTHER_HISTORY = "history (text)"  # the column of a `history` whose form is unknown
-ROLES = ("system", "user", "assistant")
+WEIGHTS = "weights of turns"  # the column that says which answers are not trained on
 CHUNK = 5000  # records that become a table at once
-
-# Schema -> our column: the field it is read from. The first schema whose fields a record has is
-# taken: the usual pairs of names, the other pairs, then names that may mean something else too.
-_USUAL = ("question/answer", "instruction/response", "instruction/output", "prompt/completion")
-_PAIRS = (f"{question}/{answer}" for question in FIELDS["question"] for answer in FIELDS["answer"])
-SCHEMAS: dict[str, dict[str, str]] = {
-    **{
-        name: dict(zip(("question", "answer"), name.split("/"), strict=True))
-        for name in dict.fromkeys((*_USUAL, *_PAIRS))
-    },
-    "input/output": {"question": "input", "answer": "output"},
-    "messages": {"messages": "messages"},
-    "text": {"text": "text"},
-}
+_READ_AS = "Read as "  # begins what a data set's description says of how it was read
 
 
 @dataclass(frozen=True)
@@ -62,48 +55,92 @@ class Problem:
     def __str__(self) -> str:
         unit = "line" if self.source.lower().endswith(LINED) else "record"
         place = f", {unit} {self.line}" if self.line else ""
-        field = f", field {field_names([self.field])}" if self.field else ""
-        return f"{self.source}{place}{field}: {self.problem}"
+        named = f", field {field_names([self.field])}" if self.field else ""
+        return f"{self.source}{place}{named}: {self.problem}"
 
 
-class _Invalid(Exception):
-    """A field, and what is wrong with it."""
+@dataclass
+class _Reading:
+    """How records are read, and what was noted meanwhile.
+
+    Attributes:
+        schema: The one that was chosen; None finds it.
+        fields: Our name -> the field that is meant by it.
+        may_be_blank: Whether texts may be.
+        problems: Grows by the records that can't be used; None raises at the first.
+        formats: The name of each format -> how many records have it.
+        notes: What was read in a way that one should know -> of how many records it is true.
+    """
+
+    schema: str | None = None
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    may_be_blank: bool = False
+    problems: list[Problem] | None = None
+    formats: Counter[str] = dataclasses.field(default_factory=Counter)
+    notes: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        """A data set's description: a line of formats, then a line a note."""
+        found = [f"{name} ({n:,})" for name, n in self.formats.most_common()]
+        named = ", ".join(found) if len(found) > 1 else "".join(self.formats)
+        counts = (f"{n:,} record{'s' * (n != 1)}: " if n else "" for n in self.notes.values())
+        lines = (f"{count}{note}" for count, note in zip(counts, self.notes, strict=True))
+        return "\n".join([_READ_AS + named, *lines])
 
 
 @overload
 def load_records(
-    source: Any, *, schema: str | None = ..., split: str = ..., strict: Literal[True] = ...
+    source: Any,
+    *,
+    schema: str | None = ...,
+    fields: Mapping[str, str] | None = ...,
+    split: str = ...,
+    strict: Literal[True] = ...,
 ) -> Dataset: ...
 @overload
 def load_records(
-    source: Any, *, schema: str | None = ..., split: str = ..., strict: Literal[False]
+    source: Any,
+    *,
+    schema: str | None = ...,
+    fields: Mapping[str, str] | None = ...,
+    split: str = ...,
+    strict: Literal[False],
 ) -> tuple[Dataset, pandas.DataFrame]: ...
 def load_records(
-    source: Any, *, schema: str | None = None, split: str = "train", strict: bool = True
+    source: Any,
+    *,
+    schema: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    split: str = "train",
+    strict: bool = True,
 ) -> Any:
     """Load records as a `datasets.Dataset` with the columns `question`, `input` and `answer`.
 
-    Records of the schema "text" have `text` instead. A conversation keeps its turns: of
-    "messages" the last two are question and answer, and those before are in `history`, a list of
-    {"role": …, "content": …}; so are a `system` text and a `history` of pairs beside a question.
+    Records of the schema "text" have `text` instead. A conversation of any format that
+    `data.formats` knows keeps its turns: the last two are question and answer, and those before are
+    in `history`, a list of {"role": …, "content": …}; so are a `system` text and a `history` of
+    pairs beside a question. Names of fields are matched without case and blanks. How the records
+    were read is in the data set's description (`how_read`).
     All other fields are kept as text columns, empty where a record lacks one; one that is called
     like a column which was read from elsewhere ("answer" beside "output") is a problem of the
     record, unless `schema` says which of the two is meant. `input` is also read from `context`.
     Blank lines in a file are passed over.
 
     Args:
-        source: A file (.jsonl, .json, .csv, .tsv, .parquet), a pandas frame, a list of mappings,
-            a data set of `datasets` (its format and transform are put aside), or a data set on
-            the hub ("owner/name").
+        source: A file (JSON in any layout, a table as spreadsheets write it, .xlsx, .parquet;
+            packed or not), a pandas frame, a list of mappings or conversations, a data set of
+            `datasets` (its format and transform are put aside), or a data set on the hub
+            ("owner/name").
         schema: A key of `SCHEMAS`, or the names of any two fields as "question's/answer's"; found
             from the first record where not given.
+        fields: Our name (`FIELD_NAMES`) -> what the field is called in the source.
         split: Which split of a hub data set.
         strict: True stops at the first problem. False leaves out the records that have one and
             returns the problems beside the data, as a table: source, line, field, problem.
 
     Raises:
         DataError: the source can't be read or holds no records, or a record has a problem.
-        SettingError: there is no such schema, or the source is blank.
+        SettingError: there is no such schema or name, or the source is blank.
     """
     import pandas
 
@@ -112,9 +149,14 @@ def load_records(
             f"There is no schema {schema!r:.80}. There are: {', '.join(SCHEMAS)}; or name two "
             f"fields of your own, as question/answer."
         )
+    fields = fields or {}
+    if unknown := [name for name in fields if name not in FIELD_NAMES]:
+        raise SettingError(
+            f"fields={unknown[0]!r:.80}: no field of ours. There are: {', '.join(FIELD_NAMES)}."
+        )
     name, rows = open_source(source, split)
     problems: list[Problem] = []
-    dataset = _dataset(_valid(name, rows, schema, None if strict else problems, False))
+    dataset = _dataset(name, rows, _Reading(schema, fields, problems=None if strict else problems))
     if dataset is None:
         first = f" The first problem: {problems[0]}" if problems else ""
         raise DataError(f"{name} holds no records that can be used.{first}")
@@ -148,10 +190,20 @@ def as_records(source: Any, *, may_be_blank: bool = False) -> Dataset:
                 dataset = source.with_format(None).add_column("input", [""] * len(source))
     else:
         name, rows = open_source(source)
-        dataset = _dataset(_valid(name, rows, None, None, may_be_blank))
+        dataset = _dataset(name, rows, _Reading(may_be_blank=may_be_blank))
     if not dataset:
         raise DataError("There are no records.")
     return dataset
+
+
+def how_read(dataset: Dataset) -> list[str]:
+    """The format that records were read from, then notes on what was made of them; [] if unknown.
+
+    Args:
+        dataset: What `load_records` gives.
+    """
+    said = dataset.info.description or ""
+    return said.removeprefix(_READ_AS).split("\n") if said.startswith(_READ_AS) else []
 
 
 def _has_form(features: Mapping[str, Any]) -> bool:
@@ -193,32 +245,34 @@ def question_of(record: Mapping[str, Any]) -> str:
 # --- checking and normalising ---------------------------------------------------------------------
 
 
-def _valid(
-    name: str,
-    rows: Iterable[Row],
-    schema: str | None,
-    problems: list[Problem] | None,
-    may_be_blank: bool,
-) -> Iterator[dict[str, Any]]:
+def _valid(name: str, rows: Iterable[Row], how: _Reading) -> Iterator[dict[str, Any]]:
     """Yield the good records in our columns; note a bad one in `problems`, or raise at it."""
-    chosen = schema is not None
+    schema = how.schema
+    names = how.fields or {own: own for own in _fields(schema).values()}
     for line, row in rows:
+        if isinstance(row, Note):
+            how.notes[str(row)] += 0
+            continue
         try:
             if isinstance(row, Bad):
-                raise _Invalid("", str(row))
-            if not isinstance(row, Mapping):
-                raise _Invalid("", f"an object belongs here, not {type(row).__name__}")
-            if schema is None or (name == "the list" and not chosen):
+                raise Invalid("", str(row))
+            form, found, notes = formats.unified(row, how.schema, names)
+            if schema is None or (name == "the list" and how.schema is None):
                 # a file has one schema; a list may be put together from several sets
-                schema = _schema_of(row) or schema
-            record = _record(row, schema, chosen, may_be_blank)
+                schema = formats.schema_of(found) or schema
+            record = _record(found, schema, how.schema is not None, how.may_be_blank)
             _require_utf8(record)
-            yield record
-        except _Invalid as invalid:
+        except Invalid as invalid:
             problem = Problem(name, line, *invalid.args)
-            if problems is None:
+            if how.problems is None:
                 raise DataError(str(problem)) from invalid
-            problems.append(problem)
+            how.problems.append(problem)
+            continue
+        how.formats[form] += 1
+        how.notes.update(notes)
+        if OTHER_HISTORY in record:
+            how.notes["the history has no form that is known: a column that is not used"] += 1
+        yield record
 
 
 def _fields(schema: Any) -> dict[str, str]:
@@ -230,38 +284,35 @@ def _fields(schema: Any) -> dict[str, str]:
     return SCHEMAS.get(schema) or ({"question": question, "answer": answer} if own else {})
 
 
-def _schema_of(row: Mapping[str, Any]) -> str | None:
-    """The first schema whose fields a row has."""
-    return next((n for n, fields in SCHEMAS.items() if row.keys() >= set(fields.values())), None)
-
-
 def _record(
     row: Mapping[str, Any], schema: str | None, chosen: bool, may_be_blank: bool
 ) -> dict[str, Any]:
     """A row in our columns.
 
     Raises:
-        _Invalid: it has a problem.
+        Invalid: it has a problem.
     """
     if schema is None:
-        raise _Invalid(
+        raise Invalid(
             "",
-            f"the fields ({field_names(row) or 'none'}) fit no known schema: {', '.join(SCHEMAS)}. "
-            f"Rename them, name the schema, or give a table a header",
+            f"the fields ({field_names(row) or 'none'}) fit no known schema. Say which are meant: "
+            f"--fields question=Frage answer=Antwort, in Python fields={{'question': 'Frage', …}}; "
+            f"or give a table a header",
         )
     fields = _fields(schema)
     if schema == "messages":
-        used, turns = {"messages"}, read_turns(row.get("messages")) or []
-        roles = [turn["role"] for turn in turns]
-        if roles[-2:] != ["user", "assistant"] or any(is_blank(t["content"]) for t in turns):
-            raise _Invalid(
-                "messages",
-                f"turns belong here, each with a role ({', '.join(ROLES)}) and its content as "
-                f"text; the last two are the user's and the assistant's",
-            )
-        question, answer = (turn["content"] for turn in turns[-2:])
-        record: dict[str, Any] = {"question": question, "input": "", "answer": answer}
-        record |= {"history": turns[:-2]}
+        used, said = {"messages"}, row.get("messages")
+        if not isinstance(said, turns.Turns):
+            raise Invalid("messages", f"missing (there are: {field_names(row) or 'none'})")
+        try:
+            record: dict[str, Any] = said.record()
+        except ValueError as error:
+            raise Invalid("messages", str(error)) from error
+        if not record["answer"]:
+            raise Invalid("messages", "there is no answer of the assistant")
+        weights = [turn.pop("weight", 1) for turn in said if turn["role"] == "assistant"]
+        if 0 in weights:
+            record[WEIGHTS] = json.dumps(weights)
     elif schema == "text":
         used = {"text"}
         record = {"text": _text(row, "text", may_be_blank)}
@@ -284,11 +335,11 @@ def _record(
         try:
             text = as_text(value)
         except DataError as error:
-            raise _Invalid(column, str(error)) from error
+            raise Invalid(column, str(error)) from error
         if column not in record:
             record[column] = text
         elif not (chosen or is_blank(text) or text.strip() == record[column].strip()):
-            raise _Invalid(
+            raise Invalid(
                 column,
                 f"it would be lost, as the column {column!r} is read from another field. Rename "
                 f"one of the two or leave one out, or name the schema that is meant",
@@ -302,49 +353,27 @@ def _text(row: Mapping[str, Any], field: str, may_be_blank: bool) -> str:
     """The text of a record's own field.
 
     Raises:
-        _Invalid: there is none.
+        Invalid: there is none.
     """
     value = row.get(field)
     if is_missing(value):
         if not may_be_blank:
-            raise _Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
+            raise Invalid(field, f"missing (there are: {field_names(row) or 'none'})")
         return ""
     if not isinstance(value, str):
-        raise _Invalid(field, f"text belongs here, not {type(value).__name__}")
+        raise Invalid(field, f"text belongs here, not {type(value).__name__}")
     if is_blank(value) and not may_be_blank:
-        raise _Invalid(field, "blank")
+        raise Invalid(field, "blank")
     return value
 
 
-def read_turns(value: Any, system: Any = None) -> list[dict[str, str]] | None:
-    """The turns of a conversation; None where they have no form that is known.
-
-    Args:
-        value: A list of turns or of pairs (question, answer), or such a list as JSON, as a cell of
-            a table has it. Nothing is an empty list.
-        system: A system text, put first.
-    """
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
-    if hasattr(value, "tolist"):  # an array of NumPy, as in a frame read from parquet
-        value = value.tolist()
-    value = [] if is_empty(value) else value
-    if not isinstance(value, list | tuple) or not (is_empty(system) or isinstance(system, str)):
+def read_turns(value: Any, system: Any = None) -> list[dict[str, Any]] | None:
+    """The turns of a conversation, see `turns.read`; None where they have no form that is known."""
+    try:
+        read = turns.read(value, system)
+        return [{name: turn[name] for name in ("role", "content")} for turn in read]
+    except (ValueError, RecursionError):
         return None
-    turns: list[tuple[Any, Any]] = [] if is_blank(system) else [("system", system)]
-    for turn in value:
-        if isinstance(turn, Mapping):
-            turns.append((turn.get("role"), turn.get("content")))
-        elif isinstance(turn, list | tuple) and len(turn) == 2:
-            turns += zip(("user", "assistant"), turn, strict=True)
-        else:
-            return None
-    if any(role not in ROLES or not isinstance(content, str) for role, content in turns):
-        return None
-    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _require_utf8(record: Mapping[str, Any]) -> None:
@@ -356,7 +385,7 @@ def _require_utf8(record: Mapping[str, Any]) -> None:
         except UnicodeEncodeError as error:
             piece = error.object[error.start]
             name = field.encode(errors="backslashreplace").decode()
-            raise _Invalid(name, f"half a character ({piece!a}), as in damaged files") from error
+            raise Invalid(name, f"half a character ({piece!a}), as in damaged files") from error
 
 
 def is_missing(value: Any) -> bool:
@@ -384,27 +413,29 @@ def as_text(value: Any) -> str:
         raise DataError(f"it can't be kept as text ({first_line(error).lower()})") from error
 
 
-def _dataset(records: Iterator[dict[str, Any]]) -> Dataset | None:
+def _dataset(name: str, rows: Iterable[Row], how: _Reading) -> Dataset | None:
     """Records as a data set with the columns of all of them; None where there are none.
 
     Tables are made of some thousand records at a time, so that a million records are never in
     memory as Python's own objects.
     """
     import pyarrow as pa
-    from datasets import Dataset
+    from datasets import Dataset, DatasetInfo
 
-    turns = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    records = _valid(name, rows, how)
+    kind = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     kinds: dict[str, pa.DataType] = {}
     tables = []
     while chunk := list(itertools.islice(records, CHUNK)):
         names = dict.fromkeys(name for record in chunk for name in record)
-        kinds |= {name: turns if name == "history" else pa.string() for name in names}
-        blank = {name: [] if kinds[name] == turns else "" for name in names}
+        kinds |= {name: kind if name == "history" else pa.string() for name in names}
+        blank = {name: [] if kinds[name] == kind else "" for name in names}
         schema = pa.schema([(name, kinds[name]) for name in names])
         tables.append(pa.Table.from_pylist([blank | record for record in chunk], schema=schema))
     for place, table in enumerate(tables):  # columns that came with a later chunk
         for name in kinds.keys() - set(table.column_names):
-            blanks = [[] if kinds[name] == turns else ""] * len(table)
+            blanks = [[] if kinds[name] == kind else ""] * len(table)
             table = table.append_column(name, pa.array(blanks, kinds[name]))
         tables[place] = table.select(list(kinds))
-    return Dataset(pa.concat_tables(tables)) if tables else None
+    info = DatasetInfo(description=str(how))
+    return Dataset(pa.concat_tables(tables), info=info) if tables else None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import templates
 from llmcourse.data import findings, patterns
 from llmcourse.data.findings import Finding, excerpt
-from llmcourse.data.records import as_records, load_records, text_fields
+from llmcourse.data.records import WEIGHTS, as_records, how_read, load_records, text_fields
 from llmcourse.errors import SettingError, whole
 from llmcourse.stats import percent
 
@@ -82,6 +82,9 @@ class Report:
         languages: Code -> share of the records in a sample whose language is sure.
         labels: Column with 2 to 20 different values -> value -> how many records. Columns of
             text, whole numbers, truth values and class labels are looked at, and the answers.
+        read_as: The format that the records were read from; "" where that is not known.
+        notes: What was read in a way that one should know, with the number of records.
+        unused: The columns that are kept but shown to no model.
     """
 
     name: str
@@ -94,6 +97,9 @@ class Report:
     findings: tuple[Finding, ...]
     languages: dict[str, float]
     labels: dict[str, dict[str, int]]
+    read_as: str = ""
+    notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
     def count(self, kind: str) -> int:
         """How many records have one kind of problem.
@@ -157,9 +163,11 @@ def inspect(
     leaks = test is not None or "split" in records.column_names
     table = findings.measured(records, tokenizer, questions=leaks, workers=workers)
     languages, other_language = findings.languages(records)
+    read_as, *notes = how_read(records) or [""]
+    own = text_fields(records.column_names)
     lengths = {"prompt": table["prompt length"], "answer": table["answer length"]}
     total = sum(int(values.sum()) for values in lengths.values())
-    if "text" in text_fields(records.column_names):
+    if "text" in own:
         lengths = {"text": lengths["prompt"]}
     return Report(
         name=excerpt(name) or "the data set",
@@ -178,6 +186,9 @@ def inspect(
         ),
         languages=languages,
         labels=_labels(records),
+        read_as=read_as,
+        notes=tuple(notes),
+        unused=tuple(n for n in records.column_names if n not in (*own, WEIGHTS)),
     )
 
 
@@ -225,6 +236,12 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"{name}: {report.records:,} records, {report.total:,} {report.unit}"
     shown = [excerpt(column, 0, WIDTH) or repr(column) for column in report.columns]
     yield "columns: " + ", ".join(shown)
+    if report.unused:
+        names = ", ".join(excerpt(one, 0, 30) or repr(one) for one in report.unused)
+        yield f"not used, as no prompt shows them: {names}"
+    if report.read_as:
+        yield f"read as: {report.read_as}"
+    yield from (f"  {note}" for note in report.notes)
     yield f"{report.unit:<10}{'min':>8}{'median':>10}{'95 %':>10}{'max':>10}{'mean':>10}"
     for part, size in report.lengths.items():
         yield (

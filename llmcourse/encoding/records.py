@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates
-from llmcourse.data.records import as_records
+from llmcourse.data.records import WEIGHTS, as_records
 from llmcourse.data.tables import mapped
 from llmcourse.encoding.tokens import end_ids, tokenized
 from llmcourse.errors import CourseError, DataError, SettingError, whole
@@ -98,7 +99,8 @@ def encode(
     """Turn records into token ids and labels: prompt, completion, end-of-sequence token.
 
     A record with a `text` and no question is all completion. Of a conversation every turn of the
-    assistant is trained on, with the token that ends it. The first token of a row is never trained
+    assistant is trained on, with the token that ends it, but those whose weight is 0 in the data.
+    The first token of a row is never trained
     on, as nothing before it could predict it.
 
     Args:
@@ -138,7 +140,7 @@ def encode(
     # once at the start, instead of in the middle of a million records
     templates.render("Hi", template, tokenizer=tokenizer, system=system)  # fails for all or none
     source = as_records(records)
-    names = (*templates.FIELDS, "history", "text")
+    names = (*templates.FIELDS, "history", "text", WEIGHTS)
     texts = source.select_columns([name for name in names if name in source.column_names])
     columns = {
         "input_ids": ["int32"],
@@ -182,13 +184,18 @@ class _Encoder:
         rendered = list(map(self._rendered, records, numbers))
         rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": []}
         rows["cut"] = []
-        for number, parts in zip(numbers, tokenized(rendered, self.tokenizer), strict=True):
+        weights = batch.get(WEIGHTS, [""] * len(numbers))
+        every = zip(numbers, tokenized(rendered, self.tokenizer), weights, strict=True)
+        for number, parts, said in every:
             parts[-1] += self.end
+            weighed = json.loads(said) if said and self.every_turn else []
             ids: list[int] = []
             labels: list[int] = []
             for place, part in enumerate(parts, 1):
                 # parts are read and written by turns; the last one is the last answer
                 written = place == len(parts) or (self.every_turn and place % 2 == 0)
+                if written and place // 2 <= len(weighed):
+                    written = weighed[place // 2 - 1] != 0
                 ids += part
                 labels += part if written or not self.mask_prompt else [UNTRAINED] * len(part)
             fitted = self._fitted(ids, labels, len(parts[-1]), number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +38,8 @@ def run(
     hold_out: str | None = None,
     epochs: float | None = None,
     progress: bool = True,
+    schema: str | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> Result:
     """Go all the way: pairs, split, training, evaluation, model folder, report.
 
@@ -55,6 +57,7 @@ def run(
         hold_out: See `split`.
         epochs: How often every pair is seen; chosen from their number if not given.
         progress: False shows no progress.
+        schema, fields: What the fields of a file are called; see `data.load_records`.
 
     Raises:
         SettingError: `out` holds something else, or other data; or see `models.load`.
@@ -65,8 +68,9 @@ def run(
     from llmcourse.finetuning.tuned import card, facts
     from llmcourse.models import FACTS
 
-    tests = None if test is None else pairs_of(Path(test).expanduser())
-    with _opened(source, out, base, progress) as run:
+    called = {"schema": schema, "fields": fields}
+    tests = None if test is None else pairs_of(Path(test).expanduser(), **called)
+    with _opened(read(source, **called), out, base, progress) as run:
         folder = run.folder
         records, writing = run.pairs()
         parts = run.split(records, tests, hold_out)
@@ -93,11 +97,13 @@ def write_pairs(
     *,
     base: str | None = None,
     progress: bool = True,
+    schema: str | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> Path:
     """The first half of `run`: write pairs.csv, to be read and corrected before the training.
 
     Args:
-        source, out, base, progress: See `run`.
+        source, out, base, progress, schema, fields: See `run`.
 
     Returns:
         pairs.csv; one that is there already stays as it is.
@@ -105,7 +111,7 @@ def write_pairs(
     Raises:
         SettingError, DataError, NoSpace: see `run`.
     """
-    with _opened(source, out, base, progress) as run:
+    with _opened(read(source, schema=schema, fields=fields), out, base, progress) as run:
         records, _ = run.pairs()
         if len(records) < LEAST:
             print(f"That is too few: {LEAST} are needed. Add some to {PAIRS} while you read it.")
@@ -113,13 +119,13 @@ def write_pairs(
 
 
 @contextmanager
-def _opened(source: Any, out: Any, *settings: Any) -> Iterator[_Run]:
+def _opened(contents: Source, out: Any, *settings: Any) -> Iterator[_Run]:
     """Hold the folder for one run at a time.
 
     Raises:
         SettingError: it is a file, lies in the documents, or holds something else or other data.
     """
-    contents, folder = read(source), Path(out).expanduser()
+    folder = Path(out).expanduser()
     name = files.shown(folder)
     # (resolved, as a link may lead back into the documents)
     below = folder.resolve().is_relative_to(Path(contents.name).expanduser().resolve())

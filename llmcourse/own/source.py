@@ -44,6 +44,7 @@ class Source:
         records: The pairs of a file with all their fields; none for a folder.
         problems: What was left out, and why: files that are no documents, lines of a file that
             are no pairs.
+        read_as: The format of a file, then notes on how it was read.
     """
 
     kind: str
@@ -51,6 +52,7 @@ class Source:
     passages: list[Passage] = field(default_factory=list, repr=False)
     records: list[dict[str, Any]] = field(default_factory=list, repr=False)
     problems: list[str] = field(default_factory=list, repr=False)
+    read_as: list[str] = field(default_factory=list, repr=False)
 
     @property
     def digest(self) -> str:
@@ -75,21 +77,23 @@ class Source:
         if self.kind == "documents":
             documents = {passage.document for passage in self.passages}
             contents = f"{len(documents)} documents in {len(self.passages)} passages"
-        lines = [f"{self.name}: {contents}", *self.problems[:SHOWN]]
+        read_as = "\n  ".join([f"\n  read as {one}" for one in self.read_as[:1]] + self.read_as[1:])
+        lines = [f"{self.name}: {contents}{read_as}", *self.problems[:SHOWN]]
         if len(self.problems) > SHOWN:
             lines.append(f"and {len(self.problems) - SHOWN} more")
         return "\n  left out: ".join(lines)
 
 
-def read(source: str | os.PathLike[str]) -> Source:
+def read(source: str | os.PathLike[str], **called: Any) -> Source:
     """Read a folder of documents, or a file of pairs.
 
     Args:
         source: A folder (Markdown, text and HTML files are read, also in folders below it), or a
-            file of records (.csv, .tsv, .jsonl, .json, .parquet) with questions and answers.
+            file of records with questions and answers or conversations; see `data.load_records`.
+        called: `schema` and `fields`: what the fields of a file are called.
 
     Raises:
-        SettingError: `source` is blank.
+        SettingError: `source` is blank, or there is no such schema or field.
         DataError: there is no such folder or file; a folder holds no documents, with what it
             holds instead; or a file holds no pairs, with the first problem.
     """
@@ -98,7 +102,7 @@ def read(source: str | os.PathLike[str]) -> Source:
         # (as records, a document would be refused in words about columns)
         if path.suffix.lower() in KINDS and path.exists():
             raise DataError(f"{name} is one document. Name the folder that it is in.")
-        return pairs_of(path)
+        return pairs_of(path, **called)
     # Nothing vanishes without a word: a folder of PDFs must not look like an empty one.
     skipped = data.skipped_documents(path)
     problems = [f"{Path(one.source).relative_to(path)}: {one.problem}" for one in skipped]
@@ -109,14 +113,14 @@ def read(source: str | os.PathLike[str]) -> Source:
         raise DataError(f"{str(error).rstrip('.')}. In it: {others}.") from error
 
 
-def pairs_of(path: Path | str) -> Source:
+def pairs_of(path: Path | str, **called: Any) -> Source:
     """The pairs of a file; lines that are no pairs are in `problems`.
 
     Raises:
         DataError: it can't be read, or holds no pairs.
     """
     # Not strict: one bad line in a table of a thousand should stop nobody.
-    dataset, problems = data.load_records(str(path), strict=False)
+    dataset, problems = data.load_records(str(path), **called, strict=False)
     if "question" not in dataset.column_names:
         raise DataError(
             f"{path} holds texts and no pairs. It needs the columns question and answer; it has: "
@@ -129,7 +133,8 @@ def pairs_of(path: Path | str) -> Source:
         rows = [row for row, cell in zip(rows, cells, strict=True) if cell not in NO]
         if len(rows) < len(cells):
             left_out.append(f"{len(cells) - len(rows)} pairs whose column keep says no")
-    return Source("pairs", str(path), records=rows, problems=left_out)
+    read_as = data.how_read(dataset)
+    return Source("pairs", str(path), records=rows, problems=left_out, read_as=read_as)
 
 
 def is_ours(record: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, tiers
+from llmcourse.data.records import WEIGHTS
 from llmcourse.errors import DataError
 
 if TYPE_CHECKING:
@@ -148,5 +149,5 @@ def train(
 def plain(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The fields that a template reads, so that notes in other columns change nothing."""
     # (empty fields left out: a pair with a blank input is the same as one without)
-    names = ("history", "question", "input", "answer")
+    names = ("history", "question", "input", "answer", WEIGHTS)
     return [{name: record[name] for name in names if record.get(name)} for record in records]
