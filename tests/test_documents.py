@@ -220,6 +220,56 @@ def test_long_parts_are_cut_between_paragraphs_but_not_in_code(tmp_path: Path) -
     assert [len(p.text.split()) for p in passages] == [60, 60, 30]
 
 
+MARKDOWN_TABLE = [
+    "| Part | Price |",
+    "|:--|--:|",
+    *(f"| part {n} | {n} crowns |" for n in range(9)),
+]
+HTML_TABLE = """<h2>Prices</h2><p>In crowns.</p><table><caption>All parts</caption>
+<thead> <tr> <th>Part</th> <th>Price</th> </tr> </thead>
+{}</table><table><tr><td>No<p>names</p></td></tr></table>"""
+
+
+def test_a_table_is_cut_between_rows_below_its_columns_names(tmp_path: Path) -> None:
+    table = "\n".join(MARKDOWN_TABLE)
+    (tmp_path / "a.md").write_text(f"# Prices\n\nIn crowns.\n\n{table}\n\nAfter.\n")
+    passages = data.from_documents(tmp_path, words=25)
+    assert {p.heading for p in passages} == {"Prices"}
+    pieces = [p.text.removeprefix("In crowns.\n\n").splitlines() for p in passages]
+    assert len(pieces) == 5
+    assert all(piece[:2] == MARKDOWN_TABLE[:2] for piece in pieces)
+    assert [row for piece in pieces for row in piece[2:]] == [*MARKDOWN_TABLE[2:], "", "After."]
+    assert [p.text for p in data.from_documents(tmp_path, words=200)] == [
+        f"In crowns.\n\n{table}\n\nAfter."
+    ]
+
+
+@pytest.mark.parametrize("end", ["</p></td></tr>", ""])  # HTML lets ends of rows and cells out
+def test_rows_of_html_tables_are_lines_below_their_columns_names(end: str, tmp_path: Path) -> None:
+    rows = "".join(f"<tr>\n<td><p>part</p> {n}<td><p>{n} crowns{end}\n" for n in range(9))
+    (tmp_path / "a.html").write_text(HTML_TABLE.format(rows))
+    passages = data.from_documents(tmp_path, words=28)
+    assert {p.heading for p in passages} == {"Prices"}
+    assert passages[0].text.startswith(
+        "In crowns.\n\nAll parts\n\n| Part | Price\n|---|\n| part 0 |"
+    )
+    assert all("| Part | Price\n|---|\n| part" in p.text for p in passages)
+    lines = [line for p in passages for line in p.text.splitlines() if line.startswith("| part")]
+    assert lines == [f"| part {n} | {n} crowns" for n in range(9)]
+    assert passages[-1].text.endswith("crowns\n\nNo\n\nnames")
+
+
+def test_code_with_a_table_stays_in_one_piece(tmp_path: Path) -> None:
+    code = "\n".join(["```", *MARKDOWN_TABLE, "```"])
+    (tmp_path / "a.md").write_text(code)
+    assert [p.text for p in data.from_documents(tmp_path, words=5)] == [code]
+
+
+def test_a_line_of_many_dashes_takes_no_time(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("| a |\n|" + "-" * 1_000_000 + "x")
+    assert len(data.from_documents(tmp_path)) == 1
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [

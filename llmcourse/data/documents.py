@@ -37,8 +37,11 @@ class Passage:
     number: int
 
 
-def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
+def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
     """Cut every document below `folder` into passages, at headings and between paragraphs.
+
+    A table longer than `words` is cut between its rows, and each piece begins with the names of its
+    columns: in Markdown, and in HTML where it has some (`th`). Each passage knows its heading.
 
     Markdown, reStructuredText, plain text and HTML are read (`KINDS`, and files named README).
     `skipped_documents` lists the others. Links to folders are not followed, so that a loop of links
@@ -48,7 +51,8 @@ def from_documents(folder: str | Path, *, words: int = 160) -> list[Passage]:
 
     Args:
         folder: Where the documents are.
-        words: About the longest passage, in words; a longer paragraph stays undivided.
+        words: About the longest passage, in words; a longer paragraph stays undivided. The default
+            finds the most in `benchmarks/chunking.py`.
 
     Raises:
         DataError: no such folder, no document or no text in it, or a file that can't be read.
@@ -150,7 +154,8 @@ def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
     """Paragraphs, joined while they stay within `words`."""
     piece: list[str] = []
     size = 0
-    for paragraph in filter(str.strip, paragraphs):
+    rows = (part for paragraph in paragraphs for part in _rows(paragraph, words))
+    for paragraph in filter(str.strip, rows):
         length = len(paragraph.split())
         if piece and size + length > words:
             yield "\n\n".join(piece)
@@ -161,10 +166,31 @@ def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
         yield "\n\n".join(piece)
 
 
+def _rows(paragraph: str, words: int) -> Iterator[str]:
+    """A long Markdown table in pieces of `words`: a row means nothing without its columns' names.
+
+    Anything else stays as it is.
+    """
+    lines = paragraph.splitlines()
+    below = next((n for n, line in enumerate(lines[1:], 2) if _COLUMNS.fullmatch(line)), 0)
+    if not below or len(paragraph.split()) <= words or _FENCE.match(lines[0]):
+        yield paragraph
+        return
+    names = lines[below - 2 : below]
+    piece = lines[:below]  # text right above the table stays with its first rows
+    for number, row in enumerate(lines[below:]):
+        if number and len(" ".join([*piece, row]).split()) > words:
+            yield "\n".join(piece)
+            piece = names.copy()
+        piece.append(row)
+    yield "\n".join(piece)
+
+
 # --- headings -------------------------------------------------------------------------------------
 
 Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
 _UNDERLINE = re.compile(r"([=\-~^\"'#*+])\1{2,}\s*$")
+_COLUMNS = re.compile(r"(?=.*\|)[ \t|]*:?-[ \t|:-]*")  # the line below the names of columns
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(?=[^`]*$)")  # begins or ends code in Markdown
 _NO_TITLE = re.compile(r"\s|[-*+>|]\s|[^\w]*$")  # indented, an item, a quote, no word
 

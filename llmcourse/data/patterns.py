@@ -209,7 +209,8 @@ def readable(page: str, gap: str = "\n", heading: str = "") -> str:
     Args:
         page: HTML, well formed or not.
         gap: Put between two blocks, such as paragraphs.
-        heading: Begins the line of each heading; "" makes headings blocks like others.
+        heading: Begins the line of each heading, and a table that names its columns (`th`) is
+            written as in Markdown; "" makes headings and rows blocks like others.
     """
     for begin, end in (("<!--", "-->"), ("<", ">")):  # the parser takes long over what never ends
         done, found, rest = page.rpartition(end)
@@ -217,6 +218,7 @@ def readable(page: str, gap: str = "\n", heading: str = "") -> str:
     parser = _PageText(gap, heading)
     parser.feed(page.replace("<![", "<!"))  # the parser raises at some sections, such as Word's
     parser.close()
+    parser.end_row()
     parser.end_heading()
     return "".join(parser.pieces)
 
@@ -230,6 +232,10 @@ class _PageText(HTMLParser):
         self.pieces: list[str] = []
         self.last = gap  # the piece before, without the blanks at its end
         self.hidden = 0  # tags that are open and whose text nobody reads
+        self.rows: int | None = (
+            None  # rows so far of a table that names its columns, if one is open
+        )
+        self.row = 0  # the place of the open row's first piece, if one is open
         self.title: int | None = None  # the place of the open heading's first piece
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
@@ -241,16 +247,31 @@ class _PageText(HTMLParser):
             if self._is_heading(tag):
                 self.end_heading()
                 self.title = len(self.pieces)
+            elif self.rows is not None:
+                self._add(" ")  # a row is one line, whatever its cells hold
             elif not self.last.endswith(self.gap) or tag in _VOID:
                 self._add(self.gap)
+            if tag == "tr":
+                self.end_row()
+                self.row = len(self.pieces)  # cells may come before the first `th`
+        elif tag in ("td", "th"):
+            if tag == "th" and self.heading and self.rows is None:
+                self.rows, self.row = 0, self.row or len(self.pieces)
+            self._add("" if self.rows is None else " | ")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in UNREAD:
             self.hidden = max(0, self.hidden - 1)
         elif self._is_heading(tag):
             self.end_heading()
+        elif self.rows is not None and tag in ("tr", "table"):
+            self.end_row()
+            if tag == "table":
+                self.rows, self.row = None, 0
+                self._add(self.gap)
         elif tag in BLOCKS and tag not in _VOID:
-            self._add(self.gap)
+            self._add(self.gap if self.rows is None else " ")
+            self.row = 0 if tag in ("tr", "table") else self.row
         elif tag in ("td", "th"):
             self._add(" ")
 
@@ -263,7 +284,19 @@ class _PageText(HTMLParser):
             self.last = piece.rstrip(" \t\xa0") or self.last
 
     def _is_heading(self, tag: str) -> bool:
-        return bool(self.heading) and re.fullmatch("h[1-6]", tag) is not None
+        level = self.heading and self.rows is None and re.fullmatch("h[1-6]", tag)
+        return bool(level)
+
+    def end_row(self) -> None:
+        """Put the open row, of a table that names its columns, into one line."""
+        if self.rows is None:
+            return
+        row = " ".join("".join(self.pieces[self.row :]).split())
+        del self.pieces[self.row :]
+        if row:
+            self.rows += 1
+            self._add(row + ("\n|---|\n" if self.rows == 1 else "\n"))
+        self.row = len(self.pieces)
 
     def end_heading(self) -> None:
         """Put the text of the open heading, if one is open, into a line of its own."""
