@@ -21,6 +21,7 @@ from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from llmcourse import colab
 from llmcourse.errors import (
     APIError,
     AuthenticationError,
@@ -67,14 +68,17 @@ class Server:
         """The server that the arguments name, else the environment; None if neither does.
 
         As in the `openai` client, key and address are found independently: a key in the
-        environment is sent to whatever address is given.
+        environment is sent to whatever address is given. On Colab its secrets are looked at too.
 
         Args:
             key: Else OPENAI_API_KEY. One given as "" counts as not given.
             base_url: Else OPENAI_BASE_URL. An address alone is enough.
+
+        Raises:
+            SettingError: Colab has such a secret, and this notebook may not read it.
         """
-        url = (base_url or "").strip() or os.environ.get(URL, "").strip() or None
-        key = (key or "").strip() or os.environ.get(KEY, "").strip() or None
+        url = (base_url or "").strip() or os.environ.get(URL, "").strip() or colab.secret(URL)
+        key = (key or "").strip() or os.environ.get(KEY, "").strip() or colab.secret(KEY)
         return cls(url, key) if url or key else None
 
     @property

@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors", "prompts", "turns"),
     ("files", "progress", "stats", "words", "templates", "company", "club"),
-    ("tiers", "pages", "store", "data", "hosted"),
-    ("encoding", "claims", "models", "sizing", "notebooks", "ui"),
+    ("tiers", "pages", "store", "data", "colab"),
+    ("encoding", "claims", "models", "sizing", "notebooks", "ui", "hosted"),
     ("generation", "retrieval", "loss", "doctor"),
     ("finetuning", "synthesis", "evaluation"),
     ("plots", "llama"),

@@ -1,11 +1,12 @@
 """Write into the lessons and the README what has one source elsewhere.
 
-    python tools/publish.py [--check]
+    python tools/publish.py [--repo OWNER/NAME] [--check]
 
 - badges, links and Colab cells, from the repository's address in `pyproject.toml`;
 - how long each lesson takes, from `llmcourse/times.json`;
 - the README's table of claims, from `llmcourse/ledger-cpu.json`.
 
+`--repo` first writes a GitHub repository's address into `pyproject.toml`: the one step to publish.
 `--collect` first copies this machine's measured times and ledger to those two files.
 `--check` changes nothing and fails where something is out of date.
 """
@@ -25,6 +26,8 @@ from llmcourse import claims, notebooks, tiers
 from llmcourse.files import work_dir, write_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ROOT / "pyproject.toml"
+NO_BADGE = "<!-- python tools/publish.py --repo OWNER/NAME puts a Colab badge here -->"
 BADGE = "docs/colab.svg"  # our own: opening a lesson asks no other machine for a picture
 TIMES = ROOT / "llmcourse" / "times.json"
 KINDS = ("bfloat16", "float32")  # see `notebooks.published_times`
@@ -33,8 +36,21 @@ LEDGER = ROOT / "llmcourse" / "ledger-cpu.json"
 
 def address() -> str:
     """The repository's public address."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     return project["urls"]["Repository"]
+
+
+def move_to(repository: str) -> None:
+    """Make a GitHub repository, OWNER/NAME, the course's public address.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+", repository):
+        raise ValueError(f"{repository!r} is not OWNER/NAME.")
+    text = PROJECT.read_text(encoding="utf-8")
+    new = f'Repository = "https://github.com/{repository}"'
+    write_text(PROJECT, re.sub(r'^Repository = ".*"$', new, text, flags=re.M))
 
 
 def colab_link(path: Path) -> str:
@@ -44,14 +60,19 @@ def colab_link(path: Path) -> str:
     return f"https://colab.research.google.com/github/{place}/blob/main/{name}"
 
 
+def is_public() -> bool:
+    """Whether this copy of the course has an address that others can open."""
+    return "YOUR_ACCOUNT" not in address()
+
+
 def badge(path: Path, up: str = "") -> str:
-    """The badge that opens a notebook in Colab, as Markdown.
+    """The badge that opens a notebook in Colab, as Markdown; a comment where there is no address.
 
     Args:
         path: Of the notebook.
         up: The way from whoever shows the badge to the repository's folder: "../", or nothing.
     """
-    return f"[![Open in Colab]({up}{BADGE})]({colab_link(path)})"
+    return f"[![Open in Colab]({up}{BADGE})]({colab_link(path)})" if is_public() else NO_BADGE
 
 
 def colab_cell() -> str:
@@ -59,6 +80,16 @@ def colab_cell() -> str:
 
     Colab brings torchao 0.10, beside which peft (0.18 and later) makes no adapter.
     """
+    if not is_public():
+        return "\n".join(
+            (
+                "import sys",
+                "",
+                'if "google.colab" in sys.modules:',
+                '    raise RuntimeError("This copy of the course has no public address, so Colab "',
+                '        "can\'t install it. See README.md, \\"Colab\\".")',
+            )
+        )
     raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")
     return "\n".join(
         (
@@ -94,9 +125,9 @@ def updated_notebook(path: Path) -> str:
     """The text that the notebook should have."""
     notebook = nbformat.read(path, as_version=4)
     header = notebook.cells[0]
-    header.source = re.sub(
-        r"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)", lambda _: badge(path, "../"), header.source
-    )
+    up = "../" * len(path.relative_to(ROOT).parents[:-1])
+    old = rf"\[!\[Open in Colab\]\(.*?\)\]\(.*?\)|{re.escape(NO_BADGE)}"
+    header.source = re.sub(old, lambda _: badge(path, up), header.source)
     header.source = re.sub(
         r"^(\*\*Time:\*\*.*|TIME)$", lambda _: time_line(path.stem), header.source, flags=re.M
     )
@@ -155,11 +186,18 @@ def collect() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only say what is out of date")
+    parser.add_argument("--repo", metavar="OWNER/NAME", help="publish as this GitHub repository")
     parser.add_argument("--collect", action="store_true", help="first take this machine's numbers")
     options = parser.parse_args()
+    if options.repo:
+        try:
+            move_to(options.repo)
+        except ValueError as error:
+            parser.error(str(error))
     if options.collect:
         collect()
-    wanted = {path: updated_notebook(path) for path in notebooks.find(ROOT / "notebooks")}
+    lessons = [*notebooks.find(ROOT / "notebooks"), *notebooks.find(ROOT / "notebooks" / "more")]
+    wanted = {path: updated_notebook(path) for path in lessons}
     wanted[ROOT / "README.md"] = updated_readme()
     old = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
     for path in old:
