@@ -18,10 +18,9 @@ from typing import Any
 
 from llmcourse import __version__, tiers
 from llmcourse.errors import ClaimError, DataError
-from llmcourse.files import work_dir
+from llmcourse.files import Store, work_dir
 from llmcourse.progress import in_notebook
 from llmcourse.stats import Share, percent
-from llmcourse.store import Store
 
 
 @dataclass(frozen=True)

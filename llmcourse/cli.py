@@ -147,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     between = "updates between two evaluations (default: %(default)s)"
     sub.add_argument("--eval-steps", "--every", type=int, default=10, metavar="N", help=between)
     sub.add_argument("--fresh", action="store_true", help="start over, removing what is in --out")
-    sub.add_argument("--tensorboard", metavar="FOLDER", help="write TensorBoard's files there")
     for name, (kind, text) in CONFIG.items():
         metavar = "NAME" if kind is str else "N"
         sub.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
@@ -359,7 +358,6 @@ def _finetune(options: argparse.Namespace) -> None:
         sample_prompts=options.sample_prompt or (),
         eval_steps=options.eval_steps,
         fresh=options.fresh,
-        tensorboard=options.tensorboard,
     )
     print(
         f"{tuned.title}: {len(tuned.history)} updates, {tuned.trained:,} weights trained, "

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import notebooks
 from llmcourse.errors import NotebookError
+from llmcourse.files import write_lines
 from llmcourse.notebooks import duration
 from llmcourse.progress import bar
-from llmcourse.store import write_lines
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -48,21 +47,6 @@ def test_each_label_of_several_is_compared_by_itself() -> None:
         agreement_by_class(["long"], ["long"])
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (["a"], ["a", "b"]),
-        ([], []),
-        (["a", None], ["a", "b"]),
-        (["a", "b"], [float("nan"), "b"]),
-        ({"q": "a", "r": "b"}, {"q": "a"}),
-    ],
-)
-def test_what_cannot_be_compared_is_refused(one: Any, other: Any) -> None:
-    with pytest.raises(DataError):
-        agreement(one, other)
-
-
 # --- files ----------------------------------------------------------------------------------------
 
 
@@ -92,19 +76,3 @@ def test_a_damaged_file_is_reported_by_line_and_not_overwritten(bad: str, tmp_pa
         with pytest.raises(DataError, match=r"labels.jsonl, line 2: "):
             use()
     assert path.read_text("utf-8") == f"{LINE}{bad}\n"
-
-
-@pytest.mark.parametrize(
-    ("labels", "who"), [({"q": 0.5}, "Ada"), ({1.5: "a"}, "Ada"), ({"q": "a"}, " ")]
-)
-def test_what_cannot_be_kept_leaves_the_file_as_it_is(
-    labels: Any, who: str, tmp_path: Path
-) -> None:
-    path = tmp_path / "labels.jsonl"
-    path.write_text(LINE, encoding="utf-8")
-    with pytest.raises(DataError):
-        save_labels(path, labels, who)
-    assert path.read_text("utf-8") == LINE
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="labels.jsonl can't be written"):
-        save_labels(tmp_path / "file" / "labels.jsonl", {"q": "fine"}, "Ada")

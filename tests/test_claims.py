@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 
-from llmcourse import claims, store
+from llmcourse import claims, files
 from llmcourse.errors import ClaimError, NoSpace
 from llmcourse.stats import Share
 from tests.conftest import ROOT, Run
@@ -124,7 +124,7 @@ def test_a_ledger_that_cant_be_written_or_read_is_reported_and_left_alone(
             raise error
 
         with monkeypatch.context() as patch, pytest.raises(shown):
-            patch.setattr(store, "write_json", refuse)
+            patch.setattr(files, "write_json", refuse)
             claims.record("tone", {"x": 1}, holds=True)
         assert list(claims.read()) == ["lora"]
     ledger.unlink()

@@ -21,7 +21,6 @@ from transformers import PreTrainedTokenizerFast
 
 from llmcourse import encoding, generation, models, templates
 from llmcourse.encoding import UNTRAINED, encode
-from llmcourse.errors import TemplateError
 
 CORPUS = [
     "The token ends a turn, and then the next one begins. user assistant system model im_start "
@@ -203,36 +202,6 @@ def test_what_is_spelt_out_comes_back_as_text(tokenizer: Any, template: str) -> 
         assert said.replace(" ", "") == text.replace(" ", "")
 
 
-def test_text_that_spells_nothing_out_is_read_as_ever(tokenizer: Any) -> None:
-    for template in ("chat", "qa"):
-        rendered = templates.render("the end\n\nis  the", template, tokenizer=tokenizer)
-        wanted = tokenizer(rendered.prompt, add_special_tokens=not rendered.special).input_ids
-        assert encoding.prompt_ids(rendered, tokenizer) == wanted
-
-
-def shared(one: list[int], other: list[int]) -> int:
-    """How many ids two lists have in common at their beginning."""
-    return next(n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
-
-
-def test_around_a_spelt_token_all_is_read_as_ever(tokenizer: Any) -> None:
-    """The careful way and the usual one differ in what is spelt out and in nothing else."""
-    if len(tokenizer) < 10:
-        return  # whole words have no letters to spell with
-    end = templates.Controls.of(tokenizer).end
-    careful, usual = (
-        encoding.prompt_ids(
-            templates.render(f"the {text} end", "chat", tokenizer=tokenizer), tokenizer
-        )
-        for text in (end, "QQ")
-    )
-    start, rest = shared(careful, usual), shared(careful[::-1], usual[::-1])
-    assert start >= 2 and rest >= 2
-    between = tokenizer.convert_ids_to_tokens(careful[start - 1 : len(careful) - rest])
-    text = tokenizer.convert_tokens_to_string(between)
-    assert text.replace(" ", "").strip().endswith(end)
-
-
 def test_an_added_token_for_text_stays_one() -> None:
     qwen = BUILT["qwen"]()
     [row] = encode([{"question": "the", "answer": "<think> the"}], qwen, "chat").dataset
@@ -263,11 +232,3 @@ def test_generation_and_training_read_the_same(chat32: models.LoadedModel) -> No
     assert (other.count(begins), other.count(ends)) == (3, 2)
     [answer] = generation.generate(chat32, question, max_new_tokens=2, progress=False)
     assert question in answer.sent and answer.prompt_tokens == len(ids)
-
-
-def test_what_cannot_be_read_as_text_is_told() -> None:
-    letters = Tokenizer(kinds.WordLevel({"<unk>": 0, "e": 1, "x": 2}, "<unk>"))
-    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = fast(letters, CHATML, eos_token="e", unk_token="<unk>")
-    with pytest.raises(TemplateError, match=r"control token 'e'.*another way"):
-        encode([{"question": "x e", "answer": "x"}], tokenizer, "plain")

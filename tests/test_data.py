@@ -11,12 +11,12 @@ from typing import Any
 import pandas
 import pyarrow
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from huggingface_hub.errors import RepositoryNotFoundError
-from hypothesis import given, settings, strategies
+from hypothesis import example, given, settings, strategies
 from pyarrow import parquet
 
-from llmcourse import company, data
+from llmcourse import data
 from llmcourse.data import readers, records
 from llmcourse.data.reviewing import load_reviewed, save_for_review
 from llmcourse.errors import DataError, NoSpace, SettingError
@@ -168,15 +168,6 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
         assert data.load_records(source).to_list() == wanted, source
 
 
-def test_every_set_of_the_company_with_answers_can_be_loaded() -> None:
-    for path in sorted(Path(company.__path__[0]).glob("*.jsonl")):
-        wanted = company.records(path.stem) if path.stem in company.SETS else [{}]
-        if all(isinstance(record.get("answer"), str) for record in wanted):
-            good, problems = data.load_records(path, strict=False)
-            assert len(good) + len(problems) == len(wanted)
-            assert bool(len(problems)) == (path.stem == "messy")
-
-
 @pytest.mark.parametrize("nothing", [float("nan"), None, pandas.NA, pandas.NaT])
 def test_what_a_frame_has_for_nothing_is_missing(nothing: Any) -> None:
     rows = [GOOD | {"input": "Here.", "note": "n"}, GOOD | {"input": nothing, "note": nothing}]
@@ -224,35 +215,18 @@ def test_a_data_set_on_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
             data.load_records(name)
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        *("nowhere.jsonl", "nowhere", ".", "x" * 5000, "~nobody-at-all/r.jsonl"),
-        *(GOOD, 7, None, [], DatasetDict({"train": Dataset.from_list([GOOD])})),
-    ],
-)
-def test_what_is_no_source_is_refused(source: Any) -> None:
-    with pytest.raises(DataError):
-        data.load_records(source)
-    with pytest.raises(SettingError, match="blank"):
-        data.load_records(" ")
-
-
 # --- every problem is named ----------------------------------------------------------------------
 
 NESTED = b'{"question": ' + b"[" * 100_000
 BAD_LINES: list[tuple[bytes, str, str]] = [
     (b"[1, 2]", "", "an object belongs here, not list"),
     (b'{"question": "half \\ud800", "answer": "So."}', "question", "half a character"),
-    (b'{"question": "Why?", "answer": "So.", "\\ud800": 1}', "\\ud800", "half a character"),
     (b'{"question": "Why?", "answer": true}', "answer", "text belongs here, not bool"),
     (b'{"question": "Why?"}', "answer", "missing (there are: 'question')"),
-    (b'{"prompt": "P", "completion": "C"}', "question", "missing"),
     (b'{"question": "Why?", "answer": " \\u200b\\n"}', "answer", "blank"),
     ('{"question": "né", "answer": "So."}'.encode("latin-1"), "", "not UTF-8 (byte 0xe9 at 16"),
     (b'{"question": "a\x00b", "answer": "So."}', "", "it holds NUL bytes"),
     (NESTED, "", "no JSON"),
-    (b'{"question": "Why?', "", "no JSON: "),
 ]
 
 
@@ -272,19 +246,8 @@ def test_a_bad_line_is_named_and_the_good_ones_can_be_had(
     assert [(p.source, p.line, p.field) for p in problems.itertuples()] == [(str(path), 3, field)]
 
 
-ITSELF: list[Any] = []
-ITSELF.append(ITSELF)
-
-
-@pytest.mark.parametrize("more", [{"note": ITSELF}, {"note": {(1, 2): 3}}, {1: "a", "1": "b"}])
-def test_other_fields_that_can_not_be_kept_are_named(more: dict) -> None:
-    with pytest.raises(DataError, match="record 1, field '(note|1)'"):
-        data.load_records([GOOD | more])
-
-
 BAD_FILES: list[tuple[str, bytes, str]] = [
     ("empty.jsonl", b"", "is empty"),
-    ("blank.jsonl", b"\n \n\n", "holds no records that can be used"),
     ("other.jsonl", b'{"x": "Why?", "y": "So."}\n', "the fields ('x', 'y') fit no known schema"),
     ("header.csv", b"What is it?,ann@home.org\nb,c\n", r"'What is it?', '[e-mail]'"),
     ("quote.csv", b'"question,answer\n', "no row of a table"),
@@ -306,33 +269,6 @@ def test_a_bad_file_is_named(name: str, content: bytes, message: str, tmp_path: 
     with pytest.raises(DataError) as error:
         data.load_records(path)
     assert message in str(error.value) and name in str(error.value)
-
-
-def test_files_with_a_record_a_line_have_lines_and_others_records(tmp_path: Path) -> None:
-    frame = pandas.DataFrame([GOOD, {**GOOD, "answer": " "}])
-    frame.to_parquet(tmp_path / "r.parquet")
-    frame.to_csv(tmp_path / "r.TSV", index=False, sep="\t")
-    for source, place in (
-        (frame, "the data frame, record 2"),
-        (frame.to_dict("records"), "the list, record 2"),
-        (tmp_path / "r.parquet", "r.parquet, record 2"),
-        (tmp_path / "r.TSV", "r.TSV, line 3"),
-    ):
-        with pytest.raises(DataError, match=f"{place}, field 'answer': blank"):
-            data.load_records(source)
-
-
-BAD_ROWS = [b'"Why" not?,So.', b'"Why?,So.', b"a,b,c", b"a", b"n\xe9\xc3\xa9,So.", b"a\0,So."]
-
-
-@pytest.mark.parametrize("row", BAD_ROWS)
-@pytest.mark.parametrize("after", [b"Why?,So.\n", b'"Why?","So."\n'])
-def test_a_bad_row_takes_no_other_with_it(row: bytes, after: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "r.csv"
-    path.write_bytes(b"question,answer\nWhy?,So.\n\n" + row + b"\n" + after * 3 + row + b"\n")
-    good, problems = data.load_records(path, strict=False)
-    assert good.to_list() == [WANTED] * 4
-    assert list(problems["line"]) == [4, 8]
 
 
 # --- whatever people have ------------------------------------------------------------------------
@@ -406,6 +342,7 @@ def test_whatever_json_has_a_form_for_comes_back(
     assert [json.loads(line) for line in path.read_bytes().splitlines()] == rows
 
 
+@example(bad=b'"Why?,So.')  # an open quote would swallow all lines after it
 @given(bad=strategies.binary(max_size=40).filter(lambda raw: b"\n" not in raw and raw.strip()))
 @pytest.mark.parametrize("ending", [".jsonl", ".csv"])
 @FEW

@@ -228,7 +228,6 @@ def test_a_killed_process_ends_the_run_which_then_goes_on_exactly(
     ("setting", "message"),
     [
         ({"FSDP_VERSION": "1"}, "set fsdp_version to 2"),
-        ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading to false"),
         ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing set to false"),
     ],
 )
@@ -262,7 +261,7 @@ def test_the_launchers_end_waits_for_the_update(
 
 def test_no_process_stops_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = types.SimpleNamespace(history=[], held_out=[], seconds=0.0, tokens_per_second=0.0)
-    watch = callbacks.Watch((), 1, 99, 99, None, None, None, None)
+    watch = callbacks.Watch((), 1, 99, 99, None, None, None)
     job = callbacks.Follow(tuned, watch, progress.bar(9, "", enabled=False), 9)
     control = types.SimpleNamespace()
 

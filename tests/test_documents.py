@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from llmcourse import company, data
 from llmcourse.data import skipped_documents
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError
 from tests.conftest import ROOT
 
 
@@ -29,26 +28,6 @@ def test_hashes_begin_headings_in_markdown_alone(
 ) -> None:
     (tmp_path / name).write_text("# make all\nrun")
     assert read(tmp_path) == [("make all", "run") if is_heading else ("", "# make all\nrun")]
-
-
-@pytest.mark.parametrize(
-    ("line", "heading"),
-    [
-        ("# Use", "Use"),
-        ("######\tUse  ", "Use"),
-        ("## Use ##", "Use"),
-        ("# Use #  ", "Use"),
-        ("# C#", "C#"),
-        ("#  a # b", "a # b"),
-        ("#Use", ""),
-        ("####### Use", ""),
-        ("# ", ""),
-        ("#", ""),
-    ],
-)
-def test_a_heading_of_hashes(line: str, heading: str, tmp_path: Path) -> None:
-    (tmp_path / "a.md").write_text(f"{line}\n\nText.")
-    assert data.from_documents(tmp_path)[-1].heading == heading
 
 
 LONG = 400_000
@@ -71,13 +50,6 @@ def test_no_page_takes_longer_than_its_length(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
-def test_what_never_ends_is_text(tmp_path: Path) -> None:
-    page = "<!-- note --><p>One</p><!-- <p>2 < 3</p> and a <b"
-    (tmp_path / "a.html").write_text(page)
-    (tmp_path / "b.html").write_text("<h1>Use <h2>daily</h2></h1><p>Wipe.</p>")
-    assert read(tmp_path) == [("", "One\n\n<!--\n\n2 < 3\n\nand a <b"), ("daily", "Wipe.")]
-
-
 def test_hidden_folders_and_those_of_tools_are_listed_as_skipped(tmp_path: Path) -> None:
     closed = (".git", ".hidden", ".venv", "__pycache__", "node_modules")
     for name in (*closed, "docs"):
@@ -89,16 +61,6 @@ def test_hidden_folders_and_those_of_tools_are_listed_as_skipped(tmp_path: Path)
         for name in closed
     ]
     assert read(tmp_path / "sub" / ".hidden") == [("", "Text.")]
-
-
-@pytest.mark.parametrize("folder", [None, 3, "", " "])
-def test_what_is_no_path_is_refused(folder: Any) -> None:
-    for function in (data.from_documents, skipped_documents):
-        with pytest.raises(SettingError, match="^folder=.* is no path of a folder"):
-            function(folder)
-        for name in ("~nobody-at-all/x", "x" * 5000, __file__):
-            with pytest.raises(DataError, match="there is no such folder"):
-                function(name)
 
 
 # --- headings, passages, what is skipped ---------------------------------------------------------

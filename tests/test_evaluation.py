@@ -85,15 +85,6 @@ def test_a_record_that_fails_is_listed_and_counted(tiny: models.LoadedModel) -> 
         evaluate(Method(tiny, prompt="Answer: {question}"), QUESTIONS, **SHORT)
 
 
-def test_what_cannot_be_measured_says_why(tiny: models.LoadedModel) -> None:
-    with pytest.raises(DataError, match="'facts' needs the field 'keys'"):
-        evaluate(tiny, [{"question": "Hi?", "answer": "x"}], ["facts"])
-    for wrong in ((tiny, QUESTIONS, "bleu"), ("chat", QUESTIONS)):
-        with pytest.raises(SettingError):
-            evaluate(*wrong)
-    assert evaluation.Way is Method, "its name in version 0.1"
-
-
 def test_a_method_is_how_a_model_is_asked(tiny: models.LoadedModel) -> None:
     changed = f"In one word: {QUESTIONS[0]['question']}"
     for prompt in (lambda record: changed, lambda record: {**record, "question": changed}):

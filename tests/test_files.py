@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from llmcourse import doctor, files
-from llmcourse.errors import NoSpace, SettingError, is_disk_full, is_out_of_memory
-from llmcourse.store import write_lines
+from llmcourse import files
+from llmcourse.errors import NoSpace, is_disk_full, is_out_of_memory
+from llmcourse.files import write_lines
 from tests.conftest import ROOT
 
 # Permissions do not bind root, so in a container it gives up the two capabilities that pass them.
@@ -76,21 +76,6 @@ def test_scratch_goes_to_the_first_place_that_can_be_written(
     (tmp_path / "own").touch()
     third = files.writable_cache("records")
     assert third.is_dir() and third.name == "records" and tmp_path not in third.parents
-
-
-def test_doctor_says_where_files_will_go(
-    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path / "file" / "work"))
-    monkeypatch.setenv("LLMCOURSE_CACHE", str(tmp_path / "file" / "cache"))
-    found = {check.name: check for check in doctor.examine()}
-    assert "Set LLMCOURSE_CACHE to a folder" in found["Disk"].advice
-    assert "Set LLMCOURSE_WORK to a folder" in found["Your files"].advice
-    assert str(tmp_path / "file") not in found["Temporary files"].found
-    monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path / "file"))
-    with pytest.raises(SettingError, match="LLMCOURSE_WORK: .* is a file"):
-        files.work_dir()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no permissions of this kind")

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 FLOORS = (
     ("errors", "prompts", "turns"),
     ("files", "progress", "stats", "words", "templates", "company", "club"),
-    ("tiers", "pages", "store", "data", "colab"),
+    ("tiers", "pages", "data", "colab"),
     ("encoding", "claims", "models", "sizing", "notebooks", "ui", "hosted"),
     ("generation", "retrieval", "loss", "doctor"),
     ("finetuning", "synthesis", "evaluation"),

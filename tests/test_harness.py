@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import os
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers.processors import TemplateProcessing
 
 from llmcourse import company, finetuning, models, templates
-from llmcourse.errors import HubError, SettingError, TemplateError
+from llmcourse.errors import HubError, TemplateError
 from llmcourse.evaluation import harness
 from llmcourse.generation import generate
 from tests.conftest import ROOT
@@ -42,14 +40,6 @@ def log_likelihood(model: models.LoadedModel, prompt: str, ending: str) -> float
 
 
 # --- without the harness ------------------------------------------------------------------------
-
-
-def test_what_is_not_installed_is_named(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(SettingError, match=re.escape('pip install "llmcourse[harness]"')):
-        harness.run(tiny, "choices", LOCAL)
 
 
 # --- real runs ----------------------------------------------------------------------------------
@@ -124,20 +114,6 @@ def test_the_command_runs_quietly_without_a_network(tiny_folder: Path, tmp_path:
     here = harness.run(str(tiny_folder), list(local), local, limit=8, progress=False)
     for row, (_, wanted) in zip(saved["results"], here.table.iterrows(), strict=True):
         assert row == pytest.approx(dict(wanted))
-
-
-@needs_harness
-def test_wrong_use_is_refused(tiny: models.LoadedModel) -> None:
-    with pytest.raises(SettingError, match="no task 'ferrowick_poems'. On this machine: choices"):
-        harness.run(tiny, "ferrowick_poems", LOCAL)
-    with pytest.raises(SettingError, match="limit=0"):
-        harness.run(tiny, "choices", LOCAL, limit=0)
-    model = models.LoadedModel(tiny.model, copy.deepcopy(tiny.tokenizer), "tiny", "qa")
-    model.tokenizer._tokenizer.post_processor = TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", model.tokenizer.eos_token_id)]
-    )
-    with pytest.raises(SettingError, match="closes every text"):
-        harness.run(model, "choices", LOCAL)
 
 
 @needs_harness

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from llmcourse import company, data, models, plots
+from llmcourse import company, data, models
 from llmcourse.data import near_duplicates, patterns
 from llmcourse.errors import SettingError
 
@@ -41,41 +41,28 @@ PROBLEMS = [
     ("card", "Paid with 4111111111111111."),
     ("IBAN", "To GB82 WEST 1234 5698 7654 32, please."),
     ("phone", "Ilse Fenn, telephone 05550 143 277"),
-    ("phone", "Ring +44 20 7946 0958 after six."),
     ("phone", "Call (555) 123-4567 or 555-123-4567."),
-    ("phone", "Appelez le 01 23 45 67 89."),
     ("IP", "It came from 203.0.113.77 at night."),
     ("date of birth", "Dora Whitlam, born 3 May 1971"),
-    ("date of birth", "Date of birth: 1971-05-03"),
     ("address", "Mr B. Askew, 14 Weir Lane, Aldermere"),
     ("address", "Sie wohnt in der Lindenstraße 12."),
-    ("address", "Il habite 12 rue Victor Hugo."),
     ("html", "<p>It is open.</p>"),
-    ("html", "<div class='answer'>Open</div>"),
     ("html", "Salt &amp; pepper"),
-    ("html", "It&#39;s open"),
-    ("html", "<script>alert(1)</script>Open"),
     ("encoding", "It is so â€“ thank you."),
     ("encoding", "Das Caf\ufffd ist offen."),
-    ("encoding", "It is\x07 open."),
 ]
 INNOCENT = [
     "Order number 0123 456 789 has left us; case W-51839, parcel O-66214.",
     "The part number is WD2-F-096 and the serial number begins KV27.",
     "Version 10.12.14.16 and Latch 5.2.4 came in 2019, 2020, 2021 and 2022.",
-    "In the years 2019 2020 2021 2022 we sold 12,345,678 pieces.",
     "It is open from 8.40 to 12.10, on 19 November 2024 and in 1914-1918.",
     "Localhost is 127.0.0.1, and 1.2.3.4 is a section; 999.888.777.666 is nothing.",
-    "He gave @home 5 stars, at 3.14 on average; a@b is no address.",
-    "She was born in 1971. The company was born again on Monday.",
-    "It takes 14 working days and 3 long ways; page 12, lane 7.",
     "Account XX00 WEST 1234 5698 7654 32 has a wrong check sum.",
     "If a < b and c > d, or if x<y and y>z, then List<int> and Map<String, Option>.",
     "vector<b> holds b; use `<p>Text</p>` for a paragraph, and `&amp;` for &.",
     "```html\n<p>Hello</p>\n```",
     "AT&T; R&D; p = &sum; ?a=1&copy=2 <|im_start|> <s>[INST] <unk>",
     "« Voilà l’été », dit-il – “naïve” café, £5, 31 °C ± 2, ½ … 🎉 👩‍🚒 Ærø Łódź",
-    "Привет, мир. 你好，世界。 مرحبا بالعالم",
     "def area(r):\n\treturn 3.14 * r ** 2  # a & b | c",
 ]
 
@@ -118,24 +105,6 @@ def test_patterns_take_time_in_proportion(text: str, personal: int, markup: int)
     """The work grows with the text and not with its square, which would take many minutes."""
     assert len(patterns.personal(text)[1]) == personal
     assert len(patterns.markup(text)) == markup
-
-
-BLANKS = " " * 400_000
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("<div>" * 50_000 + "x" + "</div>" * 50_000, "x"),
-        ("<p>One" + "<div id=a>" * 50_000, "One"),
-        ("<p>a</p>" + "\u00a0 " * 200_000 + "b", "a\nb"),
-        (f"<p>a{BLANKS}b</p>", f"a{BLANKS}b"),
-        ("<p>a<!-- b --></p><!-- c <b>d</b>", "a\n<!-- c d"),
-    ],
-    ids=["nested", "not closed", "blanks after a line", "blanks within", "unclosed comment"],
-)
-def test_a_strange_page_becomes_text(text: str, wanted: str) -> None:
-    assert patterns.without_markup(text) == wanted
 
 
 # --- what records show together ------------------------------------------------------------------
@@ -221,12 +190,6 @@ def test_every_split_is_compared_with_train(name: str) -> None:
     assert data.inspect([rows[0], GOOD | {"split": None}]).count("leaked") == 0
 
 
-def test_the_companys_questions_leak_nothing() -> None:
-    report = data.inspect(company.records("questions"))
-    found = {one.kind for one in report.findings if one.count}
-    assert found <= {"e-mail", "phone", "address"} and set(report.languages) == {"en"}
-
-
 def test_the_defects_of_the_messy_copy_are_counted() -> None:
     report = data.inspect(company.records("messy"), name="messy")
     found = {one.kind: one.count for one in report.findings}
@@ -254,14 +217,6 @@ def test_languages_are_identified_where_there_is_enough_text(
     monkeypatch.setattr("llmcourse.data.findings.SAMPLE", 10)
     report = data.inspect([{"text": f"{ENGLISH} {n}"} for n in range(30)])
     assert report.count("other language") == 0 and "a sample of 10" in report.findings[-1].what
-
-
-@pytest.mark.parametrize("name", ["extraction", "expansion", "seed_tasks", "messy"])
-def test_the_companys_records_are_all_english(name: str) -> None:
-    records = company.records(name)
-    kept = ("question", "instruction", "input", "answer")
-    rows = [{field: record[field] for field in kept if field in record} for record in records]
-    assert data.inspect(rows).count("other language") == 0
 
 
 def test_labels_are_numbers_truth_values_class_labels_and_answers_too() -> None:
@@ -339,27 +294,6 @@ def test_what_could_not_be_loaded_is_counted(tmp_path: Path) -> None:
     assert data.inspect(records, problems=problems, name="r.jsonl") == report
 
 
-@pytest.mark.parametrize("options", [{"longest": 0}, {"workers": 0}, {"longest": "x"}])
-def test_wrong_settings_are_refused(options: dict) -> None:
-    with pytest.raises(SettingError, match="must be a whole number of at least 1"):
-        data.inspect([GOOD], **options)
-    with pytest.raises(SettingError, match="no kind 'dupes'. There are: unreadable, blank, .*html"):
-        data.inspect([GOOD]).count("dupes")
-
-
-@pytest.mark.parametrize("made", [list, datasets.Dataset.from_list])
-def test_text_beside_question_and_answer_is_a_column_like_others(made: Any) -> None:
-    rows = [asks(f"Q{n}?", f"A{n} ") | {"text": f"T {n % 2} "} for n in range(9)]
-    report = data.inspect(made(rows))
-    assert set(report.lengths) == {"prompt", "answer"} and set(report.labels) == {"text"}
-    cleaned = data.clean(made(rows)).dataset
-    assert cleaned[1] == rows[1] | {"answer": "A1", "input": ""}
-    texts = [{"text": f"T {n} ", "question": "Q "} for n in range(9)]  # a question alone is none
-    assert set(data.inspect(made(texts)).lengths) == {"text"}
-    assert data.clean(made(texts)).dataset[1] == {"text": "T 1", "question": "Q "}
-    assert set(data.split(made(texts), {"a": 0.5, "b": 0.5})) == {"a", "b"}
-
-
 # --- the report ----------------------------------------------------------------------------------
 
 
@@ -380,19 +314,3 @@ def test_the_text_fits_a_screen_and_is_safe_to_print() -> None:
         assert all(sign.isprintable() for sign in text.replace("\n", ""))
         assert f"{report.records:,} records" in lines[0]
         assert all(one.what[0].isupper() and one.what[-1] == "." for one in report.findings)
-
-
-def test_the_picture_says_its_numbers_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[tuple[Any, dict]] = []
-    monkeypatch.setattr(
-        "IPython.display.display",
-        lambda it, metadata=None, raw=False: shown.append((it, metadata or {})),
-    )
-    plots.inspection(data.inspect(company.records("messy"), name="The messy copy"))
-    (_, metadata), (caption, _), (labels, _), _ = shown
-    alt = metadata["image/png"]["alt"]
-    assert "blank 20" in alt and "leaked 0" in alt and "prompt: from 0 to" in alt
-    assert caption.data.startswith("*Figure. The messy copy") and caption.data.endswith(".*")
-    assert "duplicate" in labels["text/html"]
-    plots.inspection(data.inspect([{"text": "Once upon a time."}]))
-    assert len(shown) == 6  # no labels, no table

@@ -63,14 +63,6 @@ def test_nothing_is_set_up_twice_and_a_change_of_pins_installs_again(install: Mo
     assert len(install.calls) == 8 and "torch==9.9.9+cpu" in install.calls[4]
 
 
-def test_with_a_gpu_or_on_other_systems_the_ordinary_build(
-    install: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(install.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    install.main()
-    assert "+cpu" not in install.calls[0]
-
-
 def test_where_pip_knows_no_cpu_build_pytorchs_index_is_asked_then_any(install: ModuleType) -> None:
     install.refused = ("+cpu",)
     assert install.main() == 0
@@ -112,22 +104,6 @@ def test_an_old_python_is_reported(
     assert "Python 3.11 or newer is needed" in capsys.readouterr().err
 
 
-def test_a_python_without_venv_is_reported(
-    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    fresh = script()
-    monkeypatch.setattr(fresh, "VENV", install.VENV)
-    monkeypatch.setattr(
-        fresh.subprocess,
-        "run",
-        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "no virtual environment"),
-    )
-    monkeypatch.setattr(fresh.importlib.util, "find_spec", lambda name: None)  # as on Debian
-    assert fresh.make_venv() is False
-    said = capsys.readouterr().err
-    assert "sudo apt install python3" in said and "-venv" in said
-
-
 @pytest.mark.parametrize("change", ["moved", "broken"])
 def test_a_moved_or_broken_environment_is_made_again(install: ModuleType, change: str) -> None:
     install.main()
@@ -158,19 +134,6 @@ def test_an_interrupt_is_told_and_leaves_no_half(
     assert fresh.main() == 130
     assert "Start it again to go on" in capsys.readouterr().err
     assert not install.VENV.exists()
-
-
-def test_a_missing_file_is_named(install: ModuleType, capsys: pytest.CaptureFixture) -> None:
-    (install.HERE / "requirements.txt").unlink()
-    assert install.main() == 1
-    assert "requirements.txt: No such file" in capsys.readouterr().err
-
-
-def test_lab_asks_nothing(install: ModuleType) -> None:
-    install.main()
-    written = install.VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
-    plugins = json.loads(written.read_text())["disabledExtensions"]
-    assert plugins == {"@jupyterlab/apputils-extension:announcements": True}
 
 
 def test_the_package_is_found_above_a_clone(tmp_path: Path) -> None:

@@ -20,15 +20,13 @@ from llmcourse import models
 from llmcourse.errors import (
     DataError,
     HubError,
-    ModelNameError,
-    NotebookError,
     SettingError,
     UnknownModel,
     UserError,
 )
+from llmcourse.files import write_lines
 from llmcourse.llama.settings import settings, taken
-from llmcourse.store import write_lines
-from llmcourse_legacy import helpers, kernel, lab, libraries, sets
+from llmcourse_legacy import helpers, libraries, sets
 from tests.conftest import ROOT, Run
 from tests.test_notebooks import lesson_with
 
@@ -271,53 +269,6 @@ def test_cells_fail_one_by_one_installs_are_ignored_and_a_dead_kernel_is_reporte
         assert "ERROR" not in shown[number]
     assert shown[8].strip() == shown[9].strip() == sys.prefix
     assert shown[10] == "BasicModelRunner\n"
-
-
-def test_what_is_no_notebook_is_an_error_before_any_work(tmp_path: Path) -> None:
-    path = tmp_path / "odd.ipynb"
-    for text in ("{half", "[]", "", '{"cells": 3}'):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(NotebookError, match=r"odd\.ipynb is no notebook"):
-            lab.run(path, tmp_path / "out")
-    with pytest.raises(NotebookError, match=r"none\.ipynb: No such file"):
-        lab.run(tmp_path / "none.ipynb", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_file_of_pairs_is_written_where_it_is_read_and_never_replaced(tmp_path: Path) -> None:
-    pairs, said = tmp_path / "lamini_docs.jsonl", []
-    reads, other = (
-        [nbformat.v4.new_code_cell(f'pd.read_json("{name}", lines=True)')]
-        for name in (pairs.name, f"my_{pairs.name}")
-    )
-    lab._write_pairs(tmp_path, other, said.append)
-    assert not pairs.exists() and not said
-    lab._write_pairs(tmp_path, reads, said.append)
-    assert "substituted: lamini_docs.jsonl was not there" in said[0]
-    assert set(json.loads(pairs.read_text("utf-8").splitlines()[0])) == {"question", "answer"}
-    pairs.write_text("mine", encoding="utf-8")
-    lab._write_pairs(tmp_path, reads, said.append)
-    assert pairs.read_text(encoding="utf-8") == "mine"
-
-
-@pytest.mark.notebook
-def test_a_real_package_of_the_name_is_never_hidden(notebook: Callable, tmp_path: Path) -> None:
-    path = of(tmp_path / "lab" / "real.ipynb", "1")
-    (path.parent / "lamini.py").write_text("real = True\n", encoding="utf-8")
-    done = notebook(path)
-    assert done.returncode == 1 and not (tmp_path / "out").exists()
-    assert "The kernel could not be prepared" in done.stderr and "'lamini'" in done.stderr
-
-
-def test_the_harness_script_alone_is_gone() -> None:
-    commands: list[str] = []
-    call = kernel.guarded(commands.append)
-    for line in ("python lm-evaluation-harness/main.py --tasks x", "main.py --model hf-causal"):
-        with pytest.raises(UserError, match="python -m llmcourse harness --model FOLDER --tasks"):
-            call(line)
-    for line in ("python main.py --model mine", "pip list"):
-        call(line)
-    assert commands == ["python main.py --model mine", "pip list"]
 
 
 # --- today's libraries accept what the notebooks say ---------------------------------------------
@@ -563,14 +514,6 @@ def test_the_helper_files_trainer_reports_its_pace(
     assert (first["step"], last["step"]) == (1, 2)
     assert first["seconds_left"] > 0 == last["seconds_left"]
     assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
-
-
-def test_a_hosted_name_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "substitute", False)
-    assert list(helpers.model_name_to_id) == ["bigger_model_name"]
-    for name, message in (("bigger_model_name", r"is gone.*--substitute"), ("other", "no 'other'")):
-        with pytest.raises(ModelNameError, match=message):
-            helpers.model_name_to_id[name]
 
 
 def test_inference_gives_the_answer_without_the_text(tiny: models.LoadedModel) -> None:

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from llmcourse import company, finetuning, generation, hosted, llama, models
-from llmcourse.errors import PromptError, SettingError
+from llmcourse.errors import PromptError
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
 from llmcourse_legacy import helpers, jobs, tags
@@ -138,10 +138,7 @@ def test_texts_give_texts_in_input_order_without_the_prompt(
     [
         ({"inputs": ["a", 3]}, llama.UserError, "text or a list of texts"),
         ({"inputs": ["a", " "]}, PromptError, "Prompt 2 of 2"),
-        ({"inputs": "a", "max_tokens": 0}, SettingError, "max_new_tokens=0"),
-        ({"inputs": "a", "prompt_template": "{prompt} {why}"}, llama.UserError, "{why}"),
         ({"inputs": "a", "prompt_template": "Answer."}, llama.UserError, "a place for the text"),
-        ({"inputs": "a", "output_type": {"x": "date"}}, llama.UserError, "str, int, float or bool"),
     ],
 )
 def test_a_wrong_call_is_named(
@@ -168,7 +165,7 @@ def test_stop_ends_an_answer(runner: llama.BasicModelRunner, says: Says) -> None
 # --- names and substitutes -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nonsense", "", 5, "gpt2", "tests/none-such", "a/b/c"])
+@pytest.mark.parametrize("name", ["nonsense", "", 5, "a/b/c"])
 @pytest.mark.model
 def test_an_unknown_name_is_an_error_with_what_can_be_run(name: Any) -> None:
     settings.substitute = True  # nothing substitutes for a name without a meaning
@@ -377,8 +374,6 @@ def test_pairs_in_every_form(
     [
         ([*HELD, {"question": "c"}], "record 3.*answer"),
         ([{"wrong": "a", "names": "b"}], "input_key='input'"),
-        ([], "no records"),
-        ("none-such.jsonl", "none-such.jsonl"),
     ],
 )
 def test_a_wrong_record_is_named_and_nothing_is_added(
@@ -425,16 +420,6 @@ def test_the_same_object_then_answers_as_the_tuned_model(
     assert trained(other)["job_id"] != done["job_id"]  # its data are twice as many now
 
 
-def test_left_out_records_are_noted(runner: llama.BasicModelRunner) -> None:
-    with pytest.raises(llama.UserError, match="no data"):
-        runner.train()
-    runner.load_data(PAIRS)
-    assert runner.train(limit=5, finetune_args=FAST)["records"] == 5
-    assert any("limit=5: 7 of 12 records are left out" in text for text in notes("ignored"))
-    assert len(runner.evaluate()["eval_results"]) == 5
-    assert "these were trained on" in notes("ignored")[-1]
-
-
 def test_transformers_names_are_understood_and_unknown_ones_noted(
     runner: llama.BasicModelRunner,
 ) -> None:
@@ -465,15 +450,6 @@ def test_transformers_names_are_understood_and_unknown_ones_noted(
     assert {name: found[name] for name in wanted} == wanted
     (note,) = notes("ignored")
     assert note.startswith("report_to='none'") and "learning_rate" in note
-
-
-def test_a_wrong_setting_is_named(runner: llama.BasicModelRunner) -> None:
-    runner.load_data(PAIRS)
-    with pytest.raises(llama.UserError, match="learning_rate='fast'"):
-        runner.train(finetune_args={"learning_rate": "fast"})
-    with pytest.raises(llama.UserError, match="rank=-1"):
-        runner.train(peft_args={"r": -1})
-    assert jobs.listed() == []
 
 
 def test_every_weight_or_an_adapter(tiny_folder: Path) -> None:

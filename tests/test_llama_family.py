@@ -11,7 +11,7 @@ import pytest
 from llmcourse import llama, models
 from llmcourse_legacy import jobs
 from tests import test_llama as shared
-from tests.test_llama import FAST, HELD, PAIRS, Says, notes, python
+from tests.test_llama import FAST, HELD, PAIRS, Says, python
 
 alone, runner, says, sent = shared.alone, shared.runner, shared.says, shared.sent
 TAGGED = ("LlamaV2Runner", "LlamaV3Runner", "MistralRunner")
@@ -81,13 +81,9 @@ def test_questions_get_answers(tiny_folder: Path, sent: list[str]) -> None:
     many = model.get_answers(["Who?", "What is that?"])
     assert many[0] == {"question": "Who?", "answer": one} and len(many) == 2
     assert model.get_answers([]) == [] and sent == ["Who?", "Who?", "What is that?"]
-    with pytest.raises(llama.UserError, match="list of questions"):
-        model.get_answers("Who?")
     model.load_question_answer(HELD)
     model.load_question_answer_from_dataframe(pandas.DataFrame(HELD))
     assert model.data == HELD * 2
-    with pytest.raises(llama.UserError, match="question"):
-        model.load_question_answer([{"input": "a", "output": "b"}])
 
 
 def test_autocomplete_learns_from_texts(tiny_folder: Path, sent: list[str], tmp_path: Path) -> None:
@@ -102,14 +98,8 @@ def test_autocomplete_learns_from_texts(tiny_folder: Path, sent: list[str], tmp_
     model.upload_file(str(lines), keys="body")
     words = "one two one two three four one three one two three four two four"
     assert " ".join(row["text"] for row in model.data) == words
-    for wrong, message in (
-        ([{"body": "a"}, {"title": "b"}], "record 2, field 'body'"),
-        ([], "no texts"),
-        ("just words", "list of texts"),
-        ([5], "record 1"),
-    ):
-        with pytest.raises(llama.UserError, match=message):
-            model.load_data(wrong, keys="body")
+    with pytest.raises(llama.UserError, match="record 2, field 'body'"):
+        model.load_data([{"body": "a"}, {"title": "b"}], keys="body")
     assert len(model.data) == 14
     model.train(finetune_args=FAST)
     model("Once upon", max_tokens=1)
@@ -160,14 +150,8 @@ def test_typed_in_typed_out(tiny_folder: Path, says: Says, monkeypatch: pytest.M
     assert runner(Question(text="Which?"), max_tokens=4) == Legs(animal="a fly", count=6)
     assert asked[0].startswith("Which?") and "which animal" in asked[0]
     assert runner([]) == []
-    for wrong, message in (
-        ("Which?", "Question has: text"),
-        ([{"text": "x"}, {"text": 5}], "input 2"),
-    ):
-        with pytest.raises(llama.UserError, match=message):
-            runner(wrong)
-    with pytest.raises(llama.UserError, match=r"must be a subclass of llama\.Type"):
-        llama.InputOutputRunner(Question, dict, str(tiny_folder))
+    with pytest.raises(llama.UserError, match="input 2"):
+        runner([{"text": "x"}, {"text": 5}])
     monkeypatch.setattr(shared.settings, "launch_shape", True)
     says("a fly", "an ox", "6", "4")
     two = runner([{"text": "one"}, Question(text="two")])
@@ -191,10 +175,7 @@ def test_typed_pairs_in_every_form(tiny_folder: Path, tmp_path: Path, says: Says
     assert runner.data == [{"question": "0?", "answer": "animal: animal 0\ncount: 0"}] * 7
     for wrong, message in (
         ([[{"text": "a"}]], "record 1: a pair must be"),
-        ([[{"text": "a"}, {"animal": "b"}]], "record 1, output: field 'count'"),
         ([TYPED[0], [{"txt": "a"}, TYPED[0][1]]], "record 2, input: field 'text'"),
-        ([], "no pairs"),
-        ("none-such.jsonl", "none-such"),
     ):
         with pytest.raises(llama.UserError, match=message):
             runner.load_data(wrong)
@@ -219,10 +200,6 @@ def test_the_engine_takes_its_types_with_each_call(
     assert engine.id == "mine"
     engine(["Hi", "You"], max_tokens=1)
     assert sent == ["Q: Hi", "Q: You"]
-    with pytest.raises(llama.UserError, match="output_type is missing"):
-        engine(Question(text="x"))
-    with pytest.raises(llama.UserError, match="list of pairs"):
-        engine.load_data([{"input": "a", "output": "b"}])
     says("a fly", "6")
     assert engine.run(input=[Question(text="x")], output_type=Legs)[0].count == 6
     engine.save_data(TYPED)
@@ -330,11 +307,3 @@ def test_the_learners_own_config_and_a_folder_of_weights_stay(tmp_path: Path) ->
         "print(config.mine, llama.BasicModelRunner is ours.BasicModelRunner)"
     )
     assert python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path)) == "5 True\n"
-
-
-def test_everything_offered_is_there() -> None:
-    assert all(hasattr(llama, name) for name in llama.__all__)
-    assert issubclass(llama.ModelNameError, llama.UserError)
-    for name in ("AuthenticationError", "RateLimitError", "UnavailableResourceError"):
-        assert issubclass(getattr(llama, name), llama.APIError)
-    assert not notes()

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from llmcourse import llama
-from llmcourse.errors import DataError
 from llmcourse_legacy import jobs
 from tests import test_llama as shared
 from tests.test_llama import FAST, PAIRS, python
@@ -120,13 +119,6 @@ def test_a_job_that_fails_says_why_and_can_be_begun_again(
     assert "error" not in done
 
 
-def test_a_failure_in_this_process_is_kept_with_its_reason(model: llama.Lamini) -> None:
-    with pytest.raises(DataError, match="max_length") as wrong:
-        model.train(PAIRS, {"max_length": 8, "steps": 2})
-    (failed,) = model.get_jobs()
-    assert failed["status"] == "FAILED" and failed["error"] == str(wrong.value)
-
-
 def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(model: llama.Lamini) -> None:
     job, _ = model_job(model)
     assert jobs.status(job)["status"] == "CREATED"
@@ -142,28 +134,3 @@ def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
     """A job that is known and not begun."""
     model.load_data(PAIRS)
     return model._job(FAST)
-
-
-def test_the_number_is_that_of_the_data_and_the_settings(model: llama.Lamini) -> None:
-    job, _ = model_job(model)
-    assert model._job(FAST)[0] == job
-    others = {
-        model._job({**FAST, "seed": 1})[0].id,
-        model._job(FAST, limit=5)[0].id,
-        model._job(FAST, enable_peft=False)[0].id,
-    }
-    assert len(others | {job.id}) == 4
-    assert {one["job_id"] for one in model.get_jobs()} == others | {job.id}
-
-
-def test_an_unknown_or_damaged_job_is_named_and_hides_no_other(model: llama.Lamini) -> None:
-    job, _ = model_job(model)
-    with pytest.raises(llama.UserError, match=f"There is no job '../x'.*{job.id}"):
-        model.cancel_job("../x")
-    other = model.train(PAIRS, {**FAST, "seed": 1})
-    for raw in (b"{", b"[]", b"\xff"):
-        (job.folder / "job.json").write_bytes(raw)
-        with pytest.raises(llama.UserError, match=rf"{job.id}: .*job\.json can't be read"):
-            model.check_job_status(job.id)
-        listed = {one["job_id"]: one for one in model.get_jobs()}
-        assert listed[other["job_id"]] == other and listed[job.id]["status"] == "FAILED"

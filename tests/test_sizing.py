@@ -104,17 +104,6 @@ def test_the_parts_are_those_of_the_model(kind: str) -> None:
     assert size.lora_parameters(8) == trained, "peft's adapter"
 
 
-@pytest.mark.parametrize(
-    ("kind", "width"),
-    [("llama", 2 * 64), ("gpt2", 2 * 64), ("gemma3_text", 4 * 64 + 5 * 26), ("olmo2", 4 * 64)],
-)
-def test_normalisations_are_counted_for_every_head(kind: str, width: int) -> None:
-    """Gemma 3 has one that serves each head by itself, OLMo 2 one over all heads together."""
-    shape = SMALL.get(kind, SHAPE | {"intermediate_size": 172, "num_key_value_heads": 4})
-    size = Size.of(AutoConfig.for_model(kind, num_hidden_layers=3, **shape))
-    assert size.norms == 3 * width and size.rms == (kind != "gpt2")
-
-
 @pytest.mark.parametrize("name", models.PACKAGED)
 @pytest.mark.model
 def test_the_packaged_models_are_among_the_known(name: str) -> None:
@@ -230,32 +219,6 @@ def test_the_state_of_training_is_what_torch_allocates(method: str) -> None:
     assert memory.optimizer == sum(moment.nbytes for moment in moments)
 
 
-def test_the_parts_add_up_and_follow_the_settings() -> None:
-    size = Size.of("smollm2-135m-instruct")
-    memory = size.training_bytes("full", "bfloat16")
-    assert memory.total == sum(dataclasses.asdict(memory).values())
-    assert size.training_bytes("full", "float32").copies == 0
-    assert size.training_bytes("full", optimizer="sgd").optimizer == 0
-    assert size.training_bytes(batch_tokens=64, length=2048) == size.training_bytes()
-    twice = size.training_bytes(batch_tokens=4096).activations
-    assert twice == 2 * size.training_bytes(batch_tokens=2048).activations
-    gemma = Size.of("gemma-3-270m")
-    assert gemma.training_bytes().scores == 2 * sizing.SCORE_BYTES
-    few = gemma.training_bytes(batch_tokens=100, length=100, labelled_share=0.25)
-    assert few.scores == 2 * 25 * 262144 * 2
-
-
-@pytest.mark.parametrize("method", sizing.METHODS)
-def test_sharding_spreads_the_state_and_gathers_a_little(method: str) -> None:
-    size = Size.of("llama-2-7b")
-    alone, copied = size.training_bytes(method), size.training_bytes(method, processes=8)
-    part = size.training_bytes(method, processes=8, sharded=True)
-    for name in ("weights", "gradients", "optimizer"):
-        assert getattr(part, name) * 8 == pytest.approx(getattr(alone, name))
-    assert part.copies < 0.2 * alone.weights and part.activations == alone.activations
-    assert copied.gradients == 2 * alone.gradients and copied.optimizer == alone.optimizer
-
-
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
     config = small(kind)
@@ -270,17 +233,6 @@ def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
     assert memory.cache == real + windowed * layer
     assert memory.weights == 2 * model.num_parameters()
     assert memory.total == memory.weights + memory.cache + 2 * 211 * 4
-
-
-def test_time_is_work_over_speed() -> None:
-    size = Size.of("pythia-70m")
-    many = Hardware("one", peak=1e12, memory=1e9, count=4, utilisation=0.5)
-    work = 1e6 * size.flops_per_token("full", length=128)
-    assert size.seconds(1e6, many, "full", length=128) == pytest.approx(work / 2e12)
-    assert size.seconds(1e6, many, "full", utilisation=1, length=128) == pytest.approx(work / 4e12)
-    here = Hardware.measured(seconds=0.1)
-    assert here.name and here.peak > 1e8 and here.memory > 1e9 and here.count == 1
-    assert here.dtype in ("float32", "bfloat16", "float16")
 
 
 def test_checkpointing_is_used_where_it_is_needed() -> None:
@@ -333,12 +285,6 @@ def test_the_fsdp_configurations_fit(name: str) -> None:
     how = {"checkpointing": True, "processes": sizing.FSDP[name], "sharded": True}
     for method in sizing.METHODS:
         assert Size.of(name).training_bytes(method, **how).total < 78e9
-
-
-@pytest.mark.parametrize("setting", [{"method": "qlora"}, {"dtype": torch.float64}])
-def test_settings_that_mean_nothing_are_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(SettingError, match="use one of"):
-        Size.of("pythia-70m").training_bytes(**setting)
 
 
 def test_models_that_the_sums_do_not_cover_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies
 
 from llmcourse import company, data
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError
 
 
 def records(groups: list[int], seed: int = 0) -> list[dict[str, str]]:
@@ -86,28 +85,8 @@ def test_the_split_of_seed_0_is_pinned() -> None:
     assert [len(part) for part in facts.values()] == [1110, 140, 140]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        *({"shares": wrong} for wrong in ({}, {"a": 0.5}, [0.8, 0.2], None, {"a": "1"}, {1: 1})),
-        *({"shares": {"a": a, "b": 1 - a}} for a in (1.2, 1.0, float("nan"))),
-        *({"seed": seed} for seed in (1.5, "0", -1)),
-    ],
-)
-def test_settings_that_mean_nothing_are_refused(options: dict) -> None:
-    with pytest.raises(SettingError, match=f"^{next(iter(options))}="):
-        data.split(records([1] * 10), **options)
-
-
 def test_what_can_not_be_split_is_refused() -> None:
     with pytest.raises(DataError, match="There is no column 'fct' to group by. There are: "):
         data.split(records([1] * 10), group="fct")
     with pytest.raises(DataError, match="would be empty: its share of 10 records in 2 groups"):
         data.split(records([5, 5]), group="fact")
-
-
-def test_the_parts_can_be_read_when_the_whole_has_gone(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    path.write_text("".join(f'{{"question": "Q{n}", "answer": "A"}}\n' for n in range(50)))
-    parts = data.split(data.load_records(path))
-    assert data.inspect(parts["train"], workers=2).records == len(parts["train"]) == 40

@@ -11,11 +11,6 @@ from llmcourse.models import LoadedModel
 from llmcourse.templates import render
 
 
-def test_plain_sends_the_text_as_it_is() -> None:
-    assert render("Mars is").prompt == "Mars is"
-    assert render({"question": "Mars is"}, "plain").prompt == "Mars is"
-
-
 @pytest.mark.parametrize(
     "record",
     [
@@ -38,12 +33,6 @@ def test_alpaca_with_and_without_input() -> None:
     assert render({"instruction": "Add", "input": "", "output": "3"}, "alpaca").prompt == bare
     full = render({"instruction": "Add", "input": "1 2", "output": "3"}, "alpaca").prompt
     assert full.endswith("### Instruction:\nAdd\n\n### Input:\n1 2\n\n### Response:\n")
-
-
-def test_llama2_puts_the_system_text_inside_its_tags() -> None:
-    assert render("Hi", "llama2").prompt == "[INST] Hi [/INST]"
-    wanted = "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST]"
-    assert render("Hi", "llama2", system="Be brief.").prompt == wanted
 
 
 def test_system_text_stands_before_other_prompts() -> None:
@@ -76,21 +65,13 @@ def test_the_models_own_template(chat32: LoadedModel) -> None:
     assert rendered.special
 
 
-def test_a_model_without_chat_template_says_so(base32: LoadedModel) -> None:
-    with pytest.raises(TemplateError, match='no chat template.*template="plain"'):
-        render("Hi", "chat", tokenizer=base32.tokenizer)
-
-
 @pytest.mark.parametrize(
     ("record", "message"),
     [
         ({"q": "Hi", "a": "Ho"}, "'question' or 'instruction' or 'prompt'.*It has: 'q', 'a'.$"),
-        ({}, "It has: no fields at all."),
         ({f"f{n}": "x" for n in range(99)}, "It has: 'f0', .*'f7' and 91 more.$"),
-        ({"y" * 999: "x", "a\n": "x"}, r"It has: .{9,50}, 'a\\n'.$"),
         ({"question": 7}, "needs text in the field"),
         (["Hi"], "is text or a record"),
-        (7, "is text or a record"),
     ],
 )
 def test_a_record_without_a_question_is_refused(record: Any, message: str) -> None:

@@ -110,12 +110,6 @@ def test_half_precision_trains_every_weight_in_float32(tiny_folder: Path) -> Non
     assert losses(tuned)[-1] < losses(tuned)[0]
 
 
-def test_schedules_differ_after_the_first_update(tiny: models.LoadedModel) -> None:
-    found = [losses(train(tiny, schedule=s, warmup=0)) for s in ("cosine", "linear", "constant")]
-    assert len({line[0] for line in found}) == 1
-    assert len({line[-1] for line in found}) == 3
-
-
 def by_hand(model: models.LoadedModel, layout: plan.Plan) -> list[float]:
     """The loop in bare torch."""
     torch.manual_seed(0)
@@ -221,13 +215,6 @@ def test_the_held_out_loss_stops_the_training_at_its_lowest(tiny: models.LoadedM
         train(tiny, patience=1)
 
 
-def test_names_of_version_0_1_still_work(tiny: models.LoadedModel) -> None:
-    stop = {"seen": lambda tuned, done, total: done == 2, "progress": False}
-    with pytest.raises(finetuning.TrainingStopped) as stopped:
-        finetune(tiny, RECORDS, FEW, watch="Why?", watch_tokens=2, every=1, save_every=1, **stop)
-    assert [sample["step"] for sample in stopped.value.model.samples] == [0, 1, 2]
-
-
 def test_what_is_shown_and_what_is_not(
     tiny: models.LoadedModel, capfd: pytest.CaptureFixture
 ) -> None:
@@ -286,15 +273,6 @@ def test_a_finished_training_is_loaded_and_not_repeated(
     assert "- accuracy: 0.5" in (out / "README.md").read_text(encoding="utf-8")
     finetune(tiny, RECORDS, FEW, out=out)
     assert "holds this training, finished; it is loaded." in capsys.readouterr().out
-
-
-def test_with_patience_other_held_out_records_are_another_training(
-    tiny: models.LoadedModel, tmp_path: Path
-) -> None:
-    config = dataclasses.replace(FEW, patience=1)
-    finetune(tiny, RECORDS, config, out=tmp_path / "a", held_out=RECORDS[:1], progress=False)
-    with pytest.raises(SettingError, match="held_out"):
-        finetune(tiny, RECORDS, config, out=tmp_path / "a", held_out=RECORDS[1:2], progress=False)
 
 
 def test_a_complete_model_is_saved_as_a_plain_folder(
@@ -384,18 +362,12 @@ def test_peft_works_beside_a_torchao_that_is_too_old_for_it(
 def damage(saved: Path, what: str) -> None:
     from safetensors.torch import load_file, save_file
 
-    path, config = saved / "adapter_model.safetensors", saved / "adapter_config.json"
+    path = saved / "adapter_model.safetensors"
     tensors = load_file(path)
     if what == "pickled":
         path.rename(saved / "adapter_model.bin")
     elif what == "cut":
         path.write_bytes(path.read_bytes()[:300])
-    elif what in ("{", "[]"):
-        (saved / "tuned.json").write_text(what, encoding="utf-8")
-    elif what == "nameless":
-        (saved / "tuned.json").unlink()
-        described = json.loads(config.read_text(encoding="utf-8"))
-        config.write_text(json.dumps(described | {"base_model_name_or_path": None}), "utf-8")
     elif what == "half":
         tensors.pop(sorted(tensors)[0])
         save_file(tensors, path, metadata={"format": "pt"})
@@ -409,9 +381,6 @@ def damage(saved: Path, what: str) -> None:
     [
         ("pickled", "has no adapter_model.safetensors. Pickled weights"),
         ("cut", "can't be read .* train again"),
-        ("{", "tuned.json can't be read"),
-        ("[]", "can.t be read"),
-        ("nameless", "does not say which model it belongs to"),
         ("half", "1 of its matrices have no counterpart"),
         ("zero", "changes nothing: all that it adds is zero"),
     ],
@@ -423,20 +392,6 @@ def test_damaged_adapters(saved: Path, what: str, message: str) -> None:
 
 
 # --- settings -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"config": {}}, {"eval_steps": 0}, {"sample_prompts": [3]}, {"tensorboard": "board"}],
-)
-def test_arguments_that_mean_nothing(
-    tiny: models.LoadedModel, arguments: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "tensorboard", None)  # not installed
-    with pytest.raises(CourseError):
-        finetune(tiny, RECORDS, progress=False, **arguments)
-    with pytest.raises(SettingError, match=r"models.load\('chat'\)"):
-        finetune("chat", RECORDS)
 
 
 def test_records_that_nothing_can_be_learned_from(tiny: models.LoadedModel) -> None:

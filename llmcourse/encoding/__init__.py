@@ -11,8 +11,15 @@ there is, and no such merge can happen.
 Records are counted from 0 throughout, as rows of a data set are.
 """
 
-from llmcourse.encoding.batches import Collator, batches_by_length, padding_share
-from llmcourse.encoding.records import TOO_LONG, UNTRAINED, Encoded, encode
+from llmcourse.encoding.records import (
+    TOO_LONG,
+    UNTRAINED,
+    Collator,
+    Encoded,
+    batches_by_length,
+    encode,
+    padding_share,
+)
 from llmcourse.encoding.tokens import end_ids, prompt_ids, tokenized
 
 __all__ = [

@@ -7,12 +7,24 @@ folder runs public benchmarks.
 """
 
 from llmcourse.evaluation.agreement import agreement, agreement_by_class, load_labels, save_labels
-from llmcourse.evaluation.comparing import Comparison, compare, consistency
 from llmcourse.evaluation.judge import elo, judged_against, position_bias, prefer
-from llmcourse.evaluation.losses import perplexity, record_losses
-from llmcourse.evaluation.metrics import METRICS, keys_of
-from llmcourse.evaluation.mistakes import KINDS, counted, label
-from llmcourse.evaluation.running import Evaluation, Method, evaluate
+from llmcourse.evaluation.metrics import (
+    KINDS,
+    METRICS,
+    counted,
+    keys_of,
+    label,
+    perplexity,
+    record_losses,
+)
+from llmcourse.evaluation.running import (
+    Comparison,
+    Evaluation,
+    Method,
+    compare,
+    consistency,
+    evaluate,
+)
 
 Way = Method  # its name in version 0.1
 

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import DataError, first_line
-from llmcourse.files import lock
+from llmcourse.files import lines_path, lock, read_lines, write_lines
 from llmcourse.stats import Share
-from llmcourse.store import lines_path, read_lines, write_lines
 
 Label = str | int | list[str]  # what a file keeps; True and False are ints
 

@@ -1,16 +1,36 @@
-"""What can be measured in an answer, each metric for one record."""
+"""What is measured: in one answer, its kinds of mistakes, and how surprised a model is by a text.
+
+An answer's metrics and kinds of mistakes follow from rules that can be read. The kinds are those
+one looks for first: misspelt words, answers that are too long or repeat themselves, and what is
+worse, answers that are off-topic or state a wrong fact. A rule is coarse. So read some answers of
+each kind, and let a second person label them (`agreement`).
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmcourse import encoding
 from llmcourse.errors import DataError, SettingError
-from llmcourse.generation import Answer
-from llmcourse.words import chrf, has_keys, normalised, repeated_ngrams, token_f1
+from llmcourse.generation import Answer, check_loaded, reading
+from llmcourse.models import LoadedModel
+from llmcourse.stats import Score
+from llmcourse.words import (
+    chrf,
+    content_words,
+    has_keys,
+    normalised,
+    refuses,
+    repeated_ngrams,
+    token_f1,
+)
 
 
 @dataclass(frozen=True)
@@ -123,3 +143,177 @@ def choose(
         if not has[needs]:
             raise DataError(f"The metric {name!r} needs the field {needs!r} in every record.")
     return names
+
+
+# Both, as twice a reference of three words is no long answer.
+LONGER = 2.0  # times as many words as the reference, and
+MORE_WORDS = 10  # so many more, make an answer too long
+
+# Worst first: the first that applies is the main one.
+KINDS: dict[str, str] = {
+    "empty": "no word at all",
+    "refused": "says that it can't or won't answer",
+    "off-topic": "no content word of the question or of the reference answer",
+    "wrong fact": "not all keys of the fact, and neither refused nor off-topic",
+    "repetitive": "over a fifth of its 3-grams occurred earlier in it",
+    "unfinished": "cut off by the limit",
+    "too long": "over twice the reference's words, and over 10 more",
+    "misspelling": "a word that neither a dictionary nor the known texts have, with a "
+    "dictionary word one letter away",
+}
+
+
+def label(answer: Answer, record: Mapping[str, Any], known: str = "") -> list[str]:
+    """The kinds of mistakes in an answer, worst first; none where nothing is wrong by the rules.
+
+    Args:
+        answer: From `generation.generate`.
+        record: Its question, reference answer and, where it has them, keys (see `keys_of`). A
+            rule that needs what the record lacks is not applied.
+        known: Text whose words are spelt right, besides the record's own: names and terms of
+            the subject.
+    """
+    text = answer.text.strip()
+    # Without a word no other rule says anything.
+    if not re.search(r"\w", text):
+        return ["empty"]
+    question, extra, reference = (
+        record.get(name) or "" for name in ("question", "input", "answer")
+    )
+    expected = f"{question} {extra} {reference}"
+    keys = keys_of(record)
+    right = bool(keys) and has_keys(text, keys)
+    content = content_words(text)
+    unrelated = bool(content) and not content & content_words(expected)
+    count, usual = len(text.split()), len(reference.split())
+    applies = {  # in the order of KINDS
+        "refused": refuses(text),
+        "off-topic": reference and not right and not normalised(text, reference) and unrelated,
+        "wrong fact": keys and not right,
+        "repetitive": repeated_ngrams(text, 3) > 0.2,
+        "unfinished": not answer.finished,
+        "too long": reference and count > LONGER * usual and count > usual + MORE_WORDS,
+        "misspelling": misspelt(text, known) - _words(expected.lower()),
+    }
+    kinds = [kind for kind, holds in applies.items() if holds]
+    # An answer that refuses is not off-topic, and one of both states no wrong fact.
+    exclusive = [kind for kind in kinds if kind in ("refused", "off-topic", "wrong fact")]
+    return [kind for kind in kinds if kind not in exclusive[1:]]
+
+
+def misspelt(text: str, known: str = "") -> set[str]:
+    """The words of `text` that look misspelt, in English.
+
+    A word counts where neither the dictionary of pyspellchecker nor `known` has it, and a word of
+    the dictionary is one letter away (Norvig's edit distance). Names and words with digits don't
+    count: there is nothing to check their spelling by.
+    """
+    dictionary = _dictionary()
+    return {
+        word
+        for word in dictionary.unknown(_words(text) - _known_words(known))
+        if dictionary.known(dictionary.edit_distance_1(word))
+    }
+
+
+def _words(text: str) -> set[str]:
+    """Lower-case words of four letters and more, except names: what begins with a capital."""
+    # Short words are one letter away from too many others to tell a slip from a name.
+    words = set(re.findall(r"(?<![\w'’-])[a-z]{4,}(?![\w'’-])", text))
+    return words | {first.lower() for first in re.findall(r"(?:^|[.!?]\s+)([A-Z][a-z]{3,})", text)}
+
+
+@functools.lru_cache(maxsize=8)
+def _known_words(text: str) -> set[str]:
+    """The words of a text that every answer of a test set is compared with: read once."""
+    return _words(text.lower())
+
+
+@functools.cache
+def _dictionary() -> Any:
+    from spellchecker import SpellChecker
+
+    return SpellChecker(language="en", distance=1)
+
+
+def counted(labels: Iterable[Iterable[str]]) -> dict[str, int]:
+    """How many answers have each kind of mistake, the most frequent first; none left out."""
+    every = [kind for kinds in labels for kind in kinds]
+    # Sorting is stable: kinds that are as frequent stay in the order of KINDS, the worst first.
+    counts = Counter(sorted(every, key=list(KINDS).index))
+    return dict(counts.most_common())
+
+
+Loss = tuple[float, int]  # nats of all tokens, and how many tokens
+
+
+def record_losses(
+    model: LoadedModel,
+    records: Sequence[Mapping[str, Any]],
+    template: str | None = None,
+    *,
+    system: str | None = None,
+    max_length: int = 1024,
+) -> list[Loss | None]:
+    """The summed loss (nats) and the tokens of each record's answer, its end token among them.
+
+    Args:
+        model: From `models.load`, or a tuned one.
+        records: With question and answer, or `text`, all of which then counts.
+        template: The model's own if not given.
+        system: System prompt before each question.
+        max_length: A longer record has no loss, but None.
+
+    Raises:
+        DataError, TemplateError: see `encoding.encode`.
+    """
+    import torch
+
+    from llmcourse.loss import completion_loss
+
+    check_loaded(model)
+    encoded = encoding.encode(
+        records,
+        model.tokenizer,
+        template or model.template,
+        system=system,
+        max_length=min(max_length, model.context_length),
+        every_turn=False,
+    )
+    losses: list[Loss | None] = [None] * len(records)
+    with torch.no_grad(), reading(model):
+        # One record at a time, so that a loss does not depend on which others are in its batch.
+        for row in encoded.dataset:
+            ids, labels = (
+                torch.tensor([row[name]], device=model.device) for name in ("input_ids", "labels")
+            )
+            count = int((labels[:, 1:] != encoding.UNTRAINED).sum())
+            if count:
+                losses[row["record"]] = completion_loss(model.model, ids, labels).item(), count
+    return losses
+
+
+def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
+    """The perplexity of `texts`: as if a model chose among so many words at each token.
+
+    The exponential of the mean loss per token (Jelinek et al., 1977). The vocabulary matters: only
+    models with the same tokenizer can be compared.
+
+    Args:
+        model: From `models.load`, or a tuned one.
+        texts: Plain texts, each of at most 1,024 tokens.
+
+    Raises:
+        DataError: there are none, or one is blank or too long.
+    """
+    # A record with a text alone is all completion: every token but the first is counted.
+    rows = [{"text": text} for text in ([texts] if isinstance(texts, str) else texts)]
+    losses = record_losses(model, rows, "plain")
+    known = [loss for loss in losses if loss is not None]
+    if len(known) < len(losses):
+        raise DataError(
+            f"Text {losses.index(None)} (counted from 0) is longer than 1,024 tokens or than the "
+            f"model can read. Cut it into parts."
+        )
+    sums, counts = zip(*known, strict=True)
+    return Score.of_ratio(sums, counts, math.exp)

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llmcourse.errors import ExerciseError
-from llmcourse.files import work_dir
+from llmcourse.files import Store, work_dir
 from llmcourse.progress import run_by_program
-from llmcourse.store import Store
 
 # What an entry of each kind has; others are damaged.
 _FIELDS = {"exercises": {"when"}, "quizzes": {"answer", "right", "tries", "when"}}

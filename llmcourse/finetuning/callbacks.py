@@ -49,7 +49,6 @@ class Watch:
     held_out: encoding.Encoded | None
     patience: int | None
     callback: Callable[[TunedModel, int, int], bool] | None
-    writer: Any  # TensorBoard's, or None
 
 
 class Follow(TrainerCallback):
@@ -133,7 +132,6 @@ class Follow(TrainerCallback):
         loss, speed = tuned.history[-1]["loss"], tuned.tokens_per_second
         self.line.set_postfix_str(f"loss {loss:.2f}, {speed:.0f} tokens/s", refresh=False)
         self.line.update(1)
-        self._log(loss=loss, tokens_per_second=speed)
         if self.done % self.watch.eval_steps == 0 or last:
             try:
                 self.evaluate()
@@ -185,7 +183,6 @@ class Follow(TrainerCallback):
     def _measure(self, held_out: encoding.Encoded) -> None:
         loss = mean_loss(self.tuned, held_out)
         self.tuned.held_out.append({"step": self.done, "loss": loss})
-        self._log(held_out_loss=loss)
         # one update's loss says little: its batch may be an easy one
         if recent := [row["loss"] for row in self.tuned.history[-self.watch.eval_steps :]]:
             mean = sum(recent) / len(recent)
@@ -201,10 +198,6 @@ class Follow(TrainerCallback):
             self.tuned.samples.append(row)
             end = " ■" if answer.finished else " …"
             self.line.write(f"step {self.done:>3}: {' '.join(answer.text.split())}{end}")
-
-    def _log(self, **numbers: float) -> None:
-        for name, number in numbers.items() if self.watch.writer else ():
-            self.watch.writer.add_scalar(name, number, self.done)
 
     def _save(self, run: Run, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint; all processes take part. On a full disk the one before it stays."""
@@ -224,8 +217,6 @@ class Follow(TrainerCallback):
         Raises:
             TrainingStopped: by Ctrl-C or the like.
         """
-        if self.watch.writer:
-            self.watch.writer.close()
         if self.halted and self.done < self.total:  # one that is stopped at its end is complete
             raise self.stopped(self.why)
         if self.best and self.evaluations_since_best:

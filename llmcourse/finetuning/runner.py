@@ -72,7 +72,6 @@ def finetune(
     out: Path | str | None = None,
     save_steps: int | None = None,
     fresh: bool = False,
-    tensorboard: Path | str | None = None,
     callback: Callable[[TunedModel, int, int], bool] | None = None,
     progress: bool = True,
 ) -> TunedModel:
@@ -99,7 +98,6 @@ def finetune(
         out: A folder for the tuned model, new, empty or that of this training.
         save_steps: Updates between two checkpoints in `out`; `eval_steps` if not given.
         fresh: True retrains where `out` holds a training already, and removes that.
-        tensorboard: A folder for TensorBoard's files.
         callback: Called before the first update and after each with the model as it is, the
             updates done and all updates. Where it returns True, training saves and stops as by
             Ctrl-C; this works in a thread too, which Ctrl-C does not reach.
@@ -146,7 +144,6 @@ def finetune(
         None if held_out is None else _encoded(model, held_out, config, "held-out "),
         config.patience,
         callback if first else None,
-        _tensorboard(tensorboard) if tensorboard is not None and first else None,
     )
     if out is None:
         return _trained(model, encoded, config, watch, None, shown)
@@ -170,21 +167,6 @@ def finetune(
         processes.of_first(run.finish)
         tuned.folder = folder
     return tuned
-
-
-def _tensorboard(folder: Path | str) -> Any:
-    """TensorBoard's writer.
-
-    Raises:
-        SettingError: TensorBoard is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise SettingError(
-            "TensorBoard is not installed. Run pip install tensorboard, or leave tensorboard= out."
-        ) from None
-    return SummaryWriter(str(Path(folder).expanduser()))
 
 
 def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:

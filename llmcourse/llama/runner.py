@@ -304,10 +304,6 @@ class BasicModelRunner:
         """`load_data` from a file; nothing is uploaded."""
         self.load_data(file_path, False, input_key, output_key)
 
-    def upload_data(self, data: Any, is_public: bool | None = None) -> None:
-        """`load_data` by its later name; nothing is uploaded."""
-        self.load_data(data)
-
     def clear_data(self) -> None:
         """Forget the data; the model stays as it is."""
         self.data = []

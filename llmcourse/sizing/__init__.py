@@ -7,9 +7,16 @@
 `python -m llmcourse.sizing` prints the tables of docs/scaling.md, where the formulas are.
 """
 
-from llmcourse.sizing.hardware import HARDWARE, SHOWN, Hardware
-from llmcourse.sizing.models import KNOWN
-from llmcourse.sizing.size import METHODS, SCORE_BYTES, Memory, Size
+from llmcourse.sizing.size import (
+    HARDWARE,
+    KNOWN,
+    METHODS,
+    SCORE_BYTES,
+    SHOWN,
+    Hardware,
+    Memory,
+    Size,
+)
 from llmcourse.sizing.tables import (
     FSDP,
     considerations,

@@ -7,9 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.sizing.hardware import HARDWARE, SHOWN, Hardware
-from llmcourse.sizing.models import KNOWN
-from llmcourse.sizing.size import METHODS, Memory, Size
+from llmcourse.sizing.size import HARDWARE, KNOWN, METHODS, SHOWN, Hardware, Memory, Size
 
 if TYPE_CHECKING:
     import pandas

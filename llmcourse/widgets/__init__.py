@@ -11,9 +11,8 @@ keyboard and screen readers can do with them is said in `llmcourse.ui`.
 from llmcourse.widgets.chat import Chat
 from llmcourse.widgets.errors import ErrorBrowser
 from llmcourse.widgets.monitor import TrainingMonitor
-from llmcourse.widgets.playground import TemplatePlayground
 from llmcourse.widgets.reviewer import PairReview
-from llmcourse.widgets.tokens import TokenExplorer
+from llmcourse.widgets.tokens import TemplatePlayground, TokenExplorer
 from llmcourse.widgets.vote import CHOICES, BlindVote
 
 __all__ = [

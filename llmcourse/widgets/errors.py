@@ -18,10 +18,9 @@ from llmcourse.evaluation.agreement import (
     load_labels,
     save_labels,
 )
-from llmcourse.evaluation.metrics import METRICS
-from llmcourse.evaluation.mistakes import KINDS, counted
+from llmcourse.evaluation.metrics import KINDS, METRICS, counted
 from llmcourse.evaluation.running import Evaluation
-from llmcourse.store import lines_path
+from llmcourse.files import lines_path
 
 SHOWN = 8  # answers in the plain table
 IN_ORDER = "in order"

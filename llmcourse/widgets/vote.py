@@ -16,9 +16,8 @@ from typing import Any
 from llmcourse import pages, templates, ui
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.evaluation.judge import TIE
-from llmcourse.files import lock
+from llmcourse.files import lines_path, lock, read_lines, write_lines
 from llmcourse.stats import Share
-from llmcourse.store import lines_path, read_lines, write_lines
 
 CHOICES = {
     "left": "Left is better",
