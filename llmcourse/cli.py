@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if getattr(options, "tier", None):
+            # a setting like any other: the kernels of lessons inherit it
             os.environ["LLMCOURSE_TIER"] = options.tier
         return options.command(options) or 0
     except KeyboardInterrupt:
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(
         name: str, command: Callable[[argparse.Namespace], int | None], text: str
     ) -> argparse.ArgumentParser:
+        # these two show and open what is there, whatever the tier
         parents = [] if name in ("progress", "lab") else [tier]
         about = text[0].upper() + text[1:] + "."
         sub = commands.add_parser(name, help=text, description=about, parents=parents)
@@ -243,6 +245,7 @@ def _run(options: argparse.Namespace) -> None:
     from llmcourse import notebooks
 
     paths = notebooks.find(notebooks.folder(options.notebooks), options.lessons)
+    # Flushed, as a run takes minutes and Python keeps the lines for a pipe back.
     runs = notebooks.run(
         paths, Path(options.out), save=options.save, say=lambda text: print(text, flush=True)
     )

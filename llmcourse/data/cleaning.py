@@ -106,6 +106,7 @@ def clean(
     changes: list[tuple[Any, ...]] = []
     fixed = _fixed(as_records(dataset, may_be_blank=True), steps, keep, changes)
     out = _left_out(fixed, steps, longest, tokenizer, settle)
+    # listed as they were read, before the others go and the numbers change
     for place, (step, field, why) in out.items():
         before = fixed[place]["answer"] if field == "answer" else question_of(fixed[place])
         changes.append((place + 1, step, "left out", field, before, why))

@@ -318,6 +318,7 @@ def _record(
         record = {"text": _text(row, "text", may_be_blank)}
     else:
         names = [name for name in FIELDS["input"] if name not in fields.values()]
+        # an empty `input` beside a filled `context`, as some sets have it, is no input
         context = next((name for name in names if not is_empty(row.get(name))), names[0])
         read = {"question": fields["question"], "input": context, "answer": fields["answer"]}
         used = {*read.values(), *(name for name in names if is_empty(row.get(name)))}
@@ -329,6 +330,7 @@ def _record(
         if history is not None:
             used |= {"history", "system"}
             record |= {"history": history}
+    # What no template reads is kept too: a topic to split by, an id to find the record again.
     others = {field: value for field, value in row.items() if field not in used}
     for field, value in others.items():
         column = OTHER_HISTORY if field == "history" else str(field)
@@ -344,7 +346,7 @@ def _record(
                 f"it would be lost, as the column {column!r} is read from another field. Rename "
                 f"one of the two or leave one out, or name the schema that is meant",
             )
-    if record.get("history") == []:
+    if record.get("history") == []:  # a pair like any other, with the same columns
         del record["history"]
     return record
 

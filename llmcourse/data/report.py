@@ -160,6 +160,7 @@ def inspect(
     records = as_records(dataset, may_be_blank=True)
     tokenizer = None if tokenizer is None else templates.tokenizer_of(tokenizer)
     unit = "tokens" if tokenizer else "words"
+    # MinHash of the questions costs as much as of the records: only where there is a test set
     leaks = test is not None or "split" in records.column_names
     table = findings.measured(records, tokenizer, questions=leaks, workers=workers)
     languages, other_language = findings.languages(records)
@@ -168,7 +169,7 @@ def inspect(
     lengths = {"prompt": table["prompt length"], "answer": table["answer length"]}
     total = sum(int(values.sum()) for values in lengths.values())
     if "text" in own:
-        lengths = {"text": lengths["prompt"]}
+        lengths = {"text": lengths["prompt"]}  # a text has no answer
     return Report(
         name=excerpt(name) or "the data set",
         records=len(records),
@@ -251,13 +252,14 @@ def _lines(report: Report) -> Iterator[str]:
     there = [one for one in report.findings if one.count]
     yield "found:" if there else "No problem was found."
     yield from (f"  {one.kind:<19}{one.count:>9,}  {one.what}" for one in there)
+    # what was looked for and not found is a result too
     absent = ", ".join(one.kind for one in report.findings if not one.count)
     if there and absent:
         yield from textwrap.wrap(f"looked for and not found: {absent}", WIDTH)
     if report.languages:
         shares = (f"{name} {percent(share)} %" for name, share in report.languages.items())
         yield f"languages: {', '.join(shares)}"
-    for name, values in list(report.labels.items())[:3]:
+    for name, values in list(report.labels.items())[:3]:  # all of it fits on one screen
         counts = (f"{excerpt(value, 0, 20) or '(blank)'} {n:,}" for value, n in values.items())
         yield f"values of {excerpt(name, 0, 40)}: {', '.join(counts)}"
 

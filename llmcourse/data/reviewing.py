@@ -69,7 +69,7 @@ def load_reviewed(path: Path | str) -> list[dict[str, Any]]:
     for here, record in _rows(Path(path).expanduser()):
         if record.pop("keep") == "yes":
             _require_texts(record, here)
-            record.pop(SEEN, None)
+            record.pop(SEEN, None)  # of the review, and nothing to train on
             if "history" in record:
                 text = record.pop("history")
                 turns = read_turns(text)
@@ -178,6 +178,7 @@ class Reviewing:
     def _next_open(self, start: int) -> int:
         """The first open row from `start` on, else from the beginning on."""
         count = len(self.rows)
+        # on from here, as a person reads; then round, to what was left for later
         order = [*range(start, count), *range(start)]
         return next((place for place in order if not self.rows[place][SEEN]), count)
 
@@ -243,5 +244,6 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    """A cell as it was before `_cell`."""
     text = "" if value is None else str(value)
     return text[1:] if text.startswith("'") and text[1:].startswith(_FORMULA) else text

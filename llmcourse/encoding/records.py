@@ -162,6 +162,7 @@ def encode(
     )
 
 
+# (a class and no closure: worker processes get it pickled)
 @dataclass(frozen=True)
 class _Encoder:
     """Encodes batches of records, in whichever process."""
@@ -188,7 +189,7 @@ class _Encoder:
         weights = batch.get(WEIGHTS, [""] * len(numbers))
         every = zip(numbers, tokenized(rendered, self.tokenizer), weights, strict=True)
         for number, parts, said in every:
-            parts[-1] += self.end
+            parts[-1] += self.end  # as a token: spelt out in the text it would be read as text
             weighed = json.loads(said) if said and self.every_turn else []
             ids: list[int] = []
             labels: list[int] = []

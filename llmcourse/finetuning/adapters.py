@@ -39,6 +39,7 @@ def with_adapter(model: LoadedModel, config: Config) -> Any:
         r=rank,
         lora_alpha=config.alpha or 2 * rank,
         lora_dropout=config.dropout,
+        # every linear layer: on attention alone it learns less (Schulman et al., 2025)
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
@@ -53,13 +54,14 @@ def all_weights(model: LoadedModel) -> Any:
     Small changes are lost in half precision: there the weights' own rounding is larger.
     """
     copied = copy.deepcopy(model.model).float()
-    copied.requires_grad_(True)
+    copied.requires_grad_(True)  # also where an adapter had frozen them
     return copied
 
 
 def weight_size(model: LoadedModel) -> float:
     """The root mean square of a matrix's weights, for the median matrix, from its first rows."""
     rows = [
+        # the first rows tell as much as a quarter of a million rows of embeddings
         weight.detach()[:64].float()
         for weight in model.model.parameters()
         if weight.ndim == 2 and weight.is_floating_point()
@@ -86,5 +88,5 @@ def merge(model: LoadedModel) -> LoadedModel:
         plain = copy.deepcopy(model.model)
         kind = plain.dtype
         plain = plain.float().merge_and_unload().to(kind).eval()
-    plain.requires_grad_(True)
+    plain.requires_grad_(True)  # peft had frozen them
     return LoadedModel(plain, model.tokenizer, model.name, model.template)

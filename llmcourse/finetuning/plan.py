@@ -63,6 +63,7 @@ def plan(encoded: encoding.Encoded, config: Config) -> Plan:
     rows = list(encoded.dataset.select_columns(["input_ids", "labels"]))
     per_epoch = math.ceil(len(rows) / config.batch_size)
     total = config.steps or max(1, round((config.epochs or 1) * per_epoch))
+    # Every epoch has other batches: with the same ones, their order would be all that changes.
     lengths, size, updates = encoded.dataset["length"], config.batch_size, []
     for epoch in range(math.ceil(total / per_epoch)):
         updates += encoding.batches_by_length(lengths, size, seed=config.seed + epoch)

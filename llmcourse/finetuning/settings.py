@@ -140,6 +140,7 @@ def suggest(
         people; "" where nothing was.
     """
     lora = config.method == "lora"
+    # Of many records each is seen once: a second pass teaches little more than more records do.
     fewest = max(1.0, min(3.0, MANY_RECORDS / records))
     passes, why = max(
         (fewest, "many records"),
@@ -176,6 +177,7 @@ def suggest(
     config = replace(config, **values)
     if "learning_rate" in chosen:
         updates = config.steps or (config.epochs or 1) * records / config.batch_size
+        # With 0.999 the first updates would set the pace of a short run to its end (see `Config`).
         values = {"beta2": 0.95, "warmup": round(updates / 10) if updates > 30 else None}
     else:
         values = {"beta2": 0.999}

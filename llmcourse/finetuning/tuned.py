@@ -116,6 +116,7 @@ def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | Non
     """
     target = Path(folder).expanduser()
     used = target.is_file() or (target.is_dir() and any(target.iterdir()))
+    # `tuned.json` tells a tuned model's folder from a thesis
     if used and not is_saved(target):
         raise SettingError(
             f"{files.shown(target)} holds something else already, and nothing of it is "
@@ -194,7 +195,7 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
     names = {setting.name for setting in dataclasses.fields(Config)}  # without those since removed
     config = Config(**{name: value for name, value in known["settings"].items() if name in names})
     if config.method == "lora":
-        model = load_adapter(base, folder).model
+        model = load_adapter(base, folder).model  # on the weights that are in memory already
     else:
         model = models.load(str(folder), device=base.device, dtype=base.dtype).model
     tuned = TunedModel(

@@ -172,6 +172,7 @@ def load(
     # Otherwise transformers warns at each answer and pads with end-of-sequence.
     model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    # A tuned model is asked as it was trained; a chat model as its makers trained it.
     template = "chat" if getattr(tokenizer, "chat_template", None) else "plain"
     return LoadedModel(model, tokenizer, name, facts(folder).get("template", template))
 
@@ -195,6 +196,7 @@ def load_adapter(base: LoadedModel, folder: Path | str) -> LoadedModel:
         raise UnknownModel(f"{place} holds no adapter: it has no adapter_config.json.")
     adapted = with_adapter_of(base.model, place, base.name)
     template = facts(place).get("template", base.template)
+    # (the base's tokenizer: an adapter changes no vocabulary)
     return LoadedModel(adapted, base.tokenizer, str(folder), template)
 
 
@@ -224,6 +226,7 @@ def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     with _explained(folder, name):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     if tokenizer.pad_token in (None, tokenizer.eos_token):
+        # what vocabularies call it, the most usual name first
         usual = ("<pad>", "<|padding|>", "<|endoftext|>", tokenizer.unk_token)
         vocabulary = tokenizer.get_vocab()
         usable = (t for t in usual if t in vocabulary and t != tokenizer.eos_token)

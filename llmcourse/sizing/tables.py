@@ -91,6 +91,7 @@ def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
     rows = []
     for (name, count), method in itertools.product(FSDP.items(), METHODS):
         size, gpus = Size.of(name), Hardware("", 312e12, 80e9, count=count)
+        # as the configurations have it: activations are what does not shrink with more GPUs
         memory = size.training_bytes(method, checkpointing=True, processes=count, sharded=True)
         state = memory.weights + memory.gradients + memory.optimizer
         hours = size.seconds(tokens, gpus, method, checkpointing=True) / 3600

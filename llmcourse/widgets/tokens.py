@@ -272,7 +272,7 @@ class TemplatePlayground(ui.Widget):
         self.template = templates.find(template)
         several = [records] if isinstance(records, dict) else records
         self.records: list[dict[str, Any]] = list(data.as_records(several))
-        self._filling = False
+        self._filling = False  # while boxes are filled, each would redraw the prompt
 
     def __repr__(self) -> str:
         return f"TemplatePlayground: {len(self.records)} records"
