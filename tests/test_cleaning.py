@@ -61,14 +61,6 @@ def test_every_defect_of_the_messy_copy_is_handled(messy: tuple) -> None:
     assert all(record["question"].lower().rstrip(" ?.") in twins for record in lost)
 
 
-def test_clean_records_stay_as_they_are(messy: tuple) -> None:
-    records = company.records("questions")
-    cleaned = data.clean(records, keep=OWN)
-    assert len(cleaned.changes) == 0
-    assert cleaned.dataset["question"][:] == [record["question"] for record in records]
-    assert len(data.clean(messy[1].dataset, keep=OWN).changes) == 0
-
-
 PIECES = strategies.sampled_from(
     [
         *("<p>", "</p>", "<b>", "<br>", "<!--", "-->", "<div", "</script>", "<script>", "&amp;"),

@@ -16,7 +16,7 @@ from datasets import Dataset
 from hypothesis import given, strategies
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from llmcourse import company, encoding, generation, models, templates
+from llmcourse import company, generation, models, templates
 from llmcourse.encoding import (
     UNTRAINED,
     Collator,
@@ -179,13 +179,6 @@ def fitted(words: int, too_long: str, template: str = "plain", **question: str) 
         [record(words, **question)], tokenizer, template, max_length=9, too_long=too_long
     )
     return encoded, tokenizer.decode(encoded.dataset[0]["input_ids"]) if len(encoded) else ""
-
-
-@pytest.mark.parametrize("too_long", encoding.TOO_LONG)
-def test_what_just_fits_is_left_alone(too_long: str) -> None:
-    encoded, text = fitted(2, too_long)
-    assert text == "<bos> one two three four five six six <eos>"
-    assert (encoded.cut, encoded.left_out) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -227,18 +227,6 @@ def test_answers_come_in_input_order() -> None:
     assert texts == [f"answer {n}" for n in range(6)]
 
 
-def test_the_failing_prompt_is_named_and_the_rest_not_asked(fails: Callable) -> None:
-    prompts = [*"abc", "bad", *map(str, range(100))]
-
-    def behave(handler: faulty.Handler) -> None:
-        bad = handler.seen.question == "bad"
-        (faulty.says(400, {"detail": "bad"}) if bad else GOOD)(handler)
-
-    with faulty.running(behave) as proxy:
-        fails(APIError, "Prompt 4 of 104: ", lambda: ask(proxy.url, prompts, at_once=2))
-    assert len(proxy.requests) < 100
-
-
 def test_what_is_sent() -> None:
     with faulty.running(GOOD) as proxy:
         ask(proxy.url, system="Be brief.", max_new_tokens=5, stop="\n", temperature=0.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -241,19 +240,6 @@ def test_labels_are_numbers_truth_values_class_labels_and_answers_too() -> None:
     }
 
 
-def test_lengths_in_words_and_their_histogram() -> None:
-    records = [asks("a " * n, "b") for n in range(1, 101)]
-    report = data.inspect(records)
-    prompt = report.lengths["prompt"]
-    assert (prompt.minimum, prompt.median, prompt.maximum, prompt.mean) == (1, 50.5, 100, 50.5)
-    assert prompt.p95 == pytest.approx(95, abs=0.1)
-    assert sum(prompt.counts) == 100 and len(prompt.edges) == len(prompt.counts) + 1
-    assert prompt.counts[0] == sum(1 for n in range(1, 101) if n < prompt.edges[1])
-    assert report.total == 5050 + 100 and report.unit == "words"
-    giant = data.inspect([*records, asks("a " * 9000)]).lengths["prompt"]
-    assert giant.counts[-1] == 1 and giant.edges[-1] < 400
-
-
 def test_lengths_in_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase) -> None:
     texts = ["Where is the station?", "Über den Fluss 🎉", "x" * 400]
     sizes = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
@@ -282,16 +268,6 @@ def test_two_processes_find_what_one_does(
     assert reports[0] == reports[1]
     assert os.environ.get("TOKENIZERS_PARALLELISM") == before
     assert datasets.is_progress_bar_enabled() and capfd.readouterr() == ("", "")
-
-
-def test_what_could_not_be_loaded_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "r.jsonl"
-    path.write_text(json.dumps({"prompt": "Why?", "completion": "So."}) + '\n{"prompt": 7}\n')
-    report = data.inspect(path)
-    assert (report.name, report.records, report.count("unreadable")) == ("r.jsonl", 1, 1)
-    assert report.findings[0].examples[0][0] == 2
-    records, problems = data.load_records(path, strict=False)
-    assert data.inspect(records, problems=problems, name="r.jsonl") == report
 
 
 # --- the report ----------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ import pytest
 import torch
 
 from llmcourse import company, finetuning, generation, hosted, llama, models
-from llmcourse.errors import PromptError
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
 from llmcourse_legacy import helpers, jobs, tags
@@ -131,21 +130,6 @@ def test_texts_give_texts_in_input_order_without_the_prompt(
     shaped = runner(prompts[:2], max_tokens=5)
     assert shaped == [{"input": p, "output": a} for p, a in zip(prompts, answers[:2], strict=False)]
     assert runner([]) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "words"),
-    [
-        ({"inputs": ["a", 3]}, llama.UserError, "text or a list of texts"),
-        ({"inputs": ["a", " "]}, PromptError, "Prompt 2 of 2"),
-        ({"inputs": "a", "prompt_template": "Answer."}, llama.UserError, "a place for the text"),
-    ],
-)
-def test_a_wrong_call_is_named(
-    runner: llama.BasicModelRunner, given: dict[str, Any], error: type, words: str
-) -> None:
-    with pytest.raises(error, match=words):
-        runner(**given)
 
 
 def test_system_prompt_and_template_go_around_the_text(tiny_folder: Path, sent: list[str]) -> None:
@@ -369,22 +353,6 @@ def test_pairs_in_every_form(
     assert runner.data[1:] == [{"question": "a", "input": "with this", "answer": "b"}]
 
 
-@pytest.mark.parametrize(
-    ("rows", "words"),
-    [
-        ([*HELD, {"question": "c"}], "record 3.*answer"),
-        ([{"wrong": "a", "names": "b"}], "input_key='input'"),
-    ],
-)
-def test_a_wrong_record_is_named_and_nothing_is_added(
-    runner: llama.BasicModelRunner, rows: Any, words: str
-) -> None:
-    runner.load_data(HELD)
-    with pytest.raises(llama.UserError, match=words):
-        runner.load_data(rows)
-    assert runner.data == HELD
-
-
 # --- training ------------------------------------------------------------------------------------
 
 
@@ -450,14 +418,6 @@ def test_transformers_names_are_understood_and_unknown_ones_noted(
     assert {name: found[name] for name in wanted} == wanted
     (note,) = notes("ignored")
     assert note.startswith("report_to='none'") and "learning_rate" in note
-
-
-def test_every_weight_or_an_adapter(tiny_folder: Path) -> None:
-    full = llama.BasicModelRunner(str(tiny_folder), enable_peft=False)
-    trained(full, peft_args={"r": 4})
-    assert full._tuned.trained == full._base.parameters and "rank" in notes("ignored")[0]
-    answer = full("What is number 3?", max_tokens=4)
-    assert llama.BasicModelRunner(full.job_id)("What is number 3?", max_tokens=4) == answer
 
 
 def test_evaluate_has_the_documented_shape(

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llmcourse import models, sizing
 from llmcourse.errors import SettingError, UnknownModel
-from llmcourse.sizing import HARDWARE, KNOWN, Hardware, Size
+from llmcourse.sizing import HARDWARE, KNOWN, Size
 from tests.conftest import ROOT
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
@@ -233,18 +233,6 @@ def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
     assert memory.cache == real + windowed * layer
     assert memory.weights == 2 * model.num_parameters()
     assert memory.total == memory.weights + memory.cache + 2 * 211 * 4
-
-
-def test_checkpointing_is_used_where_it_is_needed() -> None:
-    size = Size.of("pythia-410m")
-    kept, spared = (size.training_bytes(checkpointing=c).total for c in (False, True))
-    for room, checkpointing in ((kept, False), (spared, True)):
-        fits = sizing.fit(size, Hardware("just", 1e12, memory=room, reserved=0))
-        assert fits is not None and fits[0].total == room and fits[1] is checkpointing
-    assert sizing.fit(size, Hardware("less", 1e12, memory=spared - 1, reserved=0)) is None
-    own = sizing.table(["pythia-70m"], tokens=2e6, hardware=[Hardware("mine", 1e12, 8e9)])
-    lora = Size.of("pythia-70m").seconds(2e6, Hardware("mine", 1e12, 8e9))
-    assert own["mine"][0] == pytest.approx(lora / 3600)
 
 
 def test_the_document_has_the_numbers_that_are_computed_now(

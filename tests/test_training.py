@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from llmcourse import encoding, finetuning, models
-from llmcourse.errors import CorruptModel, CourseError, DataError, SettingError, UnknownModel
+from llmcourse.errors import CorruptModel, CourseError, SettingError, UnknownModel
 from llmcourse.finetuning import Config, engine, finetune, memory, plan, runner, suggest
 from llmcourse.generation import generate
 from llmcourse.loss import completion_loss
@@ -392,16 +392,6 @@ def test_damaged_adapters(saved: Path, what: str, message: str) -> None:
 
 
 # --- settings -------------------------------------------------------------------------------------
-
-
-def test_records_that_nothing_can_be_learned_from(tiny: models.LoadedModel) -> None:
-    for records, config in (
-        ([], Config()),
-        ([{"text": "a"}], Config(add_end=False)),
-        ([{"question": "Why? " * 50, "answer": "So."}], Config(max_length=32)),
-    ):
-        with pytest.raises(DataError):
-            finetune(tiny, records, config, progress=False)
 
 
 UNKNOWN = ("method", "template", "optimizer", "schedule", "checkpointing", "mask_prompt")

@@ -21,7 +21,6 @@ from llmcourse.generation import generate, stream
 from llmcourse.models import LoadedModel, load_tokenizer
 from llmcourse.stats import Share
 from llmcourse.widgets import (
-    CHOICES,
     BlindVote,
     Chat,
     ErrorBrowser,
@@ -154,25 +153,6 @@ def test_a_damaged_file_is_named_by_line_and_left_alone(line: str, path: Path) -
     assert path.read_text("utf-8") == text and vote.place == 1 and vote.voted == 1
 
 
-def test_buttons_vote_and_the_page_never_tells_the_names(path: Path) -> None:
-    answers = {"model-one": ["one"] * 6, "model-two": ["other"] * 6}
-    vote = BlindVote(QUESTIONS, answers, path, references=[f"right <{n}>" for n in range(6)])
-    buttons = vote.buttons
-    assert [b.description for b in buttons.values()] == [*CHOICES.values(), "Back one"]
-    for number in range(6):
-        page, question = texts(vote), vote.pairs[vote.place].question
-        assert f">{number + 1} of 6<" in page and question in page
-        assert f"right &lt;{QUESTIONS.index(question)}&gt;" in page
-        assert not any(name in page for name in answers)
-        assert buttons["back"].disabled == (number == 0)
-        list(buttons.values())[number % 4].click()
-        assert len(path.read_text("utf-8").splitlines()) == number + 1
-    assert "All 6 pairs are voted on" in texts(vote)
-    assert all(buttons[choice].disabled for choice in CHOICES) and not buttons["back"].disabled
-    buttons["back"].click()
-    assert ">6 of 6<" in texts(vote) and "Your vote so far: Right is better." in texts(vote)
-
-
 # --- streaming and chat ---------------------------------------------------------------------------
 
 
@@ -223,24 +203,6 @@ def test_stop_ends_an_answer_and_a_second_question_waits(
     assert two.why == "stopped by you before it began" and ">Stopped.<" in texts(chat)
 
 
-def test_trouble_in_the_thread_is_on_the_page(
-    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chat = Chat({"one": tiny})
-    chat.controls["prompt"].value = "word " * 400
-    chat.buttons["ask"].click()
-    assert chat.wait(60)
-    assert "one: not answered. " in texts(chat) and ">Done.<" in texts(chat)
-
-    def broken(*_: Any, **__: Any) -> None:
-        raise ValueError("a <b>bug</b>")
-
-    monkeypatch.setattr("llmcourse.widgets.chat.stream", broken)
-    chat.buttons["ask"].click()
-    assert chat.wait(60)
-    assert "not answered. ValueError: a &lt;b&gt;bug&lt;/b&gt;" in texts(chat)
-
-
 # --- tokens and templates -------------------------------------------------------------------------
 
 
@@ -260,23 +222,6 @@ def test_a_batch_is_the_tokenizers_own(tokenizer: Any) -> None:
     assert tokenizer(given[0]).input_ids == ids  # nothing of it sticks
 
 
-def test_the_explorer_follows_what_is_typed(tokenizer: Any) -> None:
-    explorer = TokenExplorer(tokenizer, ["Hello there", "Hi"])
-    control = explorer.controls
-    assert "Text 1: 2 tokens" in texts(explorer) and "1 of padding" in texts(explorer)
-    assert f'title="padding, id {tokenizer.pad_token_id}, mask 0"' in texts(explorer)
-    control["texts"].value = "One two three\n\nHi"
-    assert "Text 2: 1 tokens" in texts(explorer) and "Text 3" not in texts(explorer)
-    control["longest"].value = 2
-    assert "2 tokens, " in texts(explorer) and " cut off" in texts(explorer)
-    control["texts"].value = "\n"
-    assert "Type at least one text" in texts(explorer)
-    control["texts"].value = "\n".join("ab" * 3000 for _ in range(20))
-    assert "Only the first 16 texts and 4000 characters" in texts(explorer)
-    gemma = TokenExplorer(load_tokenizer("gemma-3-270m"), "Hi")
-    assert 'title="special, id 2, mask 1"' in texts(gemma)
-
-
 @pytest.mark.parametrize("name", ["plain", "qa", "llama2", "chat"])
 def test_the_playground_shows_what_generate_sends(name: str, tiny: LoadedModel) -> None:
     talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
@@ -287,34 +232,6 @@ def test_the_playground_shows_what_generate_sends(name: str, tiny: LoadedModel) 
         assert "".join(text for text, _ in found) == answer.sent
         assert len(read) == answer.prompt_tokens
     assert pieces(written, tiny.tokenizer) == [("So.", False), (tiny.tokenizer.eos_token, True)]
-
-
-def test_the_playground_follows_its_boxes_and_keeps_earlier_turns(tokenizer: Any) -> None:
-    turns = [
-        ("user", "Hi."),
-        ("assistant", "Hello."),
-        ("user", "What is tea?"),
-        ("assistant", "A drink."),
-    ]
-    records = [
-        {"question": "Sort.", "input": "b a", "answer": "a b"},
-        {"messages": [{"role": role, "content": text} for role, text in turns]},
-    ]
-    playground = TemplatePlayground(tokenizer, records)
-    control = playground.controls
-    assert "### Question:\nSort.\nb a" in texts(playground)
-    control["record"].value = 2
-    assert control["question"].value == "What is tea?" and control["input"].value == ""
-    assert "Hello." in texts(playground)
-    control["template"].value, control["answer"].value = "chat", ""
-    assert "<mark" in texts(playground) and "&lt;|im_start|&gt;" in texts(playground)
-    assert "Hello." in texts(playground) and "What it should write" not in texts(playground)
-    control["template"].value, control["system"].value = "qa", "Be brief."
-    assert "Be brief.\n\n### Question:" in texts(playground)
-    control["spaces"].value = True
-    assert "Be·brief.⏎" in texts(playground)
-    control["question"].value = " "
-    assert "The question is empty" in texts(playground)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -412,40 +329,6 @@ def test_labels_are_kept_at_once_and_belong_to_the_answer(
     assert ErrorBrowser(evaluation, path, "Cleo").agreement() == {}
     other = evaluate(tiny, evaluation.records, "f1", max_new_tokens=2, progress=False)
     assert ErrorBrowser(other, path, "Ada").mine == {}  # other answers
-
-
-def test_the_browser_reads_filters_and_labels(
-    evaluation: Any, tmp_path: Path, now: list[float]
-) -> None:
-    path = tmp_path / "labels.jsonl"
-    browser = ErrorBrowser(evaluation, path, "Ada")
-    assert "1 of 6, record 0, labelled by the rules" in texts(browser)
-    browser.kinds["refused"].value = True
-    assert "refused" in browser.mine[0] and "record 0, labelled by Ada" in texts(browser)
-    browser.kinds["refused"].value = False
-    assert "refused" not in load_labels(path)["Ada"].popitem()[1]
-    browser.buttons["right"].click()
-    browser.buttons["right"].click()
-    browser.kinds["refused"].value = not browser.kinds["refused"].value
-    assert browser.record == 1 and len(browser.mine) == 1, "a double click, a tick that came late"
-    now[0] += 1
-    browser.buttons["right"].click()
-    assert browser.record == 2 and browser.mine[1] == evaluation.labels[1]
-    browser.buttons["back"].click()
-    assert browser.record == 1
-    browser.controls["kind"].value = "failed"
-    assert browser.record == 5 and "Failed" in texts(browser)
-    browser.buttons["right"].click()
-    assert "Not saved. This record failed" in texts(browser) and len(browser.mine) == 2
-    browser.controls["kind"].value = "empty"
-    assert browser.record is None and "No answer is left" in texts(browser)
-    browser.buttons["right"].click()
-    path.unlink()
-    path.mkdir()
-    browser.controls["kind"].value = "all"
-    now[0] += 1
-    browser.kinds["refused"].value = True
-    assert "Not saved. " in texts(browser) and not browser.kinds["refused"].value
 
 
 # --- pairs ----------------------------------------------------------------------------------------
