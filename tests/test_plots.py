@@ -63,6 +63,15 @@ def curve(lines: Any, **options: Any) -> None:
 # --- pictures -------------------------------------------------------------------------------------
 
 
+def test_parts_lie_end_to_end_and_those_that_are_nowhere_are_left_out(figures: list) -> None:
+    memory = {"full": {"weights": 4, "none": 0, "moments": 8}, "LoRA": {"moments": 1, "weights": 2}}
+    plots.stacked(memory, "T", caption="C.", label="GB")
+    bars = [(bar.get_x(), bar.get_width()) for bar in figures[0].patches]
+    assert bars == [(0, 4), (0, 2), (4, 8), (2, 1)]
+    legend = [text.get_text() for text in figures[0].get_legend().get_texts()]
+    assert legend == ["weights", "moments"]
+
+
 @pytest.mark.parametrize("live", [False, True])
 def test_diagrams_are_vector_and_carry_their_words(
     live: bool, shown: list, monkeypatch: pytest.MonkeyPatch
@@ -86,11 +95,14 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
     plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
     curve({"tuned": [(1, 3.0), (9, 0.5)]}, level=("knows nothing", 4.4))
     amounts({"a": 6e12, "b": 17})
+    memory = {"full": {"weights": 4, "moments": 8, "none": 0}, "LoRA": {"weights": 2}}
+    plots.stacked(memory, "Memory", caption="C.", label="GB")
     wanted = (
         "ends chat: 75 % (3 of 4",
         "base: mean 0.75, from 0.50 to 1.00",
         "tuned: from 3.00 at 1 to 0.50 at 9; thin line, knows nothing: 4.40",
         "a: 6 trillion; b: 17.",
+        "full: 12 (weights 4, moments 8); LoRA: 2 (weights 2, moments 0)",
     )
     for words, (bundle, metadata) in zip(wanted, shown[::2], strict=True):
         assert words in metadata["image/png"]["alt"] == bundle["text/plain"]
@@ -98,7 +110,12 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
 
 
 def test_what_can_not_be_drawn_is_refused(shown: list) -> None:
-    for draw in (lambda: amounts({}), lambda: plots.shares({"g": {}}, "T", caption="")):
+    nothing = {"caption": "", "label": ""}
+    for draw in (
+        lambda: amounts({}),
+        lambda: plots.shares({"g": {}}, "T", caption=""),
+        lambda: plots.stacked({}, "T", **nothing),
+    ):
         with pytest.raises(DataError, match="nothing to show"):
             draw()
     for columns in ({}, {"a": [answer("x")], "b": [answer("x", prompt="Who?")]}):
@@ -106,6 +123,8 @@ def test_what_can_not_be_drawn_is_refused(shown: list) -> None:
             plots.side_by_side(columns)
     with pytest.raises(SettingError, match="no lesson '99'"):
         plots.lesson_map("99")
+    with pytest.raises(SettingError, match="at least one layer"):
+        plots.low_rank({}, 8)
     assert shown == []
 
 

@@ -85,6 +85,19 @@ def test_a_picture_is_readable_in_the_palette_and_said_in_words(
         assert any("*" in text.get_text() for text in texts(figure)) == (not measured)
 
 
+def test_an_adapter_is_drawn_to_scale(drawn: Drawn) -> None:
+    layers = {"q_proj": (576, 576), "v_proj": (192, 576), "gate_proj": (1536, 576)}
+    plots.low_rank(layers, rank=32)
+    figure, caption, alt = drawn[0]
+    assert misplaced(figure) == [] and strange_colours(figure) == set()
+    sizes = [(bar.get_height(), bar.get_width()) for bar in figure.axes[0].patches]
+    one = sizes[0][0] / 576
+    found = [tuple(round(side / one) for side in size) for size in sizes]
+    assert found == [m for o, i in layers.values() for m in ((o, i), (o, 32), (32, i))]
+    assert "v_proj: W 192 × 576, 110,592 frozen; 24,576 trained (22 %)" in alt
+    assert "rank 32" in caption
+
+
 def test_the_checks_find_what_is_wrong() -> None:
     draw = sketch.Sketch(4, 2)
     draw.box(2, 2, 6, 4, "far too long for its box", base.BLUE)

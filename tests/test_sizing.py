@@ -219,6 +219,19 @@ def test_the_state_of_training_is_what_torch_allocates(method: str) -> None:
     assert memory.optimizer == sum(moment.nbytes for moment in moments)
 
 
+def test_qlora_stores_the_linear_layers_in_four_bits() -> None:
+    """bitsandbytes' layout: 4 bits a weight, a byte for 64 of them, 4 bytes for 256 of those."""
+    size = Size.of("llama-2-7b")
+    lora, qlora = (size.training_bytes(method) for method in ("lora", "qlora"))
+    blocks = size.linear / 64
+    packed = size.linear / 2 + blocks + 4 * blocks / 256
+    kept = 2 * (size.parameters - size.linear)  # embeddings, head and norms
+    assert qlora.weights == pytest.approx(packed + kept + 4 * size.lora_parameters())
+    assert qlora.copies == 2 * 4096 * 11008, "the largest layer, unpacked"
+    rest = ("gradients", "optimizer", "activations", "scores")
+    assert all(getattr(lora, name) == getattr(qlora, name) for name in rest)
+
+
 @pytest.mark.parametrize("kind", SMALL)
 def test_the_cache_is_as_large_as_transformers(kind: str) -> None:
     config = small(kind)

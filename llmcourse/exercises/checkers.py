@@ -28,33 +28,6 @@ def rejected_pairs(answer: Iterable[int]) -> str | None:
     return next((why for pair, why in _BAD_PAIRS.items() if pair not in chosen), None)
 
 
-def lora(answer: Any) -> str | None:
-    """A linear layer with an adapter."""
-    import torch
-
-    # Small whole numbers, so that each mistake gives another result.
-    x = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
-    weight = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    down, up = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0], [0.0], [2.0]])
-    return function(
-        Case(
-            [x, weight, down, torch.zeros(3, 1), 2.0],
-            [[1, 2, 3], [0, 1, 1]],
-            "If up is all zeros, as before the first update, only the frozen layer counts.",
-        ),
-        Case(
-            [x, weight, down, up, 1.0],
-            [[4, 2, 9], [1, 1, 3]],
-            "The adapter's output is added to the frozen layer's.",
-        ),
-        Case(
-            [x, weight, down, up, 0.5],
-            [[2.5, 2, 6], [0.5, 1, 2]],
-            "The adapter's output, and only that, is multiplied by scale.",
-        ),
-    )(answer)
-
-
 def ask_all(answer: Any) -> str | None:
     """A loop that survives questions that fail; `ask` here fails where there is no "?"."""
     twice = "asked twice"  # what a loop returns here that calls `ask` twice for a question
@@ -86,6 +59,5 @@ def ask_all(answer: Any) -> str | None:
 
 CHECKERS: dict[str, Checker] = {
     "rejected_pairs": rejected_pairs,
-    "lora": lora,
     "ask_all": ask_all,
 }

@@ -25,6 +25,7 @@ from llmcourse.plots.measured import (
     ledger,
     shares,
     side_by_side,
+    stacked,
 )
 from llmcourse.plots.origins import (
     first_time,
@@ -67,6 +68,7 @@ __all__ = [
     "scraping",
     "shares",
     "side_by_side",
+    "stacked",
     "table",
     "the_loop",
     "three_levels",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from llmcourse.errors import SettingError
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY
-from llmcourse.plots.sketch import Sketch
+from llmcourse.plots.sketch import SMALL, Sketch
+from llmcourse.stats import percent
 
 # Coordinates are tenths of an inch from the lower left corner (see `Sketch`). They were chosen by
 # looking; `tests/pictures.py` finds words that are cut off, crossed by an arrow or on one another.
@@ -181,41 +184,45 @@ def the_loop() -> None:
     )
 
 
-def low_rank() -> None:
-    """Show a linear layer with an adapter beside it, and one base with an adapter per customer."""
-    draw = Sketch(9.6, 4.2)
-    # Left, one layer: two paths from the input to the sum, one frozen and one trained.
-    draw.bold(22, 40.2, "one layer", fontsize=12)
-    draw.box(15, 1, 14, 4.5, "input", INK)
-    draw.box(2, 12, 20, 14, "W\nfrozen\nout × in", BLUE, fill=PALE, fontsize=11)
-    draw.box(30, 11.5, 10, 4.5, "A   rank × in", ORANGE, fontsize=8.5)
-    draw.box(30, 22, 10, 4.5, "B   out × rank", ORANGE, fontsize=8.5)
-    draw.bold(41, 19, "trained", color=ORANGE, ha="left")
-    draw.arrow(19, 5.5, 12, 12)
-    draw.arrow(25, 5.5, 35, 11.5)
-    draw.arrow(35, 16, 35, 22)
-    draw.label(36, 19, "rank", fontsize=8.5, ha="left")
-    draw.arrow(12, 26, 20.5, 31.5)
-    draw.arrow(35, 26.5, 24, 31.3)
-    draw.label(31, 29.5, "× scale", fontsize=8.5, ha="left")
-    draw.box(20, 31, 4, 4, "+", INK, fontsize=12)
-    draw.arrow(24, 33, 32, 33)
-    draw.label(32.5, 33, "output", fontsize=9, ha="left")
-    draw.axes.plot([52, 52], [2, 40], color="#CCCCCC", linewidth=1)
-    # Right, why that is useful: many adapters share the memory of one base.
-    draw.bold(74, 40.2, "one base, an adapter per customer", fontsize=12)
-    draw.box(56, 4, 36, 9, "base model, frozen, in memory once", BLUE, fill=PALE)
-    for column, name in enumerate(("kettles", "law firm", "hospital")):
-        left = 56 + column * 12.5
-        draw.box(left, 19, 11, 7, f"{name}\nadapter", ORANGE, fontsize=9)
-        draw.arrow(left + 5.5, 13, left + 5.5, 19)
-        draw.arrow(left + 5.5, 26, left + 5.5, 31)
-        draw.label(left + 5.5, 32.6, "answers", fontsize=9)
+def low_rank(layers: Mapping[str, tuple[int, int]], rank: int) -> None:
+    """Show linear layers and the two thin matrices of an adapter beside each, to one scale.
+
+    Args:
+        layers: Name -> (outputs, inputs) of its weight matrix; three fit side by side.
+        rank: Of the adapter.
+
+    Raises:
+        SettingError: there are no layers.
+    """
+    from matplotlib.patches import Rectangle
+
+    if not layers:
+        raise SettingError("low_rank needs at least one layer.")
+    draw, words = Sketch(9.6, 4.2), []
+    scale = 26 / max(max(shape) for shape in layers.values())  # tenths of an inch per number
+    thin = rank * scale
+
+    def matrix(x: float, y: float, w: float, h: float, colour: str, fill: str) -> None:
+        draw.axes.add_patch(Rectangle((x, y), w, h, edgecolor=colour, facecolor=fill, linewidth=1))
+
+    for column, (name, (outputs, inputs)) in enumerate(layers.items()):
+        w, h, middle = inputs * scale, outputs * scale, 96 / len(layers) * (column + 0.5)
+        x, y = middle - w / 2, 9.0
+        matrix(x, y, w, h, BLUE, PALE)
+        matrix(x + w + 0.7, y, thin, h, ORANGE, ORANGE)  # as high as W
+        matrix(x, y + h + 0.7, w, thin, ORANGE, ORANGE)  # as wide as W
+        draw.label(middle, y + h / 2, f"{outputs} × {inputs}", fontsize=SMALL)
+        draw.bold(x + w + thin + 2.2, y + h / 2, "B", color=ORANGE)
+        draw.bold(middle, y + h + thin + 2.4, "A", color=ORANGE)
+        frozen, trained = outputs * inputs, rank * (outputs + inputs)
+        part = f"{trained:,} trained ({percent(trained / frozen)} %)"
+        draw.bold(middle, 6.6, name)
+        draw.label(middle, 4.2, f"{frozen:,} frozen", fontsize=SMALL)
+        draw.label(middle, 2, part, fontsize=SMALL)
+        words.append(f"{name}: W {outputs} × {inputs}, {frozen:,} frozen; {part}")
     draw.finish(
-        "LoRA: the layer stays as it is; two thin matrices beside it learn the difference.",
-        "Diagram of two parts. Left, one layer: the input goes both through the frozen matrix W "
-        "(out times in) and through two thin trained matrices, A (rank times in) and then B (out "
-        "times rank); the second result, times a scale, is added to the first. Right: one frozen "
-        "base model, in memory once, carries an adapter for each of three customers, kettles, law "
-        "firm and hospital, and each adapter gives its own answers.",
+        f"Layers W (blue) and their adapters of rank {rank}, B and A (orange), drawn to scale. "
+        "B times A has the shape of W, and far fewer numbers.",
+        f"Diagram. Beside each weight matrix W lie two thin trained matrices: B, as high as W and "
+        f"{rank} wide, and A, as wide as W and {rank} high. {'. '.join(words)}.",
     )

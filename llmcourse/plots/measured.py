@@ -189,6 +189,43 @@ def amounts(
     show(figure, caption, f"Bar chart. {title}. {texts}.")
 
 
+@styled
+def stacked(
+    rows: Mapping[str, Mapping[str, float]], title: str, *, caption: str, label: str
+) -> None:
+    """Show what amounts are made of: a bar per row, its parts end to end, the sum behind it.
+
+    Args:
+        rows: Name of a bar -> part -> amount, at least 0. A part that is 0 in all bars is left
+            out; six others can be told apart.
+        title: Above the picture.
+        caption: Below it.
+        label: Of the horizontal axis, with its unit.
+
+    Raises:
+        DataError: there are no rows.
+    """
+    figure, axes = chart(rows, 1.6 + 0.6 * len(rows), title, label)
+    found = dict.fromkeys(part for parts in rows.values() for part, size in parts.items() if size)
+    looks = [(colour, hatch) for hatch in (None, "///") for colour in (BLUE, ORANGE, GREEN)]
+    ends = dict.fromkeys(rows, 0.0)
+    for part, (colour, hatch) in zip(found, looks, strict=False):
+        sizes = [parts.get(part, 0.0) for parts in rows.values()]
+        look = {"color": colour, "hatch": hatch, "edgecolor": "white", "label": label_text(part)}
+        axes.barh(range(len(rows)), sizes, left=list(ends.values()), height=0.7, **look)
+        ends = {name: end + size for (name, end), size in zip(ends.items(), sizes, strict=True)}
+    texts = []
+    for place, (name, parts) in enumerate(rows.items()):
+        note = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(amount(ends[name]), (ends[name], place), **note)
+        made = ", ".join(f"{part} {amount(parts.get(part, 0.0))}" for part in found)
+        texts.append(f"{name}: {amount(ends[name])} ({made})")
+    name_bars(axes, rows)
+    axes.set_xlim(0, max(ends.values()) * 1.15 or 1)
+    axes.legend(frameon=False, loc="lower right")
+    show(figure, caption, f"Stacked bar chart. {title}. {'; '.join(texts)}.")
+
+
 def amount(value: float) -> str:
     """A number for people: three digits, or words where it is huge or not finite."""
     if not math.isfinite(value):

@@ -16,7 +16,7 @@ _TRAININGS = (
 AGREEMENT = ("consistency", *(f"{role}: agreement of five answers" for role in ("chat", "tuned")))
 FACTS = (
     "learns-new-information",
-    *(f"{model}: facts right, held-out wordings" for model in ("before", "LoRA")),
+    *(f"{model}: facts right, held-out paraphrases" for model in ("before", "LoRA")),
 )
 STYLE = ("tone", "chat alone: in style", "tuned, not told: in style")
 

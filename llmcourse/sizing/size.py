@@ -212,6 +212,9 @@ SCORE_BYTES = 128 * 2**20  # the most that scores over the vocabulary take at on
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes per number
 MOMENTS = {"adamw": 8, "sgd": 0}  # bytes an optimizer keeps per trained weight, in float32
 METHODS = ("lora", "full")
+# Bits of a weight in QLoRA: 4, and its share of the scales, quantised themselves (Dettmers et al.,
+# 2023, arXiv 2305.14314, section 3): one of 8 bits for 64 weights, one of 32 for 256 of those.
+QLORA_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -352,8 +355,9 @@ class Size:
         """The memory that training takes on each device.
 
         Args:
-            method: "lora" (frozen weights in `dtype`, the adapter in float32) or "full" (weights
-                in float32, computed on in `dtype`).
+            method: "lora" (frozen weights in `dtype`, the adapter in float32), "qlora" (the linear
+                layers' weights in 4 bits, computed on in `dtype`; training so needs another
+                library) or "full" (weights in float32, computed on in `dtype`).
             dtype: A torch.dtype or its name.
             batch_tokens: Tokens that one device reads in one forward pass, padding included.
             length: Of the longest record; a batch is never shorter than one.
@@ -367,10 +371,13 @@ class Size:
         Raises:
             SettingError: a setting is none of these.
         """
-        item, full = bytes_per_number(dtype), one_of("method", method, METHODS) == "full"
+        item = bytes_per_number(dtype)
+        full = one_of("method", method, (*METHODS, "qlora")) == "full"
         tokens, spread = max(batch_tokens, length), processes if sharded else 1
         trained = self.parameters if full else self.lora_parameters(rank)
-        frozen = 0 if full else self.parameters
+        frozen = 0.0 if full else item * self.parameters
+        if method == "qlora":  # embeddings and head stay as they are
+            frozen -= (item - QLORA_BITS / 8) * self.linear
         # Without sharding, gradients that are on their way to the others are there a second time.
         buckets = 2 if processes > 1 and not sharded else 1
         copies = 0.0
@@ -379,9 +386,11 @@ class Size:
             copies = item * ((3 if full else 2) * self.block + self.embeddings + untied)
         elif full and item < 4:  # autocast's
             copies = item * (self.linear + self.head)
+        elif method == "qlora":  # one layer at a time is unpacked
+            copies = item * max(n_in * n_out for n_in, n_out in self.matrices)
         labels, row = max(1, round(tokens * labelled_share)), self.vocabulary * item
         return Memory(
-            weights=(item * frozen + 4 * trained) / spread,
+            weights=(frozen + 4 * trained) / spread,
             gradients=4 * trained * buckets / spread,
             optimizer=MOMENTS[one_of("optimizer", optimizer, MOMENTS)] * trained / spread,
             activations=tokens * self.activation_bytes(full, item, checkpointing),
