@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import Arm, Record, Run, Values, every, larger, result
-from llmcourse import company, templates
+from llmcourse import templates
+from llmcourse.company import desk
 from llmcourse.evaluation import Method
 from llmcourse.finetuning import Config
 from llmcourse.generation import generate
 from llmcourse.models import LoadedModel
-
-FIELDS = ("order", "product", "problem", "urgency", "request")
-CHOICES = {
-    "product": ("Ambra", "Corvo", "Hearthling", "Linnet", "Pellow", "Sable", "Toller", "Wren"),
-    "problem": ("late", "damaged", "faulty", "wrong item", "missing part", "billing"),
-    "urgency": ("high", "low"),
-    "request": ("refund", "replacement", "spare part", "repair", "cancel", "change", "information"),
-}
-LONGEST = 64  # tokens; the longest right answer has 51 with the chat model's tokenizer
-SCHEMA = (
-    "Read the customer's message and write JSON with these keys; null where the message does not "
-    "say:\n"
-    '"order": the order number, as FW-00000-X\n'
-    + "\n".join(f'"{name}": one of {", ".join(choices)}' for name, choices in CHOICES.items())
-    + "\nWrite nothing but the JSON."
-)
-
-
-def messages(split: str) -> list[Record]:
-    """The messages of a split, with the JSON as the answer."""
-    return [
-        {"question": r["message"], "answer": json.dumps({name: r[name] for name in FIELDS})}
-        for r in company.records("messages", split)
-    ]
-
-
-def scores(text: str, wanted: Mapping[str, Any]) -> dict[str, float]:
-    """Whether a text is a JSON object, all its fields are right, and which share of them is."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        return {"valid": 0.0, "all right": 0.0, "fields right": 0.0}
-    same = [name in found and found[name] == wanted[name] for name in FIELDS]
-    return {
-        "valid": 1.0,
-        "all right": float(all(same) and set(found) == set(FIELDS)),
-        "fields right": sum(same) / len(same),
-    }
 
 
 def measured(
@@ -60,112 +20,28 @@ def measured(
 ) -> Values:
     """The scores of the texts that `answer` gives."""
     texts = list(answer(records))
-    each = [scores(t, json.loads(r["answer"])) for t, r in zip(texts, records, strict=True)]
+    each = [desk.scores(t, json.loads(r["answer"])) for t, r in zip(texts, records, strict=True)]
     values: Values = {name: [found[name] for found in each] for name in each[0]}
     return {**values, "answers": texts}
 
 
 # --- without training -----------------------------------------------------------------------------
 
-_ORDER = r"fw\W{0,2}(\d{5})\W{0,2}([a-z])\b"
-# An hour's work on the training messages; the first pattern that is found gives the value.
-_PATTERNS = {
-    "product": {
-        "Ambra": r"ambra|kettle",
-        "Corvo": r"corvo|duster|robot",
-        "Hearthling": r"hearthling|heater",
-        "Linnet": r"linnet|lamp|shade",
-        "Pellow": r"pellow|filter|jug|cartridge",
-        "Sable": r"sable|mixer|beater|whisk|sm-4",
-        "Toller": r"toller|oven|baking stone",
-        "Wren": r"wren|doorbell|door bell|chime",
-    },
-    "problem": {
-        "wrong item": r"wrong (colou?r|lamp|parcel|one|plug|item)|instead of|ordered .{1,40} got "
-        r"|don.t fit|two colours",
-        "missing part": r"missing|not in the (box|bag|parcel)|short of a|forgot|didn.t get the",
-        "billing": r"invoice|charged|discount|surcharge|owe|\bpaid|my \d+ crowns|have refunded",
-        "late": r"still waiting|waited|not (been sent|arrived|come)|hasn.?t (arrived|come)|stolen"
-        r"|where.?s my|got lost|day \d|have been waiting|\"packed\"|in preparation",
-        "damaged": r"broken|crack|bent|torn|dent|scratch|chip|snapped|shatter|smash|damage|soaked"
-        r"|in pieces|fell|eaten|snow|cross-thread|washed",
-        "faulty": r"does ?n.?o?t (do|work|turn|start|heat|charge|go)|stopped|won.?t|fault|leak"
-        r"|no longer|switches itself|dead\b|squeal|loose|trips|smell|offline|drip|dribbl|stays red"
-        r"|glows|gets warm|on fire|runs fast|shorter|stumbles",
-    },
-    "urgency": {
-        "low": r"no (hurry|rush)|any ?time|whenever|take your time|not urgent|any day|i can wait"
-        r"|convenience|one day|not thirsty|otherwise|so fast",
-        "high": r"urgent|asap|hurry|at once|immediately|tomorrow|(by|this|on|for|need it) "
-        r"(mon|tues|wednes|thurs|fri|satur|sun)day|smok|shock|burn|danger|as soon as",
-    },
-    "request": {
-        "spare part": r"spare|a single|(another|new|just have a) (wheel|remote|lid|foot|manual)"
-        r"|screw|replacement foot|a magnet|how do i get|have the ones",
-        "refund": r"refund|money|send it back|what i paid|my \d+ crowns",
-        "cancel": r"cancel|should not be delivered",
-        "repair": r"repair|mend|fix|inspect|look at it|put right",
-        "replacement": r"replace|new one|another|exchange|send it again|working \w+ by|safe one"
-        r"|different|clean \w+ one",
-        "change": r"change|put (this|it) right|correct|add a|make it|hold back|should be|address"
-        r"|packed in|sent on the",
-        "information": r"\?|tell me|let me know",
-    },
-}
-
 
 def by_rules(records: Sequence[Record]) -> list[str]:
     """What regular expressions read in each message."""
-
-    def first(patterns: Mapping[str, str], text: str) -> str | None:
-        return next((name for name, p in patterns.items() if re.search(p, text)), None)
-
-    found = []
-    for record in records:
-        text = record["question"].lower()
-        order = re.search(_ORDER, text)
-        row = {
-            "order": f"FW-{order[1]}-{order[2].upper()}" if order else None,
-            **{name: first(patterns, text) for name, patterns in _PATTERNS.items()},
-        }
-        found.append(json.dumps(row))
-    return found
+    return [desk.rules(r["question"]) for r in records]
 
 
-def examples(count: int = 3) -> list[Record]:
-    """Training messages for the prompt, of many kinds: those with the most fields, spread out."""
-    rows = messages("train")
-    full = sorted(rows, key=lambda r: r["answer"].count("null"))[: 4 * count]
-    return full[:: len(full) // count][:count]
-
-
-def zero_shot(record: Record) -> str:
-    """The schema and the message."""
-    return f"{SCHEMA}\n\nMessage: {record['question']}\nJSON:"
-
-
-def few_shot(record: Record) -> str:
-    """The schema, three messages with their JSON, and the message."""
-    shown = "".join(f"\n\nMessage: {r['question']}\nJSON: {r['answer']}" for r in examples())
-    return f"{SCHEMA}{shown}\n\nMessage: {record['question']}\nJSON:"
-
-
-def prompted(model: LoadedModel, prompt: Callable[[Record], str]) -> Callable:
-    """Answers of an untuned model, cut after the first closing brace, as any engineer would."""
+def prompted(model: LoadedModel, solved: Sequence[Record] = ()) -> Callable:
+    """Answers of an untuned model, cut after the first closing brace."""
 
     def answer(records: Sequence[Record]) -> list[str]:
-        found = generate(
-            model, [prompt(r) for r in records], max_new_tokens=LONGEST + 16, progress=False
-        )
-        return [_object(a.text) for a in found]
+        prompts = [desk.prompt(r["question"], solved) for r in records]
+        found = generate(model, prompts, max_new_tokens=desk.LONGEST + 16, progress=False)
+        return [desk.first_object(a.text) for a in found]
 
     return answer
-
-
-def _object(text: str) -> str:
-    """The first JSON object in a text, or the text."""
-    match = re.search(r"\{.*?\}", text, flags=re.DOTALL)
-    return match[0] if match else text.strip()
 
 
 def constrained(model: LoadedModel) -> Callable:
@@ -181,14 +57,11 @@ def constrained(model: LoadedModel) -> Callable:
         return [one(record) for record in records]
 
     def one(record: Record) -> str:
-        numbers = re.findall(_ORDER, record["question"].lower())
-        allowed = {
-            "order": [f"FW-{digits}-{letter.upper()}" for digits, letter in numbers],
-            **CHOICES,
-        }
-        rendered = templates.render(few_shot(record), model.template, tokenizer=tokenizer)
+        allowed = {"order": desk.orders(record["question"]), **desk.CHOICES}
+        few_shot = desk.prompt(record["question"], desk.examples())
+        rendered = templates.render(few_shot, model.template, tokenizer=tokenizer)
         text, written = rendered.prompt, "{"
-        for name in FIELDS:
+        for name in desk.FIELDS:
             options = [json.dumps(value) for value in dict.fromkeys(allowed[name])] + ["null"]
             start = f'{", " if written != "{" else ""}"{name}": '
             written += start + _likeliest(model, text + written + start, options)
@@ -235,7 +108,7 @@ def tuned(run: Run, name: str, model: str = "chat", share: float = 1.0, **settin
     """A model trained on the messages, or on a part of them."""
 
     def make(seed: int) -> Callable:
-        records = messages("train")
+        records = desk.records("train")
         records = records[: max(2, round(share * len(records)))]
         # 500 messages, six at a time, are seen three times in 250 updates.
         steps = round(run.size.updates * 250 / 300)
@@ -245,7 +118,10 @@ def tuned(run: Run, name: str, model: str = "chat", share: float = 1.0, **settin
         def answer(asked: Sequence[Record]) -> list[str]:
             method = Method(trained)
             found = generate(
-                method.model, [r["question"] for r in asked], max_new_tokens=LONGEST, progress=False
+                method.model,
+                [r["question"] for r in asked],
+                max_new_tokens=desk.LONGEST,
+                progress=False,
             )
             return [a.text.strip() for a in found]
 
@@ -258,15 +134,17 @@ def structured_output(run: Run) -> dict[str, Any]:
     """Rules, prompts, constrained decoding and tuning on the same messages."""
     arms = {
         "rules": Arm("rules", lambda _: by_rules, trained=False),
-        "zero-shot": Arm("desk, zero-shot", lambda _: prompted(run.chat, zero_shot), trained=False),
-        "few-shot": Arm("desk, few-shot", lambda _: prompted(run.chat, few_shot), trained=False),
+        "zero-shot": Arm("desk, zero-shot", lambda _: prompted(run.chat), trained=False),
+        "few-shot": Arm(
+            "desk, few-shot", lambda _: prompted(run.chat, desk.examples()), trained=False
+        ),
         "few-shot, constrained": Arm(
             "desk, constrained", lambda _: constrained(run.chat), trained=False
         ),
         "tuned chat": tuned(run, "desk, tuned chat"),
         "tuned base": tuned(run, "desk, tuned base", "base"),
     }
-    records = messages("test")[: run.size.questions]
+    records = desk.records("test")[: run.size.questions]
     found = {name: run.values(arm, "messages", records, measured) for name, arm in arms.items()}
     values = {
         f"{name}: {metric}": each[metric]
@@ -299,7 +177,7 @@ def data_amount(run: Run) -> dict[str, Any]:
         "50 %": tuned(run, "desk, half", share=0.5),
         "100 %": tuned(run, "desk, tuned chat"),
     }
-    records = messages("test")[: run.size.questions]
+    records = desk.records("test")[: run.size.questions]
     values = {
         f"{name}: {metric}": each[metric]
         for name, arm in arms.items()
@@ -318,7 +196,8 @@ def data_amount(run: Run) -> dict[str, Any]:
         pairs,
         holds=larger(*pairs[0]),
         measured="share of the fields that are right, and of answers with all five right",
-        setting=f"25, 50 or 100 % of {len(messages('train'))} messages, the same number of updates",
+        setting=f"25, 50 or 100 % of {len(desk.records('train'))} messages, the same number of "
+        "updates",
     )
 
 

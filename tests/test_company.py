@@ -13,6 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from llmcourse import company, data, prompts
+from llmcourse.company import desk
 from llmcourse.errors import SettingError
 from llmcourse.words import has_keys
 from tests.conftest import ROOT
@@ -261,6 +262,38 @@ def test_messages_fill_the_schema_and_name_their_order() -> None:
         assert re.fullmatch(r"FW-\d{5}-[A-Z]", record["order"]), record["id"]
         typed = re.sub(r"\W", "", record["message"]).upper()
         assert record["order"][3:8] in typed, record["id"]
+
+
+def test_the_desk_scores_fields_and_its_rules_read_most_numbers_and_products() -> None:
+    records = desk.records("test")
+    wanted = [json.loads(r["answer"]) for r in records]
+    read = [json.loads(desk.rules(r["question"])) for r in records]
+    assert all(tuple(row) == desk.FIELDS for row in read + wanted)
+    for name, least in {"order": 0.9, "product": 0.8}.items():
+        same = [row[name] == right[name] for row, right in zip(read, wanted, strict=True)]
+        assert least < sum(same) / len(same)
+    right = wanted[0]
+    perfect = {"valid": 1.0, "all right": 1.0, "fields right": 1.0}
+    assert desk.scores(json.dumps(right), right) == perfect
+    assert desk.scores(json.dumps(right | {"mood": 1}), right) == perfect | {"all right": 0.0}
+    missing = {name: value for name, value in right.items() if name != "order"}
+    assert desk.scores(json.dumps(missing), right) == {
+        "valid": 1.0,
+        "all right": 0.0,
+        "fields right": 0.8,
+    }
+    for text in ("", "null", "[1]", f"Here it is: {json.dumps(right)}"):
+        assert set(desk.scores(text, right).values()) == {0.0}
+    assert desk.first_object(f"Here it is: {json.dumps(right)}.") == json.dumps(right)
+
+
+def test_the_desks_prompt_has_the_schema_and_solved_training_messages() -> None:
+    solved, message = desk.examples(), desk.records("test")[0]["question"]
+    assert len(solved) == 3 and all(record in desk.records("train") for record in solved)
+    text = desk.prompt(message, solved)
+    assert text.count("Message:") == 4 and text.endswith(f"Message: {message}\nJSON:")
+    assert all(f'"{name}": ' in desk.SCHEMA for name in desk.FIELDS)
+    assert all(f"JSON: {record['answer']}" in text for record in solved)
 
 
 def test_messages_share_few_word_runs_with_each_other_and_with_the_tasks() -> None:
