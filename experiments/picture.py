@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.textpath import TextPath
 
-from experiments import desk
+from experiments.desk import prompted
 from experiments.run import Record
 from llmcourse import models, tiers
+from llmcourse.company import desk
 from llmcourse.errors import CourseError
 from llmcourse.files import write_text
 from llmcourse.finetuning import Config, finetune
@@ -81,11 +82,11 @@ def measure(model: models.LoadedModel, size: tiers.Tier, settings: Config = SETT
         size: How many messages are asked, at least.
         settings: Of the training.
     """
-    train = desk.messages("train")
-    test = desk.messages("test")
+    train = desk.records("train")
+    test = desk.records("test")
     if size.name == "smoke":
         train, test = train[:6], test[:3]
-    before = desk.prompted(model, desk.zero_shot)(test)
+    before = prompted(model)(test)
     tuned = finetune(model, train, settings)
     answers = generate(tuned, [r["question"] for r in test], max_new_tokens=desk.LONGEST)
     after = [answer.text.strip() for answer in answers]

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from experiments import desk, picture
+from experiments import picture
 from llmcourse import models, tiers
+from llmcourse.company import desk
 from llmcourse.finetuning import Config
 from llmcourse.stats import Score
 from tests.pictures import crossed, misplaced, strange_colours, texts
@@ -44,7 +45,7 @@ def test_its_numbers_are_measured(
 ) -> None:
     monkeypatch.setattr(desk, "SCHEMA", "JSON:")  # the tiny model reads few tokens
     found = picture.measure(tiny, tiers.TIERS["smoke"], Config(steps=1))
-    assert found.message == desk.messages("test")[0]["question"]  # a random model learns nothing
+    assert found.message == desk.records("test")[0]["question"]  # a random model learns nothing
     assert found.right_before == found.right_after and found.right_after.mean == 0
     assert found.records == 6 and found.seconds > 0
     assert found.model == tiny.title and "no GPU" in found.machine
