@@ -86,6 +86,7 @@ class Tier:
     facts: int = 20  # lesson 05: facts that a model learns, three paraphrases each
     fact_updates: int = 60
     short_steps: int = 5  # more on lesson 05: updates of the short runs
+    messages: int = 300  # lesson 06: messages to an order desk that a model is tuned on
     known_facts: int = 20  # lessons 06 and 07: facts that a model learns, to be evaluated on
     known_epochs: float = 3.6
 
@@ -103,6 +104,7 @@ _SMOKE = Tier(
     facts=3,
     fact_updates=4,
     short_steps=2,
+    messages=24,
     known_facts=4,
     known_epochs=1,
 )
@@ -117,7 +119,8 @@ _GPU = Tier(
     facts=100,
     fact_updates=300,
     short_steps=16,
-    known_facts=120,
+    messages=480,
+    known_facts=100,
     known_epochs=4,
 )
 TIERS = {tier.name: tier for tier in (_SMOKE, Tier("cpu", "learning on a laptop"), _GPU)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 import re
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from llmcourse import exercises, templates
 from llmcourse.errors import ExerciseError
@@ -43,38 +45,22 @@ def letters(text: str) -> str:
     return " ".join(re.findall(r"[a-z]+", text.lower()))
 
 
-def or_none(ask: Any, question: str) -> str | None:
+def hits(text: str, wanted: str, null: bool = False) -> tuple[int, int]:
+    """How many of the stated fields (with `null`, of all) are right, and how many there are."""
     with contextlib.suppress(ValueError):
-        return ask(question)
+        if isinstance(found := json.loads(text), dict):
+            rows = [(k, v) for k, v in json.loads(wanted).items() if null or v is not None]
+            return (sum(found.get(k) == v for k, v in rows), len(rows)) if rows else (1, 1)
+    return 0, 1
 
 
-def stale(ask: Any, questions: list[str]) -> list[str]:
-    """The loop of section 2: the last answer stays for a question that fails."""
-    found, last = [], None
-    for question in questions:
-        last = or_none(ask, question) or last
-        found.append(last)
-    return found
+def sign_test(texts: list[str], others: list[str], wanted: list[str]) -> float:
+    wins = [x == w for x, y, w in zip(texts, others, wanted, strict=True) if x != y]
+    return binomtest(sum(wins), len(wins)).pvalue
 
 
 def words(text: str) -> list[str]:
     return text.lower().split()
-
-
-def mean_length(a: str, b: str) -> float:
-    return len(f"{a} {b}".split()) / 2
-
-
-def words_in_common(answer: str, reference: str) -> int:
-    return len({*answer.split()} & {*reference.split()})
-
-
-def agreed(one: list[str], other: list[str]) -> float:
-    return np.mean([a == b for a, b in zip(one, other, strict=True)])
-
-
-def chance(one: list[str], other: list[str]) -> float:
-    return sum(one.count(x) * other.count(x) for x in {*one}) / len(one) / len(other)
 
 
 def largest(matrices: list, room: float) -> int:
@@ -106,9 +92,9 @@ RIGHT = [
     ("05-1", lambda matrices, rank: np.sum([[rank * n for n in shape] for shape in matrices])),
     ("05-2", lambda matrices, gigabytes: np.int64(largest(matrices, 1e9 * gigabytes))),
     ("05-3", np.float32(3.67)),
-    ("06-1", lambda a, b: (Counter(a.split()) & Counter(b.split())).total() / mean_length(a, b)),
-    ("06-2", lambda ask, questions: tuple(or_none(ask, question) for question in questions)),
-    ("06-3", lambda a, b: 1 - (1 - agreed(a, b)) / (1 - chance(a, b))),
+    ("06-1", lambda text, wanted: Fraction(*hits(text, wanted))),
+    ("06-2", lambda a, b, c: 1.0 if a == b else sign_test(a, b, c)),
+    ("06-3", np.float64(3)),
     ("07-1", lambda setup, prompt, tuned: setup / (max(prompt - tuned, 0) or math.nextafter(0, 1))),
     ("07-2", dict(zip(NEEDS, ("RAG", "fine-tuning", " Prompt", "retrieval"), strict=True))),
     ("07-3", lambda right, refused: np.mean(~np.array(right) & ~np.array(refused))),
@@ -152,12 +138,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("05-2", lambda m, gb: int(gb * 1e9 / 16 / sum(map(sum, m))), "needs room, too"),
     ("05-3", 0.12, "Is it rank=1"),
     ("05-3", "5", "without quotes"),
-    ("06-1", lambda a, b: words_in_common(a, b) / len(a.split()), "Extra words"),
-    ("06-1", lambda a, b: 2 * words_in_common(a, b) / len(f"{a} {b}".split()), "as often as"),
-    ("06-2", stale, "the bug of the loop in section 2"),
-    ("06-2", lambda ask, qs: [or_none(ask, q) and or_none(ask, q) for q in qs], "Call ask once"),
-    ("06-3", agreed, "chance alone gives half"),
-    ("06-3", lambda one, other: 1.0, "chance alone gives half"),
+    ("06-1", lambda text, wanted: float(text == wanted), "One of the two stated fields"),
+    ("06-1", lambda text, wanted: Fraction(*hits(text, wanted, null=True)), "must not count as"),
+    ("06-2", lambda a, b, c: a != b and sign_test(a, b, c) / 2, "Either way may win"),
+    ("06-2", lambda a, b, c: sum(x != y for x, y in zip(a, b, strict=True)), "Six wins, no loss"),
+    ("06-3", 10, "Did you leave them out"),
+    ("06-3", "3", "without quotes"),
     ("07-1", lambda setup, prompt, tuned: setup / prompt, "only the difference"),
     ("07-1", lambda setup, prompt, tuned: setup * (prompt - tuned), "not times it"),
     ("07-2", NEEDS | {"prices change weekly": "tune"}, "out of date by next week"),

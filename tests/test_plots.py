@@ -313,6 +313,28 @@ def test_a_lessons_numbers_stand_beside_the_published_ones(
     assert "3 seeds" in caption.data and "python -m experiments paraphrases" in caption.data
 
 
+def test_forgetting_shows_each_arm_and_what_was_measured_here(
+    monkeypatch: pytest.MonkeyPatch, shown: list
+) -> None:
+    ends = {"low": 0.1, "high": 0.9, "n": 100}
+    arms = {
+        f"{name}: {what}": {"mean": mean, **ends}
+        for name, loss, right in (("untuned", math.log(20), 0.2), ("the rate", math.log(80), 0.75))
+        for what, mean in (("loss", loss), ("right", right))
+    }
+    found = {"arms": arms, "seeds": 3, "command": "python -m experiments forgetting"}
+    monkeypatch.setattr("llmcourse.claims.result", lambda claim: {"forgetting": found}[claim])
+    plots.forgetting({"the rate": (100.0, 0.5)}, caption="Figure. Both.")
+    (_, metadata), (caption, _) = shown
+    assert metadata["image/png"]["alt"].endswith(
+        "untuned: perplexity 20, 20 % right; the rate: perplexity 80, 75 % right, yours 100, 50 %."
+    )
+    assert "Hollow marks: your run. Published: 100 questions, 100 texts, 3 seeds" in caption.data
+    monkeypatch.setattr("llmcourse.claims.result", lambda claim: {})
+    plots.forgetting(caption="Figure. Both.")
+    assert len(shown) == 3 and "python -m experiments forgetting" in shown[-1][0].data
+
+
 def test_a_claim_that_was_not_published_yet_names_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: list[tuple[Any, dict]]
 ) -> None:

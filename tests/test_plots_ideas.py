@@ -139,7 +139,7 @@ def test_a_gain_that_chance_may_have_made_says_so(drawn: Drawn) -> None:
 
 
 def test_a_missing_number_is_the_lesson_to_run() -> None:
-    pair = ("chat: agreement of five answers", "tuned: agreement of five answers")
+    pair = ("chat: agreement of three answers", "tuned: agreement of three answers")
     claims.record("consistency", {pair[0]: 0.25}, holds=None)
     found = sketch.Measured()
     assert found.change("consistency", *pair) == "0.25 → run lesson 06"

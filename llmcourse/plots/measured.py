@@ -314,10 +314,8 @@ def beside(
     Raises:
         ClaimError: there is no such claim.
     """
-    found, yours = claims.result(claim_id), yours or {}
+    found, yours = _published(claim_id, caption), yours or {}
     if not found:
-        command = f"python -m experiments {claim_id}"
-        show_caption(f"{caption} The published run has not measured this yet: {command}.")
         return
     rows = {label: found["arms"][name] for label, name in arms.items()}
     share = all(0 <= row["mean"] <= 1 for row in rows.values())
@@ -349,6 +347,56 @@ def beside(
     seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
     caption = f"{caption} Published: {size} questions{seeds}; {found['command']}."
     show(figure, caption, f"Dot plot. {title}. " + "; ".join(texts) + ".")
+
+
+def _published(claim_id: str, caption: str) -> dict[str, Any]:
+    """A claim's published result; where it is missing, {}, and a caption says so."""
+    found = claims.result(claim_id)
+    if not found:
+        command = f"python -m experiments {claim_id}"
+        show_caption(f"{caption} The published run has not measured this yet: {command}.")
+    return found
+
+
+@styled
+def forgetting(yours: Mapping[str, tuple[float, float]] | None = None, *, caption: str) -> None:
+    """Show what each arm of the published claim `forgetting` learned, and what that cost.
+
+    Args:
+        yours: Name of an arm -> perplexity on general texts and share of facts right, measured
+            here; arms may be missing.
+        caption: Below it; how large the published run is, and its command, are added.
+    """
+    found, yours = _published("forgetting", caption), yours or {}
+    if not found:
+        return
+    arms, title = found["arms"], "Learning against forgetting"
+    names = [name.removesuffix(": loss") for name in arms if name.endswith(": loss")]
+    across = "perplexity on general texts; further left, less is forgotten"
+    figure, axes = chart(names, 4, title, across, "facts right")
+    texts = []
+    for name, mark, colour in zip(names, "osD^P", (BLUE, SKY, ORANGE, PURPLE, GREEN), strict=False):
+        loss, right = arms[f"{name}: loss"], arms[f"{name}: right"]
+        x, y = math.exp(loss["mean"]), right["mean"]  # the exponential of a loss is a perplexity
+        lows, highs = (math.exp(loss["low"]), right["low"]), (math.exp(loss["high"]), right["high"])
+        axes.plot([lows[0], highs[0]], [y, y], color=colour)
+        axes.plot([x, x], [lows[1], highs[1]], color=colour)
+        axes.scatter([x], [y], color=colour, marker=mark, s=70, zorder=3, label=name)
+        texts.append(f"{name}: perplexity {amount(x)}, {claims.as_share(y)} right")
+        if name in yours:
+            axes.scatter(*yours[name], marker=mark, s=110, facecolors="none", edgecolors=INK)
+            texts[-1] += f", yours {amount(yours[name][0])}, {claims.as_share(yours[name][1])}"
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.set_ylim(-0.03, 1)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    size = f"{arms[f'{names[0]}: right']['n']} questions, {arms[f'{names[0]}: loss']['n']} texts"
+    seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
+    mine = " Hollow marks: your run." if yours else ""
+    caption = f"{caption}{mine} Published: {size}{seeds}; {found['command']}."
+    show(figure, caption, f"Scatter plot. {title}. " + "; ".join(texts) + ".")
 
 
 def side_by_side(

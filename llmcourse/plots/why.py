@@ -13,7 +13,7 @@ _TRAININGS = (
 )
 # What is shown is what the lessons recorded under these names, in the learner's own ledger.
 # Claim, number before and number after training, where several pictures show them.
-AGREEMENT = ("consistency", *(f"{role}: agreement of five answers" for role in ("chat", "tuned")))
+AGREEMENT = ("consistency", *(f"{role}: agreement of three answers" for role in ("chat", "tuned")))
 FACTS = (
     "learns-new-information",
     *(f"{model}: facts right, held-out paraphrases" for model in ("before", "LoRA")),
@@ -44,7 +44,7 @@ def general_to_special() -> None:
 # Title, what a reader should know, and the numbers.
 INVENTED = ("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong")
 _GAINS = (
-    ("Steadier answers", "agreement of five answers\nto one question; more is better", AGREEMENT),
+    ("Steadier answers", "agreement of three answers\nto one question; more is better", AGREEMENT),
     ("Less invention", "answers that are confident and wrong;\nfewer are better", INVENTED),
     ("New knowledge", "the company's facts right,\nin new wordings; more is better", FACTS),
     ("A style of its own", "answers in the company's style;\nmore is better", STYLE),
@@ -173,7 +173,7 @@ def benefits() -> None:
         ("Performance", better, "facts right", facts, BLUE),
         ("Privacy", stays, "connections opened", private, GREEN),
         ("Cost", short, "prompt tokens: long prompt, tuned", tokens, ORANGE),
-        ("Reliability", same, "agreement of five answers", agree, INK),
+        ("Reliability", same, "agreement of three answers", agree, INK),
     )
     for number, (title, about, what, value, colour) in enumerate(cards):
         left, bottom = 1 + (number % 2) * 48, 22.5 - (number // 2) * 21.5
