@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,29 @@ def test_the_same_training_twice_is_the_same_bit_for_bit(tiny: models.LoadedMode
     assert losses(train(tiny, dropout=0.5)) != losses(one)
 
 
+@pytest.fixture(scope="module")
+def usual(tiny_once: models.LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the usual training, once for all tests that compare with it."""
+    threads, out = torch.get_num_threads(), tmp_path_factory.mktemp("usual") / "saved"
+    torch.set_num_threads(1)
+    train(tiny_once).save(out)
+    torch.set_num_threads(threads)
+    return out
+
+
+@pytest.fixture
+def usual_losses(usual: Path) -> list[float]:
+    facts = json.loads((usual / "tuned.json").read_text(encoding="utf-8"))
+    return [row["loss"] for row in facts["history"]]
+
+
 @pytest.mark.parametrize(
     "how", [{"micro_batch": 1}, {"micro_batch": 3}, {"checkpointing": True}, {"memory_gb": 500.0}]
 )
-def test_what_saves_memory_changes_no_result(tiny: models.LoadedModel, how: dict) -> None:
-    assert losses(train(tiny, **how)) == pytest.approx(losses(train(tiny)), abs=1e-5)
+def test_what_saves_memory_changes_no_result(
+    tiny: models.LoadedModel, how: dict, usual_losses: list[float]
+) -> None:
+    assert losses(train(tiny, **how)) == pytest.approx(usual_losses, abs=1e-5)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd"])
@@ -157,17 +176,18 @@ def by_trainer(model: models.LoadedModel, layout: plan.Plan, folder: Path) -> li
     return [row["loss"] for row in trainer.state.log_history if "loss" in row]
 
 
-def test_three_levels_give_one_result(tiny: models.LoadedModel, tmp_path: Path) -> None:
+def test_three_levels_give_one_result(
+    tiny: models.LoadedModel, tmp_path: Path, usual_losses: list[float]
+) -> None:
     layout = plan.plan(encoding.encode(RECORDS, tiny.tokenizer), FEW)
-    ours = losses(train(tiny))
-    assert by_hand(tiny, layout) == pytest.approx(ours, abs=1e-3)
-    assert by_trainer(tiny, layout, tmp_path) == pytest.approx(ours, abs=1e-3)
+    assert by_hand(tiny, layout) == pytest.approx(usual_losses, abs=1e-3)
+    assert by_trainer(tiny, layout, tmp_path) == pytest.approx(usual_losses, abs=1e-3)
 
 
 def test_memory_that_runs_out_halves_the_part(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
+    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch, usual_losses: list[float]
 ) -> None:
-    usual, most = losses(train(tiny)), 1
+    most = 1
 
     def small(model: Any, input_ids: torch.Tensor, **more: Any) -> torch.Tensor:
         if len(input_ids) > most:
@@ -180,7 +200,7 @@ def test_memory_that_runs_out_halves_the_part(
         "Memory ran out: 2 of 4",
         "Memory ran out: 1 of 4",
     ]
-    assert losses(tuned) == pytest.approx(usual, abs=1e-5)
+    assert losses(tuned) == pytest.approx(usual_losses, abs=1e-5)
     most = 0
     with pytest.raises(CourseError, match="while one record was computed. Choose a smaller max_le"):
         train(tiny)
@@ -304,9 +324,9 @@ def test_merging_gives_a_plain_model(tiny: models.LoadedModel, tmp_path: Path) -
 
 
 @pytest.fixture
-def saved(tiny: models.LoadedModel, tmp_path: Path) -> Path:
-    train(tiny).save(tmp_path / "saved")
-    return tmp_path / "saved"
+def saved(usual: Path, tmp_path: Path) -> Path:
+    """A copy of the usual training's folder, to be spoiled."""
+    return Path(shutil.copytree(usual, tmp_path / "saved"))
 
 
 def test_an_adapter_knows_its_base(tiny: models.LoadedModel, saved: Path, tmp_path: Path) -> None:
