@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -51,54 +52,69 @@ def constrained(model: LoadedModel) -> Callable:
     value (for the order: a number that stands in the message). So every answer is valid JSON, and
     what is measured is the choice.
     """
-    tokenizer = model.tokenizer
 
     def answer(records: Sequence[Record]) -> list[str]:
-        return [one(record) for record in records]
+        same, _ = prompt("MESSAGE")
+        start = _Reader(model)
+        start.read(same)  # schema and examples, which all prompts have
+        return [one(record, copy.deepcopy(start.cache)) for record in records]
 
-    def one(record: Record) -> str:
+    def prompt(message: str) -> list[str]:
+        """The prompt before the message, and from it on."""
+        few_shot = desk.prompt(message, desk.examples())
+        rendered = templates.render(few_shot, model.template, tokenizer=model.tokenizer)
+        before, after = rendered.prompt.rsplit(message, 1)
+        return [before, message + after]
+
+    def one(record: Record, cache: Any) -> str:
         allowed = {"order": desk.orders(record["question"]), **desk.CHOICES}
-        few_shot = desk.prompt(record["question"], desk.examples())
-        rendered = templates.render(few_shot, model.template, tokenizer=tokenizer)
-        text, written = rendered.prompt, "{"
+        reader, written = _Reader(model, cache), ""
+        _, text = prompt(record["question"])
         for name in desk.FIELDS:
-            options = [json.dumps(value) for value in dict.fromkeys(allowed[name])] + ["null"]
-            start = f'{", " if written != "{" else ""}"{name}": '
-            written += start + _likeliest(model, text + written + start, options)
-        return written + "}"
+            options = [f" {json.dumps(value)}," for value in dict.fromkeys(allowed[name])]
+            start = f'{" " if written else "{"}"{name}":'
+            chosen = reader.likeliest(text + start, [*options, " null,"])
+            written, text = written + start + chosen, ""
+        return written.removesuffix(",") + "}"
 
     return answer
 
 
-def _likeliest(model: LoadedModel, text: str, options: Sequence[str]) -> str:
-    """The option that the model writes after `text` when it may write nothing else."""
-    import torch
+class _Reader:
+    """A model that has read something, and chooses how it goes on; it reads nothing twice."""
 
-    tokenizer = model.tokenizer
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    # A comma or brace ends each option, so that none is the beginning of another one.
-    tails = [tokenizer(f"{option},", add_special_tokens=False)["input_ids"] for option in options]
+    def __init__(self, model: LoadedModel, cache: Any = None) -> None:
+        from transformers import DynamicCache
 
-    def next_tokens(_: int, so_far: torch.Tensor) -> list[int]:
-        done = so_far[len(ids) :].tolist()
-        return sorted(
-            {
-                tail[len(done)]
-                for tail in tails
-                if tail[: len(done)] == done and len(tail) > len(done)
-            }
-        ) or [tokenizer.eos_token_id]
+        self.model, self.cache = model, cache or DynamicCache(config=model.model.config)
 
-    out = model.model.generate(
-        torch.tensor([ids], device=model.device),
-        attention_mask=torch.ones(1, len(ids), dtype=torch.long, device=model.device),
-        max_new_tokens=max(map(len, tails)),
-        do_sample=False,
-        prefix_allowed_tokens_fn=next_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    written = out[0, len(ids) :].tolist()
-    return next(o for o, tail in zip(options, tails, strict=True) if written[: len(tail)] == tail)
+    def likeliest(self, text: str, options: Sequence[str]) -> str:
+        """Read `text`, then the option that is written when nothing else may be written.
+
+        Each option has to end with a mark, so that none is the beginning of another one.
+        """
+        tails = {option: self._ids(option) for option in options}
+        logits, done = self.read(text), []
+        while done not in tails.values():
+            allowed = {t[len(done)] for t in tails.values() if t[: len(done)] == done}
+            done.append(max(allowed, key=lambda token: float(logits[token])))
+            logits = self._next(done[-1:])
+        return next(option for option, tail in tails.items() if tail == done)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def read(self, text: str) -> Any:
+        """What the model expects after `text`."""
+        return self._next(self._ids(text))
+
+    def _next(self, ids: Sequence[int]) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            row = torch.tensor([list(ids)], device=self.model.device)
+            out = self.model.model(row, past_key_values=self.cache, use_cache=True)
+        return out.logits[0, -1]
 
 
 # --- claims ---------------------------------------------------------------------------------------
