@@ -41,6 +41,17 @@ def counted(ids: list[int]) -> float:
     return -sum(math.log(together[p] / before[p[0]]) for p in pairs) / len(pairs)
 
 
+def fitted(prompt: list[int], answer: list[int], end: int, limit: int) -> list[int]:
+    row = [*answer, end]
+    return (prompt + row)[-limit:] if len(row) < limit else []
+
+
+def trained_share(pairs: list[tuple[list[int], list[int]]], end: int, limit: int) -> Fraction:
+    kept = [(fitted(*pair, end, limit), pair[1]) for pair in pairs]
+    labels = sum(len(answer) + 1 for row, answer in kept if row)
+    return Fraction(labels, sum(len(row) for row, _ in kept))
+
+
 def letters(text: str) -> str:
     return " ".join(re.findall(r"[a-z]+", text.lower()))
 
@@ -86,9 +97,9 @@ RIGHT = [
     ("03-1", lambda record: templates.render(record, "qa").prompt),
     ("03-2", lambda answer, passage: (n for n in number(answer) if n not in number(passage))),
     ("03-3", ("5", "4", "2")),
-    ("04-1", lambda prompt, completion, end: np.array([-100] * len(prompt) + completion + [end])),
-    ("04-2", lambda rows, pad: [[*row, *[pad] * 9][: max(map(len, rows))] for row in rows]),
-    ("04-3", lambda train, test: [t for t in test if letters(t) in [*map(letters, train)]]),
+    ("04-1", lambda prompt, answer, end, limit: np.array(fitted(prompt, answer, end, limit))),
+    ("04-2", trained_share),
+    ("04-3", np.int64(2)),
     ("05-1", lambda matrices, rank: np.sum([[rank * n for n in shape] for shape in matrices])),
     ("05-2", lambda matrices, gigabytes: np.int64(largest(matrices, 1e9 * gigabytes))),
     ("05-3", np.float32(3.67)),
@@ -126,12 +137,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("03-2", lambda answer, passage: {*number(answer)} - {*number(passage)}, "return a list"),
     ("03-3", {2, 4}, "number that is not in the passage"),
     ("03-3", "all", "set of whole numbers"),
-    ("04-1", lambda prompt, completion, end: prompt + completion + [end], "get -100"),
-    ("04-1", lambda prompt, completion, end: [-100] * len(prompt) + completion, "get -100"),
-    ("04-2", lambda rows, pad: [[pad] * (3 - len(row)) + row for row in rows], "on the right"),
-    ("04-2", lambda rows, pad: rows, "length of the longest"),
-    ("04-3", lambda train, test: [t for t in test if t in train], "Capitals and the question"),
-    ("04-3", lambda train, test: [t for t in test if t not in train], "not in training"),
+    ("04-1", lambda prompt, answer, end, limit: (prompt + answer + [end])[:limit], "cuts the end"),
+    ("04-1", lambda prompt, answer, end, limit: (prompt + answer + [end])[-limit:], "leave such"),
+    ("04-2", lambda pairs, end, limit: trained_share(pairs, end, 99), "cut to five"),
+    ("04-2", lambda pairs, end, _: np.mean([trained_share([p], end, 99) for p in pairs]), "mean"),
+    ("04-3", 8, "padding_side set before"),
+    ("04-3", "2", "without quotes"),
     ("05-1", lambda matrices, rank: sum(rank * o for o, _ in matrices), "one of the two matrices"),
     ("05-1", lambda matrices, rank: sum(o * i for o, i in matrices), "the frozen layer"),
     ("05-2", lambda matrices, gigabytes: largest(matrices, 1e9 * gigabytes) + 1, "round down"),
