@@ -67,6 +67,7 @@ def generate(
     *,
     system: str | None = None,
     max_new_tokens: int | None = None,
+    min_new_tokens: int = 0,
     batch_size: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
@@ -82,6 +83,7 @@ def generate(
             "plain" sends the text as it is.
         system: System prompt before each question.
         max_new_tokens: Longest answer in tokens; the tier's if not given.
+        min_new_tokens: No answer ends before it has so many tokens.
         batch_size: Prompts answered at once; the tier's if not given. A batch that does not
             fit into memory is halved, down to one prompt.
         temperature: 0 takes the likeliest token each time (greedy decoding), so that the same
@@ -102,6 +104,7 @@ def generate(
         NotFinite: the model's logits are NaN or infinite.
     """
     limit = _answer_limit(model, max_new_tokens, temperature)
+    shortest = min(whole("min_new_tokens", min_new_tokens, 0), limit)
     size = tiers.current().batch_size if batch_size is None else whole("batch_size", batch_size, 1)
     items = _as_list(prompts)
     jobs = []
@@ -125,7 +128,7 @@ def generate(
 
         for number, batch in enumerate(batches):
             sampling = {"temperature": temperature, "seed": seed + number} if temperature else None
-            run = partial(_answered, model, limit=limit, stop=tick, sampling=sampling)
+            run = partial(_answered, model, limits=(shortest, limit), stop=tick, sampling=sampling)
             for job, answer in zip(batch, halved(run, batch, line.write), strict=True):
                 answers[job.number] = answer
             line.update((number + 1) * limit - line.n)  # answers may have ended before the limit
@@ -176,7 +179,7 @@ def stream(
         return not more(text.rstrip("\ufffd"))  # stands for a character's first bytes
 
     draws = [_Drawing(temperature, seed)] if temperature else []
-    run = partial(_answered, model, limit=limit, stop=stop, processors=draws)
+    run = partial(_answered, model, limits=(0, limit), stop=stop, processors=draws)
     return halved(run, [job])[0]
 
 
@@ -323,7 +326,7 @@ def halved(run: Callable[[Any], Any], batch: list[Any], say: Callable[[str], Any
 def _answered(
     model: LoadedModel,
     batch: list[_Job],
-    limit: int,
+    limits: tuple[int, int],
     stop: Callable[[torch.Tensor], bool],
     sampling: Mapping[str, Any] | None = None,
     processors: Iterable[Any] = (),
@@ -333,7 +336,7 @@ def _answered(
     Args:
         model: From `models.load`.
         batch: Prompts of like length.
-        limit: The most tokens of an answer.
+        limits: The fewest and the most tokens of an answer.
         stop: Called after each token with all ids so far, (prompts, length); True ends all.
         sampling: `temperature` and `seed` for random draws; None takes the likeliest tokens.
         processors: Of the logits, see transformers' `LogitsProcessor`.
@@ -351,7 +354,8 @@ def _answered(
     ids = torch.tensor([[pad] * (width - len(job.ids)) + job.ids for job in batch])
     mask = torch.tensor([[0] * (width - len(job.ids)) + [1] * len(job.ids) for job in batch])
     config = GenerationConfig(
-        max_new_tokens=limit,
+        min_new_tokens=limits[0],
+        max_new_tokens=limits[1],
         eos_token_id=sorted(ends),  # a row that has ended is padded until all have
         pad_token_id=pad,
         use_cache=True,  # a model that was trained may have it turned off
