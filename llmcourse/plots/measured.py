@@ -333,7 +333,8 @@ def beside(
         if label in yours:
             mine = yours[label]
             at = float(mine.value if isinstance(mine, Share) else mine)
-            axes.scatter([at], [place], marker="D", s=60, facecolors="none", edgecolors=ORANGE)
+            mark = {"marker": "D", "facecolors": "none", "edgecolors": ORANGE, "clip_on": False}
+            axes.scatter([at], [place], s=60, **mark)
             texts[-1] += f", yours {mine if isinstance(mine, Share) else text(at)}"
     name_bars(axes, rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
