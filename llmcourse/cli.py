@@ -314,12 +314,15 @@ def _inspect(options: argparse.Namespace) -> None:
 def _load(source: str, called: dict[str, Any]) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Records of a file or a folder of documents, a table of the bad ones, the skipped files."""
     from llmcourse import data
+    from llmcourse.data import documents
 
     given: Any = source
     skipped: list[dict[str, Any]] = []
     if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for some names, this does not
         passages = data.from_documents(source)
         skipped = [vars(problem) for problem in data.skipped_documents(source)]
+        for guess in documents.guessed_encodings(source):
+            print(f"note: {guess}", file=sys.stderr)
         given = [{"text": p.text, "document": p.document, "heading": p.heading} for p in passages]
         called = {"schema": "text"}
     records, problems = data.load_records(given, **called, strict=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import encoding, templates, tiers
+from llmcourse import encoding, templates, tiers, turns
 from llmcourse.errors import CourseError, PromptError, SettingError, is_out_of_memory, whole
 from llmcourse.models import LoadedModel, require_finite
 from llmcourse.progress import bar
@@ -62,7 +62,7 @@ class _Job:
 
 def generate(
     model: LoadedModel,
-    prompts: str | templates.Record | Iterable[str | templates.Record],
+    prompts: Any,
     template: str | None = None,
     *,
     system: str | None = None,
@@ -78,7 +78,8 @@ def generate(
 
     Args:
         model: From `models.load`.
-        prompts: A question or record (see `templates.render`), or any number of them.
+        prompts: A question, a record or a conversation (see `templates.fields_of`), or any number
+            of them.
         template: Name in `templates.NAMES`; the model's own (`model.template`) if not given.
             "plain" sends the text as it is.
         system: System prompt before each question.
@@ -140,7 +141,7 @@ def generate(
 
 def stream(
     model: LoadedModel,
-    prompt: str,
+    prompt: Any,
     template: str | None = None,
     *,
     more: Callable[[str], bool],
@@ -155,7 +156,7 @@ def stream(
 
     Args:
         model: From `models.load`.
-        prompt: A question.
+        prompt: A question, a record or a conversation; see `templates.fields_of`.
         template: Name in `templates.NAMES`; the model's own if not given.
         more: Called after each token with the complete text so far, without a character that is
             not complete yet; says whether to go on.
@@ -232,8 +233,8 @@ def _answer_limit(model: LoadedModel, max_new_tokens: int | None, temperature: f
 
 
 def _as_list(prompts: Any) -> list[Any]:
-    """One question, one record, or any number of either, as a list."""
-    if isinstance(prompts, str | Mapping):
+    """One question, record or conversation, or any number of them, as a list."""
+    if isinstance(prompts, str | Mapping) or turns.is_conversation(prompts):
         return [prompts]
     if hasattr(prompts, "columns"):  # a data frame; an empty cell is no value
         return prompts.astype(object).where(prompts.notna(), None).to_dict("records")
@@ -260,7 +261,7 @@ def _prepared(
             f"{model.context_length} tokens in all, and {limit} are kept for the answer. Shorten "
             f"the prompt by {len(ids) - room} tokens or lower max_new_tokens."
         )
-    question = item if isinstance(item, str) else templates.get_field(item, "question")
+    question = templates.get_field(templates.fields_of(item), "question")
     return _Job(number, question, rendered.prompt.replace(templates.INSIDE, ""), ids)
 
 

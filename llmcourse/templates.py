@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+from llmcourse import turns
 from llmcourse.errors import PromptError, SettingError, TemplateError, first_line
 
 Record = Mapping[str, Any]
@@ -167,8 +168,34 @@ def get_field(record: Record, role: str, *, needed: bool = True) -> str:
     return value
 
 
+def fields_of(prompt: Any) -> Record:
+    """A record for whatever can be asked: a question, a record, or a conversation.
+
+    Args:
+        prompt: The question; a mapping; or a list of turns, bare or as `messages` of a mapping. The
+            last turn of the user is asked, with those before it.
+
+    Raises:
+        TemplateError: it is none of these, or a turn can't be read.
+    """
+    if isinstance(prompt, str):
+        return {"question": prompt}
+    if isinstance(prompt, Mapping) and ("messages" not in prompt or "question" in prompt):
+        return prompt
+    try:
+        if isinstance(prompt, Mapping):
+            return turns.read(prompt["messages"], prompt.get("system")).record()
+        if turns.is_conversation(prompt):
+            return turns.read(prompt).record()
+    except ValueError as error:
+        raise TemplateError(f"This conversation can't be asked: {error}.") from error
+    raise TemplateError(
+        f"A question is text, a record with its fields, or a list of turns, not {prompt!r:.60}."
+    )
+
+
 def render(
-    record: Record | str,
+    record: Any,
     template: str = "plain",
     *,
     tokenizer: ChatTokenizer | None = None,
@@ -177,8 +204,9 @@ def render(
     """Turn a record, or a bare question, into prompt and completion.
 
     Args:
-        record: A mapping with the fields in `FIELDS`, or the question itself. Earlier turns of a
-            conversation are in its `history`, a list of {"role": …, "content": …}.
+        record: A mapping with the fields in `FIELDS`, the question itself, or a conversation; see
+            `fields_of`. Earlier turns are in a record's `history`, a list of {"role": …, "content":
+            …}.
         template: A name in `NAMES`. "chat" is the tokenizer's own chat template.
         tokenizer: Needed for "chat", and to tell which texts spell out a control token.
         system: System prompt before the question, unless the record has its own.
@@ -189,46 +217,44 @@ def render(
     """
     find(template)
     controls = Controls.of(tokenizer)
-    fields: Record = {"question": record} if isinstance(record, str) else record
-    if not isinstance(fields, Mapping):
-        raise TemplateError(f"A question is text or a record with its fields, not {record!r:.60}.")
+    fields = fields_of(record)
     question, extra, answer = (
         controls.as_text(get_field(fields, role, needed=role == "question")) for role in FIELDS
     )
     if is_blank(question):
         raise PromptError("The question is empty. A model needs at least one word to go on from.")
-    turns = [
+    before = [
         {"role": turn["role"], "content": controls.as_text(turn["content"])}
         for turn in fields.get("history") or ()
     ]
-    if system and not any(turn["role"] == "system" for turn in turns):
-        turns.insert(0, {"role": "system", "content": controls.as_text(system)})
+    if system and not any(turn["role"] == "system" for turn in before):
+        before.insert(0, {"role": "system", "content": controls.as_text(system)})
     if template == "chat":
         content = question if is_blank(extra) else f"{question}\n{extra}"
-        turns.append({"role": "user", "content": content})
-        return Rendered((*_chat_parts(turns, tokenizer, controls), answer), special=True)
+        before.append({"role": "user", "content": content})
+        return Rendered((*_chat_parts(before, tokenizer, controls), answer), special=True)
 
     pattern = TEMPLATES[template]
-    told = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
+    told = "\n\n".join(turn["content"] for turn in before if turn["role"] == "system")
     parts: list[str] = []
     users: list[str] = []  # of turns that no answer followed yet
-    for turn in turns:
+    for turn in before:
         if turn["role"] == "user":
             users.append(turn["content"])
         elif turn["role"] == "assistant":
-            before = "\n\n" if parts else ""
+            gap = "\n\n" if parts else ""
             parts += [
-                before + pattern.filled(told, "\n".join(users)),
+                gap + pattern.filled(told, "\n".join(users)),
                 turn["content"] + controls.end,
             ]
             told, users = "", []  # the system prompt is in the first turn alone
-    before = "\n\n" if parts else ""
-    parts += [before + pattern.filled(told, "\n".join([*users, question]), extra), answer]
+    gap = "\n\n" if parts else ""
+    parts += [gap + pattern.filled(told, "\n".join([*users, question]), extra), answer]
     return Rendered(tuple(parts))
 
 
 def _chat_parts(
-    turns: Sequence[dict[str, str]], tokenizer: Any, controls: Controls
+    said: Sequence[dict[str, str]], tokenizer: Any, controls: Controls
 ) -> Iterable[str]:
     """What the model reads and what it wrote, by turns, in its own template.
 
@@ -243,11 +269,11 @@ def _chat_parts(
             "This model has no chat template: it was never taught to chat. "
             'Use template="plain", or one of ' + ", ".join(repr(n) for n in TEMPLATES) + "."
         )
-    wrote = [turn["content"].strip() for turn in turns if turn["role"] == "assistant"]
+    wrote = [turn["content"].strip() for turn in said if turn["role"] == "assistant"]
     numbers = iter(range(len(wrote)))
     messages = [
         turn | {"content": f"\ufdd1{next(numbers)}\ufdd1"} if turn["role"] == "assistant" else turn
-        for turn in turns
+        for turn in said
     ]
     text = _applied(tokenizer, messages, add_generation_prompt=True)
     first, *others = _TURN.split(text)  # then by turns a mark's number and what follows it
@@ -353,9 +379,9 @@ _known_controls: WeakKeyDictionary[Any, Controls] = WeakKeyDictionary()
 
 def _around_turns(tokenizer: Any) -> tuple[str, str]:
     """What a chat template puts before a text of the assistant, and after it; "" for unknown."""
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\ufdd10\ufdd1"}]
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "\ufdd10\ufdd1"}]
     try:
-        before, _, after = _TURN.split(_applied(tokenizer, turns))
+        before, _, after = _TURN.split(_applied(tokenizer, said))
     except (TemplateError, ValueError):
         return "", ""
     # An empty thought before an answer is the template's; thoughts themselves are text.

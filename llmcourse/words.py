@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import regex  # knows scripts, and the marks that are parts of letters
+
 # Function words, which say nothing about the content.
 STOPWORDS = frozenset(
     """
@@ -21,8 +23,26 @@ STOPWORDS = frozenset(
     was we were what when where which who whom whose why will with would you your
     """.split()  # noqa: SIM905 (a list would be far longer)
 )
+# A character of the scripts that put no blanks between words, with the marks on it.
+UNSPACED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+)
+ENDS = "。！？।॥؟۔።"  # a sentence, in scripts that have marks of their own for that
 _NUMBER = r"\d+(?:[.,:]\d+)*"  # 1,640 and 12.6 and 9:30 are one number each
-_WORD = rf"{_NUMBER}|[^\W\d_]+(?:['’-][^\W\d_]+)*"
+_LETTERS = r"[\p{L}\p{M}]+"
+_WORD = regex.compile(rf"{_NUMBER}|{UNSPACED.pattern}|{_LETTERS}(?:['’-]{_LETTERS})*")
+_TOKEN = regex.compile(rf"{UNSPACED.pattern}|[\w\p{{M}}]+")
+_TOKEN_OR_MARK = regex.compile(rf"{_TOKEN.pattern}|[^\w\s]")
+
+
+def unified(text: str) -> str:
+    """`text` in lower case and in one of the forms that Unicode has for it (NFKC)."""
+    return (text if text.isascii() else unicodedata.normalize("NFKC", text)).lower()
+
+
+# What may not stand around a key: a part of its word or number, a sign, the marks of "C++", "C#".
+_BEFORE = r"(?<![\w\p{M}])(?<!\d[.,])(?<!(?:^|[\s(=<>])[-−](?=\d))"
+_AFTER = r"(?![\w\p{M}#]|\+\+)(?![.,]\d)"
 
 # --- words ---------------------------------------------------------------------------------------
 
@@ -30,9 +50,21 @@ _WORD = rf"{_NUMBER}|[^\W\d_]+(?:['’-][^\W\d_]+)*"
 def split_words(text: str) -> list[str]:
     """The lower-case words and numbers of a text, without any marks around or between them.
 
+    Of a script without blanks between words, such as Chinese or Thai, each character is one.
+
     `data` splits differently, to tell copies apart: there "C++" and "-5" keep their signs.
     """
-    return re.findall(_WORD, text.lower())
+    return _WORD.findall(unified(text))
+
+
+def size(text: str) -> int:
+    """About the number of words; each character of a script without blanks is one.
+
+    A tokenizer makes about as many tokens of either.
+    """
+    if text.isascii():
+        return sum(1 + len(word) // 40 for word in text.split())  # an address is no word
+    return len(UNSPACED.findall(text)) + len(UNSPACED.sub(" ", text).split())
 
 
 def content_words(text: str) -> set[str]:
@@ -59,7 +91,7 @@ def repeated_ngrams(text: str, n: int = 4) -> float:
     0 means that no `n`-gram comes twice; texts shorter than `n` give 0. After the repetition
     measures in Holtzman et al., The Curious Case of Neural Text Degeneration (2020).
     """
-    parts = re.findall(r"\w+|[^\w\s]", text)
+    parts = _TOKEN_OR_MARK.findall(text)
     ngrams = [tuple(parts[start : start + n]) for start in range(len(parts) - n + 1)]
     return 1 - len(set(ngrams)) / len(ngrams) if ngrams else 0.0
 
@@ -77,8 +109,8 @@ def continues_the_sentence(text: str) -> bool:
 
 def is_question(text: str) -> bool:
     """True where the first sentence of `text` is a question."""
-    first = re.match(r"\s*[^.!?\n]*[.!?]?", text)
-    return first is not None and first[0].endswith("?")
+    first = re.match(rf"\s*[^.!?{ENDS}\n]*[.!?{ENDS}]?", text)
+    return first is not None and first[0].endswith(("?", "？", "؟"))
 
 
 def refuses(text: str) -> bool:
@@ -98,14 +130,17 @@ def has_keys(text: str, keys: Sequence[str]) -> bool:
     """True where `text` contains every key; "a|b" is a key with two forms, one of which is enough.
 
     Case and runs of spaces do not matter. A key never counts inside a longer word or number:
-    "14" is not in "140" nor in "3.14".
+    "14" is not in "140", "3.14" nor "-14", and "C" not in "C++".
     """
-    text = re.sub(r"\s+", " ", text).lower()
+    text = " ".join(unified(text).split())
 
     def occurs(form: str) -> bool:
-        return bool(re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(form)}(?!\w)(?![.,]\d)", text))
+        # in a script without blanks, a key may stand between any two characters
+        before = "" if UNSPACED.match(form) else _BEFORE
+        after = "" if UNSPACED.match(form[-1]) else _AFTER
+        return bool(regex.search(f"{before}{regex.escape(form)}{after}", text))
 
-    forms = ([form.strip() for form in key.lower().split("|") if form.strip()] for key in keys)
+    forms = ([form.strip() for form in unified(key).split("|") if form.strip()] for key in keys)
     return all(any(map(occurs, key)) for key in forms)
 
 
@@ -119,7 +154,7 @@ def token_f1(text: str, reference: str) -> float:
     the reference that are in `text`); order, case and punctuation do not matter. As in SQuAD
     (Rajpurkar et al., 2016), but articles count as well.
     """
-    said, wanted = (Counter(re.findall(r"\w+", t.lower())) for t in (text, reference))
+    said, wanted = (Counter(_TOKEN.findall(unified(t))) for t in (text, reference))
     common = sum((said & wanted).values())
     return 2 * common / (said.total() + wanted.total()) if common else 0.0
 
@@ -127,12 +162,15 @@ def token_f1(text: str, reference: str) -> float:
 def normalised(text: str, reference: str) -> bool:
     """True where the two are equal except for case, punctuation, articles and spaces.
 
+    Signs count as punctuation: "-5" equals "5", and "C++" equals "C". `has_keys` tells them apart.
+
     The normalisation of SQuAD's scorer (Rajpurkar et al., 2016), with Unicode's compatibility
     forms made one (NFKC).
     """
 
     def bare(text: str) -> str:
-        text = re.sub(r"[^\w\s]", "", unicodedata.normalize("NFKC", text).casefold())
+        # (marks on letters stay: without them words of Hindi or Thai would be others)
+        text = regex.sub(r"[^\w\s\p{M}]", "", unicodedata.normalize("NFKC", text).casefold())
         return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
     one, other = bare(text), bare(reference)

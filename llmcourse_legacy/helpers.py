@@ -14,7 +14,7 @@ from typing import Any
 
 import transformers
 
-from llmcourse import data, encoding, generation, models
+from llmcourse import data, encoding, generation, models, templates
 from llmcourse.errors import CourseError, DataError, ModelNameError, UserError
 from llmcourse.llama.settings import note, settings
 from llmcourse_legacy import jobs, names, sets, substitutes
@@ -163,9 +163,10 @@ def inference(
         PromptError: the text is empty, or does not fit the model.
     """
     # Cut by tokens; the lab's own function cut the prompt from the answer by characters.
-    ids = tokenizer.encode(text, truncation=True, max_length=max_input_tokens)
-    if len(ids) >= max_input_tokens:
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+    # A control token that the text spells out stays text, as everywhere.
+    ids = encoding.prompt_ids(templates.render(text, tokenizer=tokenizer), tokenizer)
+    if len(ids) > max_input_tokens:
+        text = tokenizer.decode(ids[:max_input_tokens], skip_special_tokens=True)
     loaded = models.LoadedModel(model, tokenizer, Path(model.name_or_path).name, "plain")
     (answer,) = generation.generate(loaded, text, max_new_tokens=max_output_tokens, progress=False)
     return answer.text

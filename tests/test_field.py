@@ -5,15 +5,21 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import sys
+import unicodedata
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas
 import pytest
 
-from llmcourse import cli, data, encoding, models
-from llmcourse.errors import DataError, SettingError
+from llmcourse import cli, data, encoding, evaluation, generation, models, own, synthesis, words
+from llmcourse.data import documents
+from llmcourse.errors import DataError, SettingError, TemplateError
+from llmcourse.evaluation import METRICS
+from llmcourse.widgets import Chat
 
 ASKED, SAID = "When does the ferry leave?", "At 6.40."
 AGAIN, THEN = "And back?", "At noon."
@@ -422,3 +428,189 @@ def test_broken_json_takes_no_other_record_with_it(
     loaded, problems = data.load_records(path, strict=False)
     assert loaded["answer"][:] == [SAID, THEN]
     assert list(problems["line"]) == [line] and hint in problems["problem"][0]
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+CHINESE = "渡船每天早上六点四十分从北码头出发，最多可载三十名乘客。面包店每逢星期四中午关门。"
+ENGLISH = "The ferry leaves at 6.40 from the north pier. The bakery closes at noon on Thursdays. "
+
+
+@pytest.mark.parametrize("text", [CHINESE, ENGLISH, "ferry " * 15, "x" * 90])
+def test_text_without_paragraphs_is_cut_at_sentence_ends(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# Rules\n\n" + text * 60, encoding="utf-8")
+    passages = data.from_documents(tmp_path, words=60)
+    assert "".join("".join(p.text.split()) for p in passages) == "".join((text * 60).split())
+    assert all(words.size(p.text) <= 120 for p in passages) and len(passages) > 1
+    if text in (CHINESE, ENGLISH):
+        assert all(p.text[-1] in "。." for p in passages)
+        pairs = own.pairs(own.Source("documents", "a", passages))
+        assert pairs.records[0]["answer"][:8].strip() in text
+        ends = text.replace("。", "。|").replace(". ", ".|").split("|")
+        assert synthesis.sentences(text) == [one.strip() for one in ends if one.strip()]
+
+
+def test_one_bad_file_never_stops_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    (tmp_path / "good.md").write_text("# Ferry\n\nIt leaves at 6.40.")
+    (tmp_path / "old.txt").write_bytes("Das Café öffnet um acht.".encode("cp1252"))
+    (tmp_path / "damaged.txt").write_bytes(b"caf\xe9 \xc3\xa9")
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF no pdf")
+    (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere.md")
+    for left in (".DS_Store", "~$good.docx", "Thumbs.db", "._good.md"):  # nobody misses them
+        (tmp_path / left).write_bytes(b"\0")
+    passages = data.from_documents(tmp_path)
+    assert [p.text for p in passages] == ["It leaves at 6.40.", "Das Café öffnet um acht."]
+    skipped = {Path(one.source).name for one in data.skipped_documents(tmp_path)}
+    assert skipped == {"damaged.txt", "scan.pdf", "gone.md"}
+    [guess] = documents.guessed_encodings(tmp_path)
+    assert guess.startswith("old.txt is read as ") and guess in str(own.read(tmp_path))
+
+
+FRONT = "---\nlayout: page\ntitle: Bell\n---\n"
+
+
+@pytest.mark.parametrize("front", [FRONT, FRONT.replace("---", "+++").replace(":", " ="), ""])
+def test_settings_at_the_beginning_are_no_text(front: str, tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text(f"{front}# Bell\n\nIt is rung twice.\n\n---\n\nIn fog.")
+    [passage] = data.from_documents(tmp_path)
+    assert "layout" not in passage.text and passage.text.startswith("It is rung twice.")
+
+
+def test_what_a_page_hides_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        "<body><div class='cookie-banner'><p>We use cookies<div>really</div></div>"
+        "<div hidden>secret <div>more</div></div><p style='display: none'>no"
+        "<section aria-hidden='true'>no</section><p>The ferry.</p>"
+        "<p class='cookie-recipes'>Bake cookies.</p><div hidden='until-found'>Found.</div></body>"
+    )
+    [passage] = data.from_documents(tmp_path)
+    assert passage.text == "The ferry.\n\nBake cookies.\n\nFound."
+
+
+def test_notebooks_subtitles_and_mail_are_documents(tmp_path: Path) -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Ferry\n", "It leaves."], "metadata": {}},
+        {"cell_type": "code", "source": "print(1)", "outputs": [{"text": "9"}], "metadata": {}},
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    times = "00:00:01,000 --> 00:00:02,000"
+    (tmp_path / "b.srt").write_text(
+        f"1\n{times}\n<i>The ferry</i>\n\n2\n{times}\nleaves at 6.40.\n"
+    )
+    (tmp_path / "c.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nThe bell.\n")
+    mail = "Subject: =?utf-8?q?F=C3=A4hre?=\nContent-Type: text/html; charset=latin-1\n\n"
+    mail += "<p>Caf\xe9.</p>"
+    (tmp_path / "d.eml").write_bytes(mail.encode("latin-1"))
+    assert [(p.heading, p.text) for p in data.from_documents(tmp_path)] == [
+        ("Ferry", "It leaves.\n\n```\nprint(1)\n```"),
+        ("", "The ferry leaves at 6.40."),
+        ("", "The bell."),
+        ("Fähre", "Café."),
+    ]
+
+
+def test_pdf_and_word_go_through_markitdown_or_say_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.md").write_text("Text.")
+    (tmp_path / "b.docx").write_bytes(b"PK")
+    monkeypatch.setitem(sys.modules, "markitdown", None)
+    assert len(data.from_documents(tmp_path)) == 1
+    [problem] = data.skipped_documents(tmp_path)
+    assert "pip install" in problem.problem and "markitdown" in problem.problem
+    (tmp_path / "a.md").unlink()
+    with pytest.raises(DataError, match="pip install"):
+        data.from_documents(tmp_path)
+
+    class MarkItDown:
+        def convert(self, path: str) -> SimpleNamespace:
+            if Path(path).read_bytes() != b"PK 2":
+                raise RuntimeError("not a document")
+            return SimpleNamespace(text_content="<!-- Slide 1 -->\n# Ferry\n\nIt leaves.")
+
+    monkeypatch.setitem(sys.modules, "markitdown", SimpleNamespace(MarkItDown=MarkItDown))
+    with pytest.raises(DataError, match=r"b.docx: it can't be read as .docx \(not a document\)"):
+        data.from_documents(tmp_path)
+    (tmp_path / "b.docx").write_bytes(b"PK 2")
+    [passage] = data.from_documents(tmp_path)
+    assert (passage.heading, passage.text) == ("Ferry", "It leaves.")
+
+
+# --- every script ---------------------------------------------------------------------------------
+
+SCRIPTS = {  # a sentence, a word in it, another sentence
+    "Latin": ("Die Fähre verläßt um sechs die Mole.", "Mole", "Das Brot ist heute sehr teuer."),
+    "Cyrillic": ("Паром уходит от северного причала.", "причала", "Хлеб сегодня очень дорогой."),
+    "Greek": ("Το πλοίο φεύγει από τη βόρεια αποβάθρα.", "πλοίο", "Το ψωμί είναι πολύ ακριβό."),
+    "Arabic": ("تغادر العبارة من الرصيف الشمالي.", "العبارة", "الخبز غال جدا اليوم."),
+    "Hebrew": ("המעבורת יוצאת מהרציף הצפוני.", "המעבורת", "הלחם יקר מאוד היום."),
+    "Devanagari": ("नाव सुबह उत्तरी घाट से निकलती है।", "घाट", "आज रोटी बहुत महँगी मिली।"),
+    "Thai": ("เรือออกจากท่าเรือทางเหนือ", "ท่าเรือ", "ขนมปังวันนี้แพงมาก"),
+    "Chinese": ("渡船从北码头出发。", "北码头", "今天面包很贵了。"),
+    "Japanese": ("船は北の港から出ます。", "北の港", "今日パンがとても高い。"),
+    "Korean": ("배는 북쪽 부두에서 떠납니다.", "부두에서", "오늘 빵이 아주 비쌉니다."),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scores_and_copies_in_every_script(script: str) -> None:
+    text, key, other = SCRIPTS[script]
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        written = unicodedata.normalize(form, text)
+        assert words.token_f1(written, text) == 1 and words.normalised(written, text)
+        assert words.has_keys(written, [key]) and not words.has_keys(other, [key])
+        assert words.split_words(written) == words.split_words(text)
+    assert words.token_f1(other, text) < 0.5 and not words.normalised(other, text)
+    shorter = text[: len(text) * 2 // 3]
+    assert 0.3 < words.token_f1(shorter, text) < 1
+    if script not in ("Thai", "Chinese", "Japanese"):
+        assert not words.has_keys(text, [key[:-1]])  # a part of a word
+    long = " ".join([text] * 3 + [other] * 3)
+    nearly = [{"question": long, "answer": "x"}, {"question": f"{long} {key}", "answer": "x"}]
+    assert data.inspect(nearly).count("near-duplicates") == 1
+    same = [
+        {"question": unicodedata.normalize(form, text), "answer": "x"} for form in ("NFC", "NFD")
+    ]
+    assert data.inspect(same).count("duplicates") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("It is -5 degrees.", "5 degrees"), ("35 mg", "3.5 mg"), ("In C++.", "C"), ("At −5", "5")],
+)
+def test_signs_and_points_count_in_facts(text: str, key: str) -> None:
+    assert not words.has_keys(text, [key]) and words.has_keys(f"{text} Or {key}.", [key])
+    assert "-5 is 5" in METRICS["normalised"].text  # where scores are shown, it is said
+
+
+# --- conversations are asked too ------------------------------------------------------------------
+
+
+def test_generate_chat_and_evaluate_take_conversations(tiny: models.LoadedModel) -> None:
+    asked = [SYSTEM, USER, ANSWER, role("user", AGAIN)]
+    forms: list[Any] = [
+        asked,
+        [role("developer", KIND), *asked[1:]],
+        {"messages": asked},
+        {"question": AGAIN, "history": asked[:3]},
+        [gpt("system", KIND), gpt("human", ASKED), gpt("gpt", SAID), gpt("human", AGAIN)],
+    ]
+    how: dict[str, Any] = {"template": "chat", "max_new_tokens": 2, "progress": False}
+    alone = [answer for form in forms for answer in generation.generate(tiny, form, **how)]
+    answers = [*alone, *generation.generate(tiny, forms, **how)]
+    assert len(answers) == 10 and len({answer.sent for answer in answers}) == 1
+    assert answers[0].prompt == AGAIN and KIND in answers[0].sent and SAID in answers[0].sent
+    chat = Chat({"tiny": tiny}, asked)
+    chat.ask(["tiny"], chat.prompt, "chat", max_new_tokens=2)
+    chat.wait()
+    assert chat.answers[0][2].sent == answers[0].sent and chat.prompt == AGAIN
+    result = evaluation.evaluate(
+        evaluation.Method(tiny, template="chat"),
+        [{"messages": [*asked, role("assistant", THEN)]}],
+        max_new_tokens=2,
+        progress=False,
+    )
+    assert result.table["reference"][0] == THEN and result.answers[0].sent == answers[0].sent
+    with pytest.raises(TemplateError, match="no role is called 'robot'"):
+        generation.generate(tiny, [role("robot", "Hi")])

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from llmcourse.data.converting import CONVERTED, converted
 from llmcourse.data.patterns import readable, ungarbled
-from llmcourse.data.readers import decoded
+from llmcourse.data.readers import any_text, decoded
 from llmcourse.data.records import Problem
 from llmcourse.errors import DataError, SettingError, whole
+from llmcourse.words import ENDS, size
 
-KINDS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
-_MARKDOWN = (".md", ".markdown", "")  # without ending: README
+_TEXTS = (".md", ".markdown", ".txt", ".rst", ".html", ".htm")
+KINDS = (*_TEXTS, *CONVERTED)
+_MARKDOWN = (".md", ".markdown", "", *CONVERTED)  # without ending: README
 _UNREAD = ("node_modules", "__pycache__", "venv")  # folders of tools; hidden ones are unread too
+# What systems and programs leave behind in folders: nobody misses it.
+_LEFT = re.compile(r"\._.*|~\$.*|\.~lock.*|\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX", re.I)
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
+# Up to the mark that ends a sentence, or to the end of a line.
+_SENTENCE = re.compile(
+    rf".+?(?:(?<![.!?…])[.!?…]++[\"'”’»)\]]*\s+|[{ENDS}]+[”’」』）]*\s*|\n|$)", re.DOTALL
+)
 _HEADING = "\0"  # begins a heading's line in the text of a page; no document that is read has it
 
 
@@ -43,19 +53,22 @@ def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
     A table longer than `words` is cut between its rows, and each piece begins with the names of its
     columns: in Markdown, and in HTML where it has some (`th`). Each passage knows its heading.
 
-    Markdown, reStructuredText, plain text and HTML are read (`KINDS`, and files named README).
-    `skipped_documents` lists the others. Links to folders are not followed, so that a loop of links
-    does no harm; hidden folders and those of tools (.git, node_modules) are not read. Headings that
-    begin with "#" are Markdown's alone. Characters of HTML pages that were decoded wrongly are
-    fixed.
+    Markdown, reStructuredText, plain text, HTML, notebooks, subtitles and e-mail are read (`KINDS`,
+    and files named README), and with the package markitdown PDF, Word and others. A file that can't
+    be read stops no other; `skipped_documents` lists those that gave nothing. Links to folders are
+    not followed, so that a loop of links does no harm; hidden folders and those of tools (.git,
+    node_modules) are not read. Headings that begin with "#" are Markdown's alone. Settings at a
+    document's beginning (front matter) are left out, as is what a page hides. Characters of HTML
+    pages that were decoded wrongly are fixed.
 
     Args:
         folder: Where the documents are.
-        words: About the longest passage, in words; a longer paragraph stays undivided. The default
-            finds the most in `benchmarks/chunking.py`.
+        words: About the longest passage, in words; the default finds the most in
+            `benchmarks/chunking.py`. A paragraph of over twice as many is cut where sentences end;
+            in a script without blanks each character counts as a word.
 
     Raises:
-        DataError: no such folder, no document or no text in it, or a file that can't be read.
+        DataError: no such folder, no document in it, or none that gives a text.
         SettingError: `folder` is no path or blank, or `words` is below 1.
     """
     words = whole("words", words, 1)
@@ -63,13 +76,16 @@ def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
     paths = [path for path in _files(root) if _is_document(path)]
     if not paths:
         raise DataError(f"{folder} holds no documents. They are read from {', '.join(KINDS)}.")
-    passages = [
-        Passage(text, heading, path.relative_to(root).as_posix(), number)
-        for path in paths
-        for number, (heading, text) in enumerate(_passages(path, words), 1)
-    ]
+    passages, problem = [], None
+    for path in paths:
+        name = path.relative_to(root).as_posix()
+        try:
+            pieces = enumerate(_passages(path, words), 1)
+            passages += [Passage(text, heading, name, n) for n, (heading, text) in pieces]
+        except DataError as error:
+            problem = problem or error
     if not passages:
-        raise DataError(f"The documents in {folder} hold no text.")
+        raise problem or DataError(f"The documents in {folder} hold no text.")
     return passages
 
 
@@ -84,10 +100,35 @@ def skipped_documents(folder: str | Path) -> list[Problem]:
     return [Problem(str(path), 0, "", why) for path, why in found if why]
 
 
+def guessed_encodings(folder: str | Path) -> list[str]:
+    """Which documents below `folder` are in an encoding that was guessed, in a line each.
+
+    Raises:
+        DataError, SettingError: see `skipped_documents`.
+    """
+    root = _root(folder)
+    texts = (path for path in _files(root) if path.suffix.lower() in _TEXTS and _is_document(path))
+    found = []
+    for path in texts:
+        try:
+            encoding = any_text(path.read_bytes())[1]
+        except OSError:  # `skipped_documents` says so
+            continue
+        if encoding:
+            found.append(
+                f"{path.relative_to(root)} is read as {encoding}; save it as UTF-8 if not so"
+            )
+    return found
+
+
 def _why_skipped(path: Path) -> str:
     if path.is_dir():
         link = "a link to a folder, which is not followed"
-        return link if path.is_symlink() else "a hidden folder or one of tools, which is not read"
+        if path.is_symlink():
+            return link
+        if not os.access(path, os.R_OK | os.X_OK):
+            return "a folder that can't be read"
+        return "a hidden folder or one of tools, which is not read"
     if not _is_document(path):
         kind = path.suffix or "without ending"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
@@ -109,10 +150,13 @@ def _root(folder: str | Path) -> Path:
 def _files(root: Path) -> list[Path]:
     """All files below `root`, and the folders that are not entered, in a fixed order."""
 
-    def refuse(error: OSError) -> None:
-        raise DataError(f"{error.filename} can't be read: {error.strerror or error}.") from error
-
     found: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        if Path(error.filename) == root:
+            raise DataError(f"{root} can't be read: {error.strerror or error}.") from error
+        found.append(Path(error.filename))
+
     for place, folders, names in os.walk(root, onerror=refuse):
         closed = [
             name
@@ -120,7 +164,7 @@ def _files(root: Path) -> list[Path]:
             if name.startswith(".") or name in _UNREAD or Path(place, name).is_symlink()
         ]
         folders[:] = [name for name in folders if name not in closed]
-        found += [Path(place, name) for name in (*names, *closed)]
+        found += [Path(place, one) for one in (*names, *closed) if not _LEFT.fullmatch(one)]
     return sorted(found)
 
 
@@ -135,15 +179,20 @@ def _passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
     Raises:
         DataError: it can't be read.
     """
+    kind = path.suffix.lower()
     try:
-        if path.stat().st_size > LARGEST:
+        if kind in CONVERTED:
+            text = converted(path)
+        elif path.stat().st_size > LARGEST:
             raise DataError(f"it has over {LARGEST // 1_000_000} MB; that is no document")
-        text = decoded(path.read_bytes())
+        else:
+            text, encoding = any_text(path.read_bytes())
+            if not encoding:
+                decoded(text.encode("utf-8", "surrogateescape"))  # damaged, or NUL bytes
     except (DataError, OSError) as error:
         if isinstance(error, DataError):
             raise DataError(f"{path}: {error}.") from error
         raise DataError(f"{path} can't be read: {error.strerror}.") from error
-    kind = path.suffix.lower()
     sections = _of_page(text) if kind in (".html", ".htm") else _of_text(text, kind)
     for heading, blocks in sections:
         for piece in _pieces(blocks, words):
@@ -153,15 +202,16 @@ def _passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
 def _pieces(paragraphs: list[str], words: int) -> Iterator[str]:
     """Paragraphs, joined while they stay within `words`."""
     piece: list[str] = []
-    size = 0
+    total = 0
     rows = (part for paragraph in paragraphs for part in _rows(paragraph, words))
-    for paragraph in filter(str.strip, rows):
-        length = len(paragraph.split())
-        if piece and size + length > words:
+    parts = (part for row in rows for part in _sentences(row, words))
+    for paragraph in filter(str.strip, parts):
+        length = size(paragraph)
+        if piece and total + length > words:
             yield "\n\n".join(piece)
-            piece, size = [], 0
+            piece, total = [], 0
         piece.append(paragraph.strip())
-        size += length
+        total += length
     if piece:
         yield "\n\n".join(piece)
 
@@ -186,6 +236,26 @@ def _rows(paragraph: str, words: int) -> Iterator[str]:
     yield "\n".join(piece)
 
 
+def _sentences(paragraph: str, words: int) -> Iterator[str]:
+    """A paragraph, in pieces of about `words` where it has over twice as many; code stays whole."""
+    if size(paragraph) <= 2 * words or _FENCE.match(paragraph.split("\n", 1)[0]):
+        yield paragraph
+        return
+    piece, total = "", 0
+    for sentence in _SENTENCE.findall(paragraph):
+        length = size(sentence)
+        if piece and total + length > words:
+            yield piece
+            piece, total = "", 0
+        if length > 2 * words:  # a sentence without end: at blanks, or anywhere
+            share = max(1, len(sentence) * words // length)
+            yield from textwrap.wrap(sentence, share, break_on_hyphens=False)
+            continue
+        piece, total = piece + sentence, total + length
+    if piece:
+        yield piece
+
+
 # --- headings -------------------------------------------------------------------------------------
 
 Section = tuple[str, list[str]]  # a heading, and the paragraphs under it
@@ -207,7 +277,7 @@ def _of_text(text: str, kind: str) -> Iterator[Section]:
     lines = text.splitlines()
     fences = {} if kind == ".rst" else _fences(lines)
     place = _front_matter(lines)
-    heading, blocks = "", ["\n".join(lines[:place])]
+    heading, blocks = "", []
     paragraph: list[str] = []  # the lines of the paragraph that is not finished
     while place < len(lines):
         # a line under several lines of text makes no title of the last one
@@ -231,9 +301,10 @@ def _of_text(text: str, kind: str) -> Iterator[Section]:
 
 def _front_matter(lines: list[str]) -> int:
     """How many lines at the beginning are settings between `---`, as site builders have them."""
-    if len(lines) < 3 or lines[0].rstrip() != "---" or not re.match(r"#|[\w-]+\s*:", lines[1]):
+    mark = lines[0].rstrip() if lines else ""
+    if mark not in ("---", "+++") or not re.match(r"#|[\w-]+\s*[:=]", "".join(lines[1:2])):
         return 0
-    ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in ("---", "..."))
+    ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in (mark, "..."))
     return next(ends, 0)
 
 

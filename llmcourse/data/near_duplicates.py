@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse.data.records import OTHER_HISTORY, as_text, question_of, text_fields, texts_of
 from llmcourse.data.tables import mapped
 from llmcourse.templates import is_blank
+from llmcourse.words import UNSPACED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +38,8 @@ RECORD = [f"record {n}" for n in range(BANDS)]  # columns: the bands of all of a
 QUESTION = [f"question {n}" for n in range(BANDS)]  # those of its question
 KEYS = {"blank": "bool", **dict.fromkeys(["record", "question", "answer", "context"], "int64")}
 KEYS |= dict.fromkeys(RECORD, "int64")
-_OPENING, _CLOSING = "\"'“”‘’«»„([{¿¡", ".,;:!?…\"'“”‘’«»)]}"
+_OPENING = "\"'“”‘’«»„([{¿¡「『（"
+_CLOSING = ".,;:!?…\"'“”‘’«»)]}。，、！？；：」』）।॥؟،؛۔።"
 
 
 # --- the same -------------------------------------------------------------------------------------
@@ -46,9 +48,11 @@ _OPENING, _CLOSING = "\"'“”‘’«»„([{¿¡", ".,;:!?…\"'“”‘’�
 def words(text: str) -> list[str]:
     """The words of `text` in lower case, without the punctuation around them.
 
-    Marks that carry meaning stay: "-5", "C++", "3.5", "a != b".
+    Marks that carry meaning stay: "-5", "C++", "3.5", "a != b". Of a script without blanks between
+    words each character is one.
     """
-    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    if not text.isascii():
+        text = UNSPACED.sub(r" \g<0> ", unicodedata.normalize("NFKC", text))
     stripped = (word.lstrip(_OPENING).rstrip(_CLOSING) for word in text.casefold().split())
     return [word for word in stripped if word]
 

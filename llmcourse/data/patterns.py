@@ -223,6 +223,16 @@ def readable(page: str, gap: str = "\n", heading: str = "") -> str:
     return "".join(parser.pieces)
 
 
+# Elements that always have an end, and the attributes by which nobody sees them: hidden ones, and
+# what asks for consent to cookies.
+_CLOSED = ("p", "div", "section", "aside", "span", "form", "dialog", "footer", "ul", "button")
+_HIDDEN = re.compile(
+    r"(?:^|\n)hidden=(?!until)|aria-hidden=true|display: ?none|visibility: ?hidden"
+    r"|(?:id|class)=[^\n]{0,200}?(?:cookie[-_]?(?:banner|consent|notice|bar|popup|dialog)|gdpr|onetrust)",
+    re.IGNORECASE,
+)
+
+
 class _PageText(HTMLParser):
     """Collects the text of a page. However deep its tags nest, nothing recurs."""
 
@@ -232,13 +242,21 @@ class _PageText(HTMLParser):
         self.pieces: list[str] = []
         self.last = gap  # the piece before, without the blanks at its end
         self.hidden = 0  # tags that are open and whose text nobody reads
-        self.rows: int | None = (
-            None  # rows so far of a table that names its columns, if one is open
-        )
+        # rows so far of a table that names its columns, if one is open
+        self.rows: int | None = None
         self.row = 0  # the place of the open row's first piece, if one is open
+        # a tag that is hidden by its attributes, and how many of it are open
+        self.cover, self.covers = "", 0
         self.title: int | None = None  # the place of the open heading's first piece
 
     def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if self.cover == "p" and tag in BLOCKS:  # a paragraph ends where a block begins
+            self.cover = ""
+        if tag == self.cover:
+            self.covers += 1
+        elif not self.cover and tag in _CLOSED:
+            said = "\n".join(f"{name}={value or ''}" for name, value in attrs)
+            self.cover, self.covers = (tag, 1) if _HIDDEN.search(said) else ("", 0)
         if tag in UNREAD:
             self.hidden += 1
         elif tag == "body":
@@ -260,6 +278,9 @@ class _PageText(HTMLParser):
             self._add("" if self.rows is None else " | ")
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == self.cover:
+            self.covers -= 1
+            self.cover = tag if self.covers else ""
         if tag in UNREAD:
             self.hidden = max(0, self.hidden - 1)
         elif self._is_heading(tag):
@@ -279,7 +300,7 @@ class _PageText(HTMLParser):
         self._add(data)
 
     def _add(self, piece: str) -> None:
-        if not self.hidden:
+        if not (self.hidden or self.cover):
             self.pieces.append(piece)
             self.last = piece.rstrip(" \t\xa0") or self.last
 

@@ -58,7 +58,13 @@ def field_names(fields: Iterable[Any]) -> str:
 
 
 def open_source(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
-    """A source's name for messages, and its rows.
+    """A source's name for messages, and its rows; see `opened`."""
+    name, rows = opened(source, split)
+    return name, (pair for pair in rows if not isinstance(pair[1], Note))
+
+
+def opened(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
+    """A source's name for messages, and its rows, with notes among them.
 
     Args:
         source: See `load_records`.

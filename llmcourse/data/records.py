@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from llmcourse import turns
 from llmcourse.data import formats
 from llmcourse.data.formats import SCHEMAS, Invalid
-from llmcourse.data.readers import LINED, Bad, Note, Row, field_names, open_source
+from llmcourse.data.readers import LINED, Bad, Note, Row, field_names, opened
 from llmcourse.errors import DataError, SettingError, first_line
 from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
@@ -154,7 +154,7 @@ def load_records(
         raise SettingError(
             f"fields={unknown[0]!r:.80}: no field of ours. There are: {', '.join(FIELD_NAMES)}."
         )
-    name, rows = open_source(source, split)
+    name, rows = opened(source, split)
     problems: list[Problem] = []
     dataset = _dataset(name, rows, _Reading(schema, fields, problems=None if strict else problems))
     if dataset is None:
@@ -189,7 +189,7 @@ def as_records(source: Any, *, may_be_blank: bool = False) -> Dataset:
             with quiet_datasets():
                 dataset = source.with_format(None).add_column("input", [""] * len(source))
     else:
-        name, rows = open_source(source)
+        name, rows = opened(source)
         dataset = _dataset(name, rows, _Reading(may_be_blank=may_be_blank))
     if not dataset:
         raise DataError("There are no records.")

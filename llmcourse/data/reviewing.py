@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmcourse.data.readers import Bad, Note, any_text, open_source, separator_of
+from llmcourse.data.readers import Bad, any_text, open_source, separator_of
 from llmcourse.data.records import OTHER_HISTORY, as_text, read_turns
 from llmcourse.errors import DataError, first_line
 from llmcourse.files import lock, replacing
@@ -192,8 +192,6 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     if path.suffix.lower() != ".csv":
         raise DataError(f"{path} is no .csv file. Save the table as CSV (UTF-8).")
     for line, row in open_source(path)[1]:
-        if isinstance(row, Note):
-            continue
         here = f"{path}, line {line}"
         if isinstance(row, Bad):
             raise DataError(f"{here}: {row}.")

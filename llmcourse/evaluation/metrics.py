@@ -67,7 +67,7 @@ METRICS: dict[str, Metric] = {
         lambda answer, reference, _: answer.text.strip() == reference.strip(),
     ),
     "normalised": Metric(
-        "the same but for case, punctuation, articles and blanks (0 or 1)",
+        "the same but for case, articles, blanks, punctuation and signs: -5 is 5 (0 or 1)",
         lambda answer, reference, _: normalised(answer.text, reference),
     ),
     "facts": Metric(

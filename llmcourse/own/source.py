@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import data
-from llmcourse.data.documents import KINDS
+from llmcourse.data.documents import KINDS, guessed_encodings
 from llmcourse.data.reviewing import NO, YES
 from llmcourse.errors import DataError
 from llmcourse.own.training import Sizes, sizes
@@ -107,7 +107,8 @@ def read(source: str | os.PathLike[str], **called: Any) -> Source:
     skipped = data.skipped_documents(path)
     problems = [f"{Path(one.source).relative_to(path)}: {one.problem}" for one in skipped]
     try:
-        return Source("documents", name, data.from_documents(path), problems=problems)
+        passages = data.from_documents(path)
+        return Source("documents", name, passages, [], problems, guessed_encodings(path))
     except DataError as error:
         others = "; ".join(problems[:SHOWN]) or "nothing at all"
         raise DataError(f"{str(error).rstrip('.')}. In it: {others}.") from error

@@ -20,7 +20,7 @@ from llmcourse.synthesis.filters import (
     instruction_trouble,
 )
 from llmcourse.synthesis.results import Sieve, Synthesis
-from llmcourse.words import content_words, numbers
+from llmcourse.words import ENDS, content_words, numbers, size
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
@@ -116,9 +116,9 @@ def sentences(text: str) -> list[str]:
     """The sentences of 6 to 40 words in a passage, without list marks and bold."""
     text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", text, flags=re.M).replace("**", "")
     # A sentence ends at its mark and a space, so that "12.6 kg" is not torn apart.
-    parts = re.split(r"(?<=[.!?])\s+|\n\s*\n", text)
+    parts = re.split(rf"(?<=[.!?])\s+|(?<=[{ENDS}])\s*|\n\s*\n", text)
     parts = [" ".join(part.split()) for part in parts]
-    return [part for part in parts if 6 <= len(part.split()) <= 40 and part[-1] in ".!?"]
+    return [part for part in parts if 6 <= size(part) <= 40 and part[-1] in f".!?{ENDS}"]
 
 
 def topic(passage: Passage) -> str:
@@ -151,7 +151,7 @@ def _ask(
             (TOO_LONG, answer is None),
             ("empty", not question),
             (instruction_trouble(question), instruction_trouble(question)),
-            ("is no question", not question.endswith("?")),
+            ("is no question", not question.endswith(("?", "？", "؟"))),
             ("is not about the sentence", len(content_words(question) & about) < 2),
             ("gives the answer away", numbers(question) & numbers(source)),
             ("is much like another", pool.has_like(question)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmcourse.generation import Answer
 from llmcourse.words import (
+    ENDS,
     STOPWORDS,
     content_words,
     continues_the_sentence,
@@ -42,7 +43,7 @@ def instruction_trouble(text: str) -> str:
         ("too short", len(words) < 3),
         ("too long", len(words) > 40),
         ("does not begin like a sentence", not re.match(r"[^\W_a-z]", text)),
-        ("breaks off", text[-1:] not in (".", "?", "!")),
+        ("breaks off", text[-1:] not in f".?!{ENDS}"),
         ("is no task", "?" not in text and words[:1] and words[0] in STOPWORDS),
         ("has a gap to fill in", re.search(r"__|\.\.\.|…", text)),
         (

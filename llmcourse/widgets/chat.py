@@ -49,26 +49,32 @@ class Chat(ui.Threaded):
 
     Attributes:
         models: By name.
+        history: The turns before the question.
         answers: All answers so far: prompt, name of the model, `Answer`.
         sides: The current answers.
     """
 
     def __init__(
-        self, models: Mapping[str, LoadedModel], prompt: str = "Tell me how to train a dog to sit"
+        self, models: Mapping[str, LoadedModel], prompt: Any = "Tell me how to train a dog to sit"
     ) -> None:
         """Take the models.
 
         Args:
             models: A name to its loaded model, such as base, chat and tuned; at least one.
-            prompt: What is in the prompt box at first.
+            prompt: What is in the prompt box at first. Of a conversation (see
+                `templates.fields_of`) it is the last question; the turns before are sent with
+                whatever is asked.
 
         Raises:
             SettingError: a model is not loaded.
+            TemplateError: see `templates.fields_of`.
         """
         super().__init__()
         for model in models.values():
             check_loaded(model)
-        self.models, self.prompt = dict(models), prompt
+        asked = templates.fields_of(prompt)
+        self.models, self.prompt = dict(models), templates.get_field(asked, "question")
+        self.history = list(asked.get("history") or ())
         self.answers: list[tuple[str, str, Answer]] = []
         self.sides: list[Side] = []
 
@@ -125,7 +131,9 @@ class Chat(ui.Threaded):
                 side.why = "stopped by you before it began"
             else:
                 model = self.models[side.name]
-                answer = stream(model, prompt, template, more=show_more, **settings)
+                answer = stream(
+                    model, self._with_turns(prompt), template, more=show_more, **settings
+                )
                 self.answers.append((prompt, side.name, answer))
                 side.text = answer.text
                 side.why = why_ended(answer, stopped=self.stopping.is_set())
@@ -137,6 +145,9 @@ class Chat(ui.Threaded):
             side.why = f"not answered. {text}"
         finally:
             self._show_side(side)
+
+    def _with_turns(self, prompt: str) -> dict[str, Any]:
+        return {"question": prompt, "history": self.history}
 
     # --- the page ---------------------------------------------------------------------------------
 
@@ -168,7 +179,8 @@ class Chat(ui.Threaded):
         if not recent and not is_live():
             limit = min(STATIC, tiers.current().new_tokens)
             for name, model in [*self.models.items()][:2]:
-                [answer] = generate(model, self.prompt, max_new_tokens=limit, progress=False)
+                asked = self._with_turns(self.prompt)
+                [answer] = generate(model, asked, max_new_tokens=limit, progress=False)
                 recent.append((self.prompt, name, answer))
         rows = [[prompt, name, answer.text, why_ended(answer)] for prompt, name, answer in recent]
         columns = ["prompt", "model", "answer", "why it ended"]
@@ -177,6 +189,9 @@ class Chat(ui.Threaded):
 
     def build(self) -> Any:
         left, right, template, prompt, *settings = self.controls.values()
+        if self.history:
+            said = "; ".join(f"{turn['role']}: {turn['content']}" for turn in self.history)
+            self.put(note=pages.status(f"Sent before the prompt: {said}"))
         return ui.column(
             ui.row(left, right, template),
             prompt,

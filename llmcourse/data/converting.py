@@ -1,0 +1,94 @@
+"""Files of other kinds as Markdown: PDF and Word, notebooks, subtitles, e-mail."""
+
+from __future__ import annotations
+
+import email.policy
+import functools
+import json
+import re
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+from llmcourse.data.patterns import readable
+from llmcourse.data.readers import any_text
+from llmcourse.errors import DataError, first_line
+from llmcourse.progress import quiet
+
+# What markitdown (https://github.com/microsoft/markitdown) makes Markdown of.
+OFFICE = (".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".epub", ".msg")
+_CUE = re.compile(r"^(?:\d+|WEBVTT.*|NOTE.*|STYLE|[\d:.,]+ *--> .*)$")  # a subtitle's number, time
+
+
+def converted(path: Path) -> str:
+    """A file of one of `CONVERTED` as Markdown.
+
+    Raises:
+        DataError: it can't be; the message has no full stop.
+    """
+    status = path.stat()
+    return _converted(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=256)  # `skipped_documents` asks for what `from_documents` has read
+def _converted(path: Path, *_: int) -> str:
+    try:
+        return CONVERTED[path.suffix.lower()](path)
+    except (DataError, OSError):
+        raise
+    except Exception as error:  # whatever a damaged file makes a converter raise
+        raise DataError(f"it can't be read as {path.suffix} ({first_line(error)})") from error
+
+
+def _office(path: Path) -> str:
+    try:
+        from markitdown import MarkItDown
+    except ImportError as error:
+        raise DataError(
+            f"for {path.suffix} the package markitdown is needed: "
+            f'pip install "markitdown[docx,pdf,pptx,xls,xlsx]"'
+        ) from error
+    with quiet():
+        text = MarkItDown().convert(str(path)).text_content
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)  # the numbers of slides
+
+
+def _notebook(path: Path) -> str:
+    """The texts of a notebook, and its code between fences; no outputs."""
+    cells = json.loads(any_text(path.read_bytes())[0])["cells"]
+    sources = (("".join(cell["source"]), cell["cell_type"]) for cell in cells)
+    return "\n\n".join(
+        f"```\n{text}\n```" if kind == "code" else text for text, kind in sources if text.strip()
+    )
+
+
+def _subtitles(path: Path) -> str:
+    """What is said, without numbers, times and repeated lines."""
+    lines = (
+        re.sub(r"<[^>]+>|\{[^}]+\}", "", one) for one in any_text(path.read_bytes())[0].split("\n")
+    )
+    said = [line.strip() for line in lines if line.strip() and not _CUE.match(line.strip())]
+    return " ".join(
+        line for place, line in enumerate(said) if line not in said[max(0, place - 1) : place]
+    )
+
+
+def _mail(path: Path) -> str:
+    """Subject, sender, day and text of a message; attachments are left out."""
+    with path.open("rb") as file:
+        message: Any = BytesParser(EmailMessage, policy=email.policy.default).parse(file)
+    body = message.get_body(preferencelist=("plain", "html"))
+    text = body.get_content() if body else ""
+    text = readable(text, "\n\n") if body and body.get_content_subtype() == "html" else text
+    head = [f"{name}: {message[name]}" for name in ("From", "Date") if message[name]]
+    return f"# {message['Subject'] or path.stem}\n\n{'  '.join(head)}\n\n{text}"
+
+
+CONVERTED: dict[str, Callable[[Path], str]] = {
+    **dict.fromkeys(OFFICE, _office),
+    ".ipynb": _notebook,
+    **dict.fromkeys((".srt", ".vtt"), _subtitles),
+    ".eml": _mail,
+}
