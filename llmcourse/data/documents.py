@@ -237,8 +237,12 @@ def _rows(paragraph: str, words: int) -> Iterator[str]:
 
 
 def _sentences(paragraph: str, words: int) -> Iterator[str]:
-    """A paragraph, in pieces of about `words` where it has over twice as many; code stays whole."""
-    if size(paragraph) <= 2 * words or _FENCE.match(paragraph.split("\n", 1)[0]):
+    """A paragraph, in pieces of about `words` where it has over twice as many.
+
+    Code and rows of tables stay whole.
+    """
+    first = paragraph.split("\n", 1)[0]
+    if size(paragraph) <= 2 * words or first.startswith("|") or _FENCE.match(first):
         yield paragraph
         return
     piece, total = "", 0
