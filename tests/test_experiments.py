@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from experiments import facts
-from experiments.__main__ import EXPERIMENTS
-from experiments.run import Arm, Run, Size, larger, not_lower, result
+from experiments.__main__ import ANSWERS, EXPERIMENTS, RESULTS
+from experiments.run import SIZES, Arm, Run, Size, larger, not_lower, result
 from llmcourse import claims
 
 TINY = Size("tiny", seeds=2, facts=3, questions=4, updates=2, everything=1)
@@ -60,6 +60,20 @@ def test_a_claim_has_what_a_sceptic_asks_for(run: Run, name: str) -> None:
     kept = Run(run.folder, run.size, {"base": "no such model", "chat": "no such model"})
     again = EXPERIMENTS[name](kept)
     assert again["arms"] == found["arms"] and again["tests"] == found["tests"]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_published_result_is_what_its_answers_give(path: Path, tmp_path: Path) -> None:
+    """No number is typed: each follows from the answers that are kept in the repository."""
+    published = json.loads(path.read_text(encoding="utf-8"))
+    if path.stem == "private":
+        assert published["extra"]["connections"] == 0
+        return
+    size = dataclasses.replace(SIZES["published"], seeds=published["seeds"])
+    nothing = {"base": "no such model", "chat": "no such model"}
+    found = EXPERIMENTS[path.stem](Run(tmp_path, size, nothing, answers=ANSWERS))
+    for part in ("arms", "tests", "holds"):
+        assert json.loads(json.dumps(found[part])) == published[part]
 
 
 def test_all_claims_of_the_course_are_measured() -> None:
