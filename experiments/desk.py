@@ -94,7 +94,8 @@ class _Reader:
         Each option has to end with a mark, so that none is the beginning of another one.
         """
         tails = {option: self._ids(option) for option in options}
-        logits, done = self.read(text), []
+        logits = self.read(text)
+        done: list[int] = []
         while done not in tails.values():
             allowed = {t[len(done)] for t in tails.values() if t[: len(done)] == done}
             done.append(max(allowed, key=lambda token: float(logits[token])))

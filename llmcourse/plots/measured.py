@@ -341,8 +341,8 @@ def beside(
     if share:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    mine = "; diamonds: your run" if yours else ""
-    axes.set_xlabel(f"dots: published run, with its 95 % interval{mine}")
+    diamonds = "; diamonds: your run" if yours else ""
+    axes.set_xlabel(f"dots: published run, with its 95 % interval{diamonds}")
     sizes = sorted({row["n"] for row in rows.values()})
     size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
     seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
