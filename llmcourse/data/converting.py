@@ -52,6 +52,10 @@ def _office(path: Path) -> str:
         ) from error
     with quiet():
         text = MarkItDown().convert(str(path)).text_content
+    # (what is damaged is taken for a text, and comes back as it is)
+    with path.open("rb") as file:
+        if text.startswith(file.read(4).decode("latin-1")):
+            raise DataError(f"it is damaged, or no {path.suffix} file")
     return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)  # the numbers of slides
 
 

@@ -133,7 +133,8 @@ def _why_skipped(path: Path) -> str:
         kind = path.suffix or "without ending"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
     try:
-        return "" if next(_passages(path, 1), None) else "it holds no text"
+        scanned = "; scanned pages need text recognition first" * (path.suffix.lower() == ".pdf")
+        return "" if next(_passages(path, 1), None) else f"it holds no text{scanned}"
     except DataError as error:
         return str(error).removeprefix(str(path)).lstrip(": ").rstrip(".")
 
