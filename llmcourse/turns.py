@@ -99,8 +99,6 @@ def read(value: Any, system: Any = None) -> Turns:
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = json.loads(value)
-    if hasattr(value, "tolist"):  # an array of NumPy, as in a frame read from parquet
-        value = value.tolist()
     if value in (None, "") or value != value:
         value = []
     if not isinstance(value, list | tuple):

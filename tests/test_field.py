@@ -134,6 +134,11 @@ def test_every_format_is_read_and_named(form: str, row: Any, before: list, tmp_p
     assert (record.get("history") or []) == before and form in notes[0] and not problems
     # evaluation, cleaning and all else that takes records takes them too
     assert data.as_records([row])[0]["question"] == asked[0]
+    if isinstance(row, dict) and "rejected" not in row:  # nested in parquet, and in a frame of it
+        pandas.DataFrame([row]).to_parquet(tmp_path / "r.parquet")
+        for source in (tmp_path / "r.parquet", pandas.read_parquet(tmp_path / "r.parquet")):
+            [found] = data.load_records(source)
+            assert (found["answer"], found.get("history") or []) == (asked[1], before)
 
 
 def test_turns_stay_turns_in_order(tmp_path: Path) -> None:

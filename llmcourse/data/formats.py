@@ -169,18 +169,12 @@ def _is_texts(value: Any) -> bool:
     return len(value) > 1 and all(isinstance(one, str) for one in value)
 
 
-def _listed(value: Any) -> Any:
-    """An array of NumPy, as in a frame read from parquet, as a list."""
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
 def _without(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in names}
 
 
 def _as_turns(value: Any, role: str) -> list[Any]:
     """A list of turns, one turn, or the text of the `role`."""
-    value = _listed(value)
     if isinstance(value, str) and not (role == "user" and value.lstrip().startswith("[{")):
         return [{"role": role, "content": value}]
     if isinstance(value, Mapping):
@@ -217,7 +211,7 @@ def _conversation(row: Mapping[str, Any]) -> Found:
             return _read(field, both, row, pair["answer"], name="TRL's conversational records")
         return None
     for field in CONVERSATIONS:
-        value = _listed(row.get(field))
+        value = row.get(field)
         is_list = isinstance(value, list | tuple) and bool(value)
         is_json = isinstance(value, str) and value.lstrip().startswith("[")
         needed = field == "messages" and field in row  # named so, it is nothing else
@@ -293,12 +287,11 @@ def _export(row: Mapping[str, Any]) -> Found:
 def _answers(row: Mapping[str, Any]) -> Found:
     """SQuAD and its like: several answers, of which the first is taken."""
     name = next((n for n in ("answers", *FIELDS["answer"]) if not is_none(row.get(n))), "")
-    value = _listed(row.get(name))
+    value = row.get(name)
     asked = any(field in row for field in FIELDS["question"])
     if not asked or isinstance(value, str) or not isinstance(value, Mapping | list):
         return None
     texts = value.get("text", value.get("value")) if isinstance(value, Mapping) else value
-    texts = _listed(texts)
     texts = texts if isinstance(texts, list) else [texts]
     texts = [one.get("text") if isinstance(one, Mapping) else one for one in texts]
     if not texts and name == "answers":

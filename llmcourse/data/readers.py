@@ -83,7 +83,8 @@ def opened(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
         # in chunks, as all at once would need the frame's memory many times
         chunks = (source.iloc[n : n + CHUNK] for n in range(0, len(source), CHUNK))
         rows = itertools.chain.from_iterable(chunk.to_dict("records") for chunk in chunks)
-        return "the data frame", enumerate(rows, 1)
+        plain = ({name: _lists(cell) for name, cell in row.items()} for row in rows)
+        return "the data frame", enumerate(plain, 1)
     if hasattr(source, "features"):
         return "the data set", enumerate(source.with_format(None), 1)
     if isinstance(source, Mapping):
@@ -93,6 +94,13 @@ def opened(source: Any, split: str = "train") -> tuple[str, Iterable[Row]]:
     if not isinstance(source, Iterable):
         raise DataError(f"Records can't be read from {type(source).__name__}.")
     return "the list", enumerate(source, 1)
+
+
+def _lists(cell: Any) -> Any:
+    """A cell of a frame; arrays in it, as pandas reads them from parquet, become lists."""
+    if isinstance(cell, dict):
+        return {name: _lists(one) for name, one in cell.items()}
+    return [_lists(one) for one in cell] if getattr(cell, "shape", ()) else cell
 
 
 def _require_distinct(source: str, columns: Iterable[Any]) -> None:
@@ -314,6 +322,8 @@ def _read_csv(path: Path, file: IO[bytes]) -> Iterator[Row]:
         elif columns is None and cells:
             columns = [cell.strip() or f"column {n}" for n, cell in enumerate(cells, 1)]
             _require_distinct(str(path), columns)
+            if len(columns) == 1 and path.suffix.lower() == ".txt" and not is_known(columns):
+                raise DataError(f"{path} is a text and no table. Name the folder that it is in.")
         elif columns and any(cells[len(columns) :]):
             yield line, Bad(f"more cells than the {len(columns)} columns")
         elif columns and any(cells):
