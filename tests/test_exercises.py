@@ -22,12 +22,6 @@ from llmcourse.exercises.lessons import EXERCISES
 
 BY_NAME = {task.name: task for tasks in EXERCISES.values() for task in tasks}
 METHODS = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
-NEEDS = {
-    "prices change weekly": "retrieve",
-    "answers in the house style": "tune",
-    "a sign-off that lawyers wrote": "prompt",
-    "which passage says so?": "retrieve",
-}
 number = re.compile(r"\d+(?:\.\d+)?").findall
 
 
@@ -74,6 +68,11 @@ def words(text: str) -> list[str]:
     return text.lower().split()
 
 
+def ks(ranks: list[int], wanted: float) -> list[int]:
+    """All k that find enough, smallest first."""
+    return [k for k in range(1, 99) if np.mean([0 < rank <= k for rank in ranks]) >= wanted]
+
+
 def largest(matrices: list, room: float) -> int:
     rank = 0
     while 2 * sum(o * i for o, i in matrices) + 16 * (rank + 1) * sum(map(sum, matrices)) <= room:
@@ -106,9 +105,9 @@ RIGHT = [
     ("06-1", lambda text, wanted: Fraction(*hits(text, wanted))),
     ("06-2", lambda a, b, c: 1.0 if a == b else sign_test(a, b, c)),
     ("06-3", np.float64(3)),
-    ("07-1", lambda setup, prompt, tuned: setup / (max(prompt - tuned, 0) or math.nextafter(0, 1))),
-    ("07-2", dict(zip(NEEDS, ("RAG", "fine-tuning", " Prompt", "retrieval"), strict=True))),
-    ("07-3", lambda right, refused: np.mean(~np.array(right) & ~np.array(refused))),
+    ("07-1", lambda ranks, k: np.mean([0 < rank <= k for rank in ranks])),
+    ("07-2", lambda ranks, wanted: max(ks(ranks, wanted)[:1], default=0)),
+    ("07-3", np.float64(80.2)),
     ("08-1", lambda train, test: (q for q in test if q.lower().split() in [*map(words, train)])),
     ("08-1", lambda train, test: [t for t in test if letters(t) in [*map(letters, train)]]),
     ("08-2", lambda customers, base, adapter: sum([adapter] * customers, start=base)),
@@ -155,12 +154,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("06-2", lambda a, b, c: sum(x != y for x, y in zip(a, b, strict=True)), "Six wins, no loss"),
     ("06-3", 10, "Did you leave them out"),
     ("06-3", "3", "without quotes"),
-    ("07-1", lambda setup, prompt, tuned: setup / prompt, "only the difference"),
-    ("07-1", lambda setup, prompt, tuned: setup * (prompt - tuned), "not times it"),
-    ("07-2", NEEDS | {"prices change weekly": "tune"}, "out of date by next week"),
-    ("07-2", ["retrieve"], "a dict with the keys"),
-    ("07-3", lambda right, refused: right.count(False) / len(right), "does not know"),
-    ("07-3", lambda right, refused: refused.count(False) / len(refused), "does not say so"),
+    ("07-1", lambda ranks, k: np.mean([rank <= k for rank in ranks]), "it is no rank"),
+    ("07-1", lambda ranks, k: np.mean([0 < rank <= k for rank in ranks if rank]), "One of four"),
+    ("07-2", lambda ranks, wanted: max(ranks), "no k reaches"),
+    ("07-2", lambda ranks, wanted: min(max(ranks), 3), "the twelfth place"),
+    ("07-3", 0.802, "In per cent"),
+    ("07-3", 91, "in every passage"),
     ("08-1", lambda train, test: [q for q in test if q in train], "Case does not matter"),
     ("08-1", lambda a, b: [q for q in b if q.lower() in map(str.lower, a)], "Spaces do not"),
     ("08-2", lambda customers, base, adapter: customers * (base + adapter), "in memory once"),

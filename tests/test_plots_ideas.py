@@ -129,7 +129,7 @@ def test_numbers_are_those_of_the_learners_own_ledger(drawn: Drawn) -> None:
 
 
 def test_a_gain_that_chance_may_have_made_says_so(drawn: Drawn) -> None:
-    names = "chat alone: confident and wrong", "tuned: confident and wrong"
+    names = [f"{who}, taught: confident and wrong" for who in ("untuned", "tuned")]
     for counts, close in (((17, 14), True), ((17, 2), False)):
         shares = [stats.Share(count, 20) for count in counts]
         claims.record("hallucination", dict(zip(names, shares, strict=True)), holds=None)

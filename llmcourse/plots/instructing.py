@@ -114,7 +114,7 @@ def meets_pretraining() -> None:
     # Three of the four boxes have a number from the ledger; for the first nothing was measured.
     form = draw.measured.text("generalises", "tuned: proper, finished; kinds held out")
     learned = draw.measured.text(FACTS[0], FACTS[2])
-    invented = draw.measured.text("hallucination", "chat alone: confident and wrong")
+    invented = draw.measured.text("hallucination", "untuned, untaught: confident and wrong")
     agree = "the safest ground:\nknowledge and form agree"
     other = "asked to compare things: the form\ncarries over, and knowledge may come out"
     new = "a new fact: learned, if it is seen\noften and in several wordings"

@@ -18,7 +18,7 @@ FACTS = (
     "learns-new-information",
     *(f"{model}: facts right, held-out paraphrases" for model in ("before", "LoRA")),
 )
-STYLE = ("tone", "chat alone: in style", "tuned, not told: in style")
+STYLE = ("tone", "zero-shot: in style", "tuned, no prompt: in style")
 
 
 def general_to_special() -> None:
@@ -42,10 +42,13 @@ def general_to_special() -> None:
 
 
 # Title, what a reader should know, and the numbers.
-INVENTED = ("hallucination", "chat alone: confident and wrong", "tuned: confident and wrong")
+INVENTED = (
+    "hallucination",
+    *(f"{model}, taught: confident and wrong" for model in ("untuned", "tuned")),
+)
 _GAINS = (
     ("Steadier answers", "agreement of three answers\nto one question; more is better", AGREEMENT),
-    ("Less invention", "answers that are confident and wrong;\nfewer are better", INVENTED),
+    ("Less invention", "confident and wrong on what was\ntaught; fewer are better", INVENTED),
     ("New knowledge", "the company's facts right,\nin new wordings; more is better", FACTS),
     ("A style of its own", "answers in the company's style;\nmore is better", STYLE),
 )
@@ -119,8 +122,8 @@ _AGAINST_PROMPTING = (
 _FOR_TUNING = ("as much data as you have", "learns facts and styles", "short requests")
 _AGAINST_TUNING = ("good pairs must be collected", "training costs time", "needs some knowledge")
 _SIDES = (
-    ("Prompting", "careful prompt", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
-    ("Fine-tuning", "tuned", GREEN, _FOR_TUNING, _AGAINST_TUNING),
+    ("Prompting", "prompt, few-shot", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
+    ("Fine-tuning", "tuned on the facts", GREEN, _FOR_TUNING, _AGAINST_TUNING),
 )
 _COSTS = (
     ("facts right", "facts right"),
@@ -160,8 +163,13 @@ def benefits() -> None:
     """Show the four benefits of a model of one's own, each with what was measured."""
     draw = Sketch(9.6, 4.4)
     facts, tokens = (
-        draw.measured.change("prompt-rag-finetune", f"{before}: {number}", f"tuned: {number}")
-        for before, number in (("chat alone", "facts right"), ("careful prompt", "prompt tokens"))
+        draw.measured.change(
+            "prompt-rag-finetune", f"{before}: {number}", f"tuned on the facts: {number}"
+        )
+        for before, number in (
+            ("prompt, zero-shot", "facts right"),
+            ("prompt, few-shot", "prompt tokens"),
+        )
     )
     private = draw.measured.text("private", "connections to other machines")
     agree = draw.measured.change(*AGREEMENT)
