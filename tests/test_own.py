@@ -15,18 +15,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmcourse import cli, club, models, own, pages, sizing, templates
+from llmcourse import cli, club, evaluation, models, own, pages, sizing, synthesis, templates
 from llmcourse.data import from_documents
 from llmcourse.errors import DataError, SettingError
+from llmcourse.generation import Answer
 from llmcourse.own import pipeline
-from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED
-from llmcourse.own.source import BY_TEMPLATE
+from llmcourse.own.assessing import BOTH, LOOK_UP, PROMPT, SEARCH, TUNED, UNKNOWN
+from llmcourse.own.source import BY_MODEL
 from llmcourse.stats import Paired
 from tests.conftest import ROOT
 from tests.test_pages import Page
 
 EVIL = '<script>alert("x")</script>'
-SMALL = own.Sizes(2, 12, 24, 300, 1, 5, 4, 1)
+SMALL = own.Sizes(12, 24, 300, 1, 5, 4, 1)
 
 
 def rows(facts: int = 12, wordings: int = 2) -> list[dict[str, str]]:
@@ -160,8 +161,7 @@ def test_no_question_of_the_test_is_trained_on(pairs: list[dict[str, str]], hold
 def test_pairs_that_were_written_here_keep_their_headings(tmp_path: Path) -> None:
     """Also where their file is read as a file of pairs."""
     pairs = [
-        row
-        | {"document": "a.md", "heading": f"part {n % 8}", "written": BY_TEMPLATE, "keep": "yes"}
+        row | {"document": "a.md", "heading": f"part {n % 8}", "written": BY_MODEL, "keep": "yes"}
         for n, row in enumerate(rows(16))
     ]
     pairs[3]["keep"] = "no"
@@ -230,10 +230,10 @@ def test_fewer_pairs_keep_what_the_test_asks() -> None:
 
 
 def test_more_pairs_are_seen_less_often(tiny: models.LoadedModel) -> None:
-    size = own.Sizes(1, 1, 500, 4_000, 6, 5, 8, 1)
+    size = own.Sizes(1, 500, 4_000, 6, 5, 8, 1)
     few, some, many = (own.settings(rows(count, 1), tiny, size) for count in (2, 40, 400))
     assert few.epochs == 6 and 1 < some.epochs < 6 and many.epochs == 1
-    assert few.batch_size == 4 and many.batch_size == 8
+    assert few.learning_rate is few.prompt_dropout is None, "left to `finetune`"
     with pytest.raises(DataError):
         own.settings([], tiny, size)
 
@@ -243,12 +243,12 @@ def test_a_file_of_pairs_leaves_every_steps_file(finished: own.Result) -> None:
     for name in ("pairs.csv", "split/train.jsonl", "split/test.jsonl", "report.html"):
         assert (out / name).is_file(), name
     assert len(parts.train) <= SMALL.pairs and len(parts.test) == SMALL.questions
-    assert found.methods == found.ways == [PROMPT, TUNED] and found.main == "f1"
+    assert found.methods == found.ways == [LOOK_UP, PROMPT, TUNED] and found.main == "f1"
     answers = json.loads((out / "answers.json").read_text(encoding="utf-8"))
     assert answers == found.answers().to_dict("records") and len(answers) == SMALL.questions
     worst = found.worst(count=2)
     values = found[TUNED].values("f1")
-    assert list(worst.columns) == ["question", "reference", PROMPT, TUNED]
+    assert list(worst.columns) == ["question", "reference", LOOK_UP, PROMPT, TUNED]
     assert values[worst.index[0]] == min(values)
     assert len(finished.tuned.history) >= 1 and finished.tuned.held_out
     assert models.load(str(out / "model")).template == "qa"
@@ -265,7 +265,15 @@ def test_the_report_is_complete_safe_and_can_be_read_without_eyes(finished: own.
     assert [len(image["alt"] or "") > 20 for image in found.all("img")] == [True]
     assert len(found.all("caption")) == len(found.all("table")) >= 5
     words = " ".join(found.words)
-    for name in ("pairs.csv was not changed", PROMPT, TUNED, "95 % interval", "What to do next"):
+    for name in (
+        "pairs.csv was not changed",
+        "Highest in f1",
+        LOOK_UP,
+        PROMPT,
+        TUNED,
+        "95 % interval",
+        "What to do next",
+    ):
         assert name in words, name
 
 
@@ -309,22 +317,83 @@ def test_a_second_run_trains_only_what_changed_and_goes_on_after_a_stop(
 
 
 def test_a_folder_of_documents_goes_the_whole_way(
-    go: Callable[..., own.Result], tmp_path: Path
+    go: Callable[..., own.Result],
+    tiny: models.LoadedModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    used = []
+
+    def write(passages: Any, model: Any, **_: Any) -> Any:
+        """A question about each heading, as no small random model writes one."""
+        used.append(model)
+        found = synthesis.questions_from_documents(passages)
+        found.rejected.append(found.records.pop() | {"stage": "question", "reason": "tested"})
+        return found
+
+    monkeypatch.setattr(own.source, "questions_from_documents", write)
+    monkeypatch.setattr(
+        models,
+        "load",
+        lambda name, load=models.load, **how: tiny if name == "gemma-3-270m" else load(name, **how),
+    )
     result = go(club.folder(), tmp_path / "out")
     found = result.assessment
-    assert found.methods == [PROMPT, SEARCH, TUNED, BOTH]
+    assert used == [tiny], "the base model writes"
+    assert found.methods == [LOOK_UP, PROMPT, SEARCH, TUNED, BOTH]
     written = own.load_reviewed(tmp_path / "out" / "pairs.csv")
     assert len(written) >= 10 and result.parts.held_out == "facts"
-    assert len({row["document"] for row in written}) >= 8, "from all over the documents"
-    assert all(row["heading"] for row in written)
+    assert all(row["heading"] and row["written"] == BY_MODEL for row in written)
     assert set(result.findings) == {"documents", "pairs"}
     read = found.table()["tokens read"].astype(float)
-    assert read[SEARCH] > read[PROMPT]
-    assert {(TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED)} == set(found.tests)
-    assert result.writing["rejected"]  # the random model's questions
+    assert read[SEARCH] > read[PROMPT] > read[LOOK_UP] == 0
+    pairs = {(TUNED, LOOK_UP), (TUNED, PROMPT), (TUNED, SEARCH), (BOTH, SEARCH), (BOTH, TUNED)}
+    assert pairs == set(found.tests)
     assert (tmp_path / "out" / "rejected.jsonl").is_file()
     assert "Why pairs were rejected" in (tmp_path / "out" / "report.html").read_text("utf-8")
+
+
+def test_look_up_answers_as_the_nearest_pair_or_not_at_all(tiny: models.LoadedModel) -> None:
+    known = [
+        {"question": "How many jars are on the first shelf?", "answer": "Three jars."},
+        {"question": "Who may row?", "input": "In a single", "answer": "Whoever has swum."},
+    ]
+    asked = [
+        {"question": "How many jars does the first shelf hold?", "answer": "Three jars."},
+        {"question": "Who may row?", "input": "In a single", "answer": "Whoever has swum."},
+        {"question": "When was the mill built?", "answer": "In 1820."},
+    ]
+    found = own.assess(tiny, tiny, asked, size=SMALL, known=known, progress=False)
+    texts = [answer.text for answer in found[LOOK_UP].answers]
+    assert texts == ["Three jars.", "Whoever has swum.", UNKNOWN]
+    assert LOOK_UP not in own.assess(tiny, tiny, asked, size=SMALL, progress=False).methods
+
+
+def test_what_won_is_recommended_with_what_is_less_work() -> None:
+    def found(**right: str) -> own.Assessment:
+        records = [{"question": f"{n}?", "answer": "Yes.", "keys": "yes"} for n in range(12)]
+        return own.Assessment(
+            {
+                name: evaluation.measured(
+                    records,
+                    [
+                        Answer("", "", "Yes." if one == "1" else "No.", True, 1, 1, 0.1)
+                        for one in row
+                    ],
+                    "facts",
+                )
+                for name, row in right.items()
+            }
+        )
+
+    clear = found(**{LOOK_UP: "0" * 12, PROMPT: "0" * 12, TUNED: "1" * 12}).recommendation
+    assert clear.startswith("Highest in facts: tuned (100 % (12 of 12")
+    assert "It beats look-up, prompt." in clear and "can't tell" not in clear
+    close = found(**{LOOK_UP: "1" * 11 + "0", PROMPT: "0" * 12, TUNED: "1" * 12}).recommendation
+    assert "It beats prompt." in close
+    assert "These 12 questions can't tell it from look-up: start with look-up" in close
+    first = found(**{LOOK_UP: "1" * 12, TUNED: "1" * 12}).recommendation
+    assert first.startswith("Highest in facts: look-up") and "can't tell" not in first
 
 
 def test_every_method_asks_the_turns_before_too(tiny: models.LoadedModel) -> None:
@@ -396,9 +465,10 @@ def test_advice_follows_the_numbers(finished: own.Result) -> None:
         found.__dict__["tests"] = {(TUNED, PROMPT): Paired(difference, 0, 0, p, 0, 0, 0)}
         return " ".join(own.advice(dataclasses.replace(finished, assessment=found, **changes)))
 
-    assert "tuned model beats the prompt" in advised(0.2, 0.01)
-    assert "prompt beats the tuned model" in advised(-0.2, 0.01)
-    assert "can't tell" in advised(0.2, 0.2)
+    assert "Highest in f1" in advised()
+    for difference, p in ((-0.2, 0.01), (0.2, 0.01), (-0.2, 0.2)):
+        line = advised(difference, p)
+        assert ("prompt beats the tuned model" in line) == (difference < 0 and p < 0.05)
     parts, tuned = finished.parts, finished.tuned
     for held_out in ("facts", "wordings"):
         line = advised(parts=dataclasses.replace(parts, held_out=held_out))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from llmcourse import company, data, models, synthesis
+from llmcourse import club, company, data, models, synthesis
 from llmcourse.data import Passage
 from llmcourse.errors import DataError
 from llmcourse.generation import Answer
-from llmcourse.synthesis import Pool
-from llmcourse.words import numbers
-
-DOCUMENTS = Path(company.__path__[0]) / "documents"
+from llmcourse.synthesis import Pool, documents
 
 
 def answer(text: str, *, finished: bool = True) -> Answer:
@@ -85,6 +80,65 @@ def test_sentences_come_without_marks() -> None:
     assert synthesis.sentences(text) == ["The oven weighs 12.6 kg without its stone."]
 
 
+def test_a_sentence_that_refers_comes_after_the_one_before_it() -> None:
+    text = "The club lends a blue cap to each junior. It floats.\n\nThese come back in the autumn."
+    assert synthesis.sentences(text) == [
+        "The club lends a blue cap to each junior.",
+        "The club lends a blue cap to each junior. It floats.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "beginnings"),
+    [
+        ("Everything is kept for 40 days.", ["How long"]),
+        ("A full year costs an adult £184.", ["How much"]),
+        ("The box holds four lanterns of tin.", ["How many lanterns"]),
+        ("The book is read every evening at 9.20.", ["How often", "When"]),
+        ("Two keys are kept behind the bar.", ["How many keys", "Where"]),
+        ("Give the form to Mrs Orrin by hand.", ["Who"]),
+        ("Tag the boat so that nobody takes it out.", ["Why"]),
+        ("The lake looks gentle and is not.", []),
+    ],
+)
+def test_a_question_begins_as_its_sentence_can_answer(sentence: str, beginnings: list[str]) -> None:
+    assert documents._beginnings(sentence) == beginnings
+
+
+@pytest.mark.parametrize(
+    ("question", "trouble"),
+    [
+        ("How long are lost gloves kept?", ""),
+        ("How long are lost gloves", "breaks off"),
+        ("How long is the lake of the next town?", "is not about the sentence"),
+        ("How long are they kept as gloves?", "refers to something"),
+        ("How long are lost gloves kept for 40 days?", "gives the answer away"),
+        ("How long do lost gloves get kept by the steward?", "is much like another"),
+    ],
+)
+def test_questions_that_can_not_be_used(question: str, trouble: str) -> None:
+    _check(question, "How long", trouble)
+
+
+@pytest.mark.parametrize(
+    ("question", "trouble"),
+    [
+        ("Where are lost gloves kept?", ""),
+        ("Where is the steward?", "asks for another place"),
+        ("Where are gloves kept in the trunk?", "asks for another place"),
+    ],
+)
+def test_a_place_is_asked_of_what_is_there(question: str, trouble: str) -> None:
+    _check(question, "Where", trouble)
+
+
+def _check(question: str, word: str, trouble: str) -> None:
+    passage = Passage("", "Gloves", "lost-property.md", 1)
+    source = "Lost gloves are kept in the trunk for 40 days by the steward."
+    pool = Pool(["How long do lost gloves get kept by the old steward?"])
+    assert documents._trouble(question, word, passage, source, pool) == trouble
+
+
 def test_headings_become_plain_questions() -> None:
     passages = [
         Passage("The oven weighs 12.6 kg without its stone.", "Weight", "products/toller.md", 1),
@@ -102,10 +156,35 @@ def test_headings_become_plain_questions() -> None:
     assert list(report["count"]) == [1, 1, 1, 1] and report["reason"][0] == "passed"
 
 
+def test_a_question_must_lead_back_to_its_sentence(
+    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passages = [
+        Passage("The oven weighs 12 kilos without its stone.", "Weight", "oven.md", 1),
+        Passage("The oven of the museum weighs 50 kilos with its stone.", "Room 2", "old.md", 1),
+    ]
+
+    def generate(_: object, prompts: list[str], *__: object, **___: object) -> list[Answer]:
+        """About the second the model asks what the first says, with a next example after it."""
+        ends = {"oven": " does the oven weigh?", "old": " without its stone weighs the oven?"}
+        return [
+            answer(f"{ends[prompt.split('Sentence (')[-1].split(',')[0]]}\n\nSentence")
+            for prompt in prompts
+        ]
+
+    monkeypatch.setattr(documents, "generate", generate)
+    monkeypatch.setattr(documents, "_beginnings", lambda _: ["How many kilos"])
+    made = synthesis.questions_from_documents(passages, tiny, progress=False)
+    assert [(r["question"], r["answer"], r["document"]) for r in made.records] == [
+        ("How many kilos does the oven weigh?", passages[0].text, "oven.md")
+    ]
+    assert [r["reason"] for r in made.rejected] == ["does not lead back to the sentence"]
+
+
 def test_what_is_too_long_for_the_model_is_rejected_and_the_rest_is_not_lost(
     tiny: models.LoadedModel,
 ) -> None:
-    sentence = "The oven weighs 12 kg without its stone."
+    sentence = "The oven weighs 12 kilos without its stone."
     passages = [
         Passage(sentence, "Weight", "oven.md", 1),
         Passage(sentence, "Weight " * 500, "oven.md", 2),
@@ -126,15 +205,16 @@ def test_without_passages_or_seed_tasks_nothing_can_be_written(tiny: models.Load
         synthesis.self_instruct(seeds, tiny, 4)
 
 
-def test_questions_from_documents_with_a_model(chat32: models.LoadedModel) -> None:
-    passages = data.from_documents(DOCUMENTS)
-    made = synthesis.questions_from_documents(passages, chat32, limit=16, progress=False)
-    assert made.tried == 16 and made.records
-    text = company.documents()
+def test_questions_from_documents_with_a_model(base32: models.LoadedModel) -> None:
+    passages = data.from_documents(club.folder())
+    made = synthesis.questions_from_documents(passages, base32, limit=16, progress=False)
+    assert made.tried == 16 and len(made.records) >= 3
+    texts = {passage.document: "" for passage in passages}
+    for passage in passages:
+        texts[passage.document] += " ".join(passage.text.replace("**", "").split())
     for record in made.records:
         assert record["question"].endswith("?") and record["heading"]
-        assert numbers(record["answer"]) <= numbers(text[record["document"]])
-        assert synthesis.groundedness(record["answer"], text[record["document"]]) > 0.5
+        assert record["answer"] in texts[record["document"]], "word for word"
 
 
 def test_self_instruct_with_a_model(chat32: models.LoadedModel) -> None:

@@ -24,6 +24,7 @@ from llmcourse.evaluation.running import (
     compare,
     consistency,
     evaluate,
+    measured,
 )
 
 Way = Method  # its name in version 0.1
@@ -46,6 +47,7 @@ __all__ = [
     "keys_of",
     "label",
     "load_labels",
+    "measured",
     "perplexity",
     "position_bias",
     "prefer",

@@ -184,13 +184,10 @@ def evaluate(
         DataError: there are no records, none could be answered, or one lacks what a metric needs.
         SettingError: an unknown metric, or see `generation.generate`.
     """
-    import pandas
-
     method = Method.of(method)  # (all that can be wrong is found before a model is asked)
     rows = list(as_records(records))
-    references = [row.get("answer", "") for row in rows]
-    keys = [keys_of(row) for row in rows]
-    names = choose(metrics, references, keys)
+    # Before a model is asked, which takes minutes.
+    choose(metrics, [row.get("answer", "") for row in rows], list(map(keys_of, rows)))
     prompts, unmade = _prompts(method, rows)
     failures: dict[int, str] = {}
     start = time.perf_counter()
@@ -208,6 +205,36 @@ def evaluate(
     failures |= unmade  # which `generate` saw as empty prompts
     if len(failures) == len(rows):
         raise DataError(f"No record could be answered. The first: {failures[0]}")
+    title = name or method.model.title
+    return measured(rows, answers, metrics, title, known, failures, seconds)
+
+
+def measured(
+    rows: Sequence[Mapping[str, Any]],
+    answers: Sequence[Answer | None],
+    metrics: Sequence[str] | str | None = None,
+    name: str = "answers",
+    known: str = "",
+    failures: Mapping[int, str] | None = None,
+    seconds: float = 0.0,
+) -> Evaluation:
+    """Measure answers that are there already, from a model or from anywhere else.
+
+    Args:
+        rows: The records, in order.
+        answers: One per record; None where it failed.
+        metrics, name, known: See `evaluate`.
+        failures: Number of a record -> why it failed.
+        seconds: Time to answer all of them.
+
+    Raises:
+        DataError: a record lacks what a metric needs.
+        SettingError: an unknown metric.
+    """
+    import pandas
+
+    references = [row.get("answer", "") for row in rows]
+    keys = [keys_of(row) for row in rows]
     columns: dict[str, list[Any]] = {
         "question": [row.get("question", "") for row in rows],
         "reference": references,
@@ -215,10 +242,10 @@ def evaluate(
     }
     for column, missing in _MEASURED.items():
         columns[column] = [missing if a is None else getattr(a, column) for a in answers]
-    columns["error"] = [failures.get(number, "") for number in range(len(rows))]
+    columns["error"] = [(failures or {}).get(number, "") for number in range(len(rows))]
     scores = {}
     # Metric by metric, so that a table's columns are in the order they were asked for.
-    for metric in names:
+    for metric in choose(metrics, references, keys):
         measure, failed = METRICS[metric].measure, METRICS[metric].failed
         columns[metric] = [
             failed if answer is None else float(measure(answer, *expected))
@@ -226,8 +253,7 @@ def evaluate(
         ]
         scores[metric] = Score.of_values(columns[metric])
     table = pandas.DataFrame(columns)
-    title = name or method.model.title
-    return Evaluation(title, rows, list(answers), table, scores, seconds, known)
+    return Evaluation(name, list(rows), list(answers), table, scores, seconds, known)
 
 
 def _prompts(method: Method, rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], dict[int, str]]:

@@ -10,7 +10,7 @@ from llmcourse.own.assessing import Assessment, assess, methods
 from llmcourse.own.parts import Parts, split, trimmed
 from llmcourse.own.pipeline import run, write_pairs
 from llmcourse.own.report import Result, advice, report
-from llmcourse.own.source import Source, Written, pairs, read
+from llmcourse.own.source import Source, pairs, read
 from llmcourse.own.training import SIZES, Sizes, settings, sizes, train
 from llmcourse.sizing import considerations, customers
 
@@ -23,7 +23,6 @@ __all__ = [
     "Result",
     "Sizes",
     "Source",
-    "Written",
     "advice",
     "assess",
     "considerations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def run(
         parts = run.split(records, tests, hold_out)
         tuned = run.train(parts, epochs)
         passages = run.source.passages
-        assessment = assess(run.models[0], tuned, parts.test, passages, progress=progress)
+        assessment = assess(
+            run.models[0], tuned, parts.test, passages, known=parts.train, progress=progress
+        )
         files.write_json(folder / "answers.json", assessment.answers().to_dict("records"))
         # The card goes with the model wherever it is taken, so the results belong there too.
         results = {f"{m}, test pairs": assessment.score(TUNED, m) for m in assessment.metrics}
@@ -166,7 +169,7 @@ class _Run:
 
     @cached_property
     def models(self) -> tuple[LoadedModel, LoadedModel]:
-        """The chat model that writes and is prompted, and the model to tune: the same, if it can.
+        """The chat model that is prompted, and the model to tune: the same, if it can.
 
         Loaded only when needed: reading pairs takes no model.
         """
@@ -180,13 +183,13 @@ class _Run:
         """The pairs as they are now, and how they came about."""
         path = self.folder / PAIRS
         if not path.exists():
-            writer = self.models[0] if self.source.kind == "documents" else None
-            written = pairs(self.source, writer, progress=self.progress)
+            written = pairs(self.source, progress=self.progress)
             if written.rejected:
                 data.save_records(written.rejected, self.folder / "rejected.jsonl")
             save_for_review(written.records, path)
+            by = [record["written"] for record in written.records]
             # To know later whether somebody has changed the file.
-            writing = {"counts": written.counts, "rejected": written.reasons()}
+            writing = {"counts": Counter(by), "rejected": written.reasons()}
             self.keep(writing=writing | {"digest": digest(path.read_bytes())})
             print(
                 f"{len(written.records)} pairs written to {files.shown(path)}, "

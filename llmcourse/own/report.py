@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import files, pages
 from llmcourse.evaluation import METRICS, counted
-from llmcourse.own.assessing import BOTH, PROMPT, SEARCH, TUNED, Assessment
+from llmcourse.own.assessing import PROMPT, TUNED, Assessment
 from llmcourse.own.parts import Parts
 from llmcourse.own.source import BY_HAND, BY_MODEL, Source
 from llmcourse.pages import Markup, bullets, paragraph, table
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
 
 FEW = 200  # pairs; a rule of thumb, not measured here
 SAMPLES, PROBLEMS = 8, 30  # test questions and problems that are shown
-AGAINST_PROMPT = {
-    True: "The tuned model beats the prompt. Read its worst answers before you trust it.",
-    False: "The prompt beats the tuned model. Train longer while the loss falls, or fix the pairs.",
-    None: "So few test questions can't tell the tuned model from the prompt. Write more of them.",
-}
 VERDICTS = {True: "the first is better", False: "the second is better", None: "too few to tell"}
 
 
@@ -64,13 +59,11 @@ def advice(result: Result) -> list[str]:
     # Faults in the data first: every number below suffers from them.
     if any(one.count for one in result.findings["pairs"].findings):
         lines.append("Fix what was found in the pairs first; see “The data”.")
-    lines += [AGAINST_PROMPT[better.get((TUNED, PROMPT))], *filter(None, [results.caution])]
+    lines += [results.recommendation, *filter(None, [results.caution])]
     if result.parts.held_out == "facts":
         lines.append("No training pair has the tested facts: write paraphrases of each of them.")
-    if better.get((BOTH, SEARCH)):
-        lines.append("Tuned with retrieval beats retrieval alone: use both together.")
-    elif better.get((TUNED, SEARCH)) is False:
-        lines.append("Retrieval beats the tuned model: keep it, and tune for the style alone.")
+    if better.get((TUNED, PROMPT)) is False:
+        lines.append("The prompt beats the tuned model: train longer while the loss falls.")
     # By the development pairs' loss, never by the test: who chooses epochs by it trains on it.
     if len(losses) > 1 and losses[-1] > min(losses):
         lines.append("The held-out loss rose at the end (overfitting): add pairs, not epochs.")
@@ -80,7 +73,7 @@ def advice(result: Result) -> list[str]:
     if len(train) < FEW:
         lines.append(f"{len(train)} pairs are few. Often several hundred good ones are needed.")
     if rejected > max(1, rejected + writing["counts"].get(BY_MODEL, 0)) / 2:
-        lines.append(f"{rejected} pairs were rejected: a larger chat model writes better ones.")
+        lines.append(f"{rejected} pairs were rejected: a larger base model writes better ones.")
     if not writing["reviewed"] and set(writing["counts"]) != {BY_HAND}:
         lines.append("Nobody has read the pairs yet. Correct pairs.csv, and run the same again.")
     return lines
@@ -108,7 +101,7 @@ def report(result: Result, path: Path | str) -> Path:
     worst = results.worst()[["question", "reference", TUNED]]
     title = f"The tuned model's worst answers, by {results.main}"
     sections = {
-        "In short": _summary(results) + bullets(next_steps[:2]),
+        "In short": _summary(results) + paragraph(results.recommendation),
         "The data": _data(result),
         "The pairs": _pairs(result.writing),
         "The split": paragraph(str(result.parts)) + bullets(result.parts.notes),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmcourse import data
+from llmcourse import data, tiers
 from llmcourse.data.documents import KINDS, guessed_encodings
 from llmcourse.data.reviewing import NO, YES
 from llmcourse.errors import DataError
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
 SHOWN = 10  # problems that a message or `str` lists
-BY_MODEL, BY_TEMPLATE, BY_HAND = "the model", "a template", "your file"
+BY_MODEL, BY_HAND = "the model", "your file"
 
 
 def digest(value: Any) -> str:
@@ -143,20 +142,7 @@ def is_ours(record: Mapping[str, Any]) -> bool:
 
     A column of a learner's own file may have any name (`source`, `document`) and mean anything.
     """
-    return record.get("written") in (BY_MODEL, BY_TEMPLATE)
-
-
-class Written(Synthesis):
-    """Pairs, and what was rejected on the way.
-
-    Each record has question, answer, `written` (by whom), and where known input, history, document,
-    heading, source and the file's other fields.
-    """
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """By whom -> how many."""
-        return dict(Counter(record["written"] for record in self.records))
+    return record.get("written") == BY_MODEL
 
 
 def pairs(
@@ -166,16 +152,17 @@ def pairs(
     *,
     seed: int = 0,
     progress: bool = True,
-) -> Written:
-    """The pairs to train and test on.
+) -> Synthesis:
+    """The pairs to train and test on, and what was rejected on the way.
 
-    A file's pairs are taken as they are. About documents the model writes questions and answers,
-    of which only those pass that the passage backs (`synthesis.questions_from_documents`); plain
-    templates add a question about each heading.
+    A file's pairs are taken as they are. About documents a base model writes questions, whose
+    answer is the sentence that they are about (`synthesis.questions_from_documents`). Each record
+    has question, answer, `written` (by whom), and where known input, history, document, heading,
+    source and the file's other fields.
 
     Args:
         source: From `read`.
-        model: A chat model; None leaves it to the templates.
+        model: That writes the questions; the tier's base model if not given.
         size: Of the tier in force if not given.
         seed: For the choice of sentences.
         progress: False shows nothing.
@@ -186,21 +173,17 @@ def pairs(
     if source.kind == "pairs":
         # Who wrote a pair decides how it is grouped for the test, and what the report advises.
         rows = [row if is_ours(row) else row | {"written": BY_HAND} for row in source.records]
-        return Written(rows, [], 0.0)
-    size, passages = size or sizes(), source.passages
-    how: dict[str, Any] = {"seed": seed, "progress": progress}
-    done = {}
-    if model is not None:
-        done[BY_MODEL] = questions_from_documents(passages, model, limit=size.sentences, **how)
-    # Templates ask about headings all over the documents, not about the first ones only.
-    step = max(1.0, len(passages) / size.headings)
-    spread = [passages[int(step * n)] for n in range(min(size.headings, len(passages)))]
-    done[BY_TEMPLATE] = questions_from_documents(spread, limit=size.headings, **how)
-    records = [row | {"written": by} for by, part in done.items() for row in part.records]
-    if not records:
+        return Synthesis(rows, [], 0.0)
+    from llmcourse import models
+
+    model, size = model or models.load(tiers.pair().base), size or sizes()
+    done = questions_from_documents(
+        source.passages, model, limit=size.tries, seed=seed, progress=progress
+    )
+    if not done.records:
         raise DataError(
-            f"No pair could be written about {source.name}: documents need headings and full "
-            f"sentences. You can write pairs yourself, in a CSV file (question, answer)."
+            f"No pair could be written about {source.name}: documents need full sentences with "
+            f"facts in them. You can write pairs yourself, in a CSV file (question, answer)."
         )
-    rejected = [row for part in done.values() for row in part.rejected]
-    return Written(records, rejected, sum(part.seconds for part in done.values()))
+    records = [row | {"written": BY_MODEL} for row in done.records]
+    return Synthesis(records, done.rejected, done.seconds)

@@ -25,8 +25,7 @@ class Sizes:
     """How much work one tier does with a learner's own data, so that it takes minutes.
 
     Attributes:
-        sentences: Sentences of the documents that the chat model is asked to write about.
-        headings: Pairs that plain templates make from headings, at most.
+        tries: Questions that the base model is asked to write about the documents.
         pairs: Pairs that are trained on, at most.
         tokens: Read in training, about; more pairs are seen less often.
         epochs: How often every pair is seen, at most.
@@ -35,8 +34,7 @@ class Sizes:
         passages: Passages that retrieval puts before a question.
     """
 
-    sentences: int
-    headings: int
+    tries: int
     pairs: int
     tokens: int
     epochs: float
@@ -47,9 +45,9 @@ class Sizes:
 
 # By hand, so that all steps together take some minutes on the machine that a tier is for.
 SIZES: dict[str, Sizes] = {
-    "smoke": Sizes(4, 12, 24, 1_500, 2, 6, 24, 1),
-    "cpu": Sizes(16, 40, 100, 14_000, 6, 20, 40, 2),
-    "gpu": Sizes(200, 400, 2_000, 600_000, 8, 100, 64, 3),
+    "smoke": Sizes(12, 24, 1_500, 2, 6, 24, 1),
+    "cpu": Sizes(160, 100, 25_000, 10, 20, 40, 2),
+    "gpu": Sizes(4_000, 2_000, 600_000, 10, 100, 64, 3),
 }
 
 
@@ -63,10 +61,8 @@ def settings(
 ) -> Config:
     """How to train on so many records.
 
-    The rule: every record is seen as often as `size.tokens` allow, at least once and at most
-    `size.epochs` times. An update sees 4 records where there are under 100, else 8: few records
-    need many small updates. The learning rate is twice that of `finetuning.suggest`. LoRA of rank
-    16, template "qa".
+    Every record is seen as often as `size.tokens` allow, at least once and at most `size.epochs`
+    times. All else is left to `finetune`, whose settings were chosen by benchmarks/defaults.py.
 
     Args:
         records: To train on.
@@ -76,24 +72,14 @@ def settings(
     Raises:
         DataError: there are no records, or all are too long.
     """
-    from llmcourse.finetuning import Config, suggest
-    from llmcourse.finetuning.adapters import weight_size
+    from llmcourse.finetuning import Config
 
     size = size or sizes()
     encoded = encoding.encode(list(records), model.tokenizer, TEMPLATE, max_length=LONGEST)
     if not len(encoded):
         raise DataError(f"All pairs have over {LONGEST} tokens. Shorten them.")
-    # The epochs here are bounded by the tier's time, not by what would be best. The learning rate
-    # is twice that of the rule that benchmarks/defaults.py chose, as the epochs are about half.
-    rule, _ = suggest(Config(), len(encoded), encoded.trained_tokens, weight_size(model))
-    return Config(
-        template=TEMPLATE,
-        epochs=round(min(float(size.epochs), max(1.0, size.tokens / encoded.tokens)), 1),
-        max_length=LONGEST,
-        rank=16,
-        batch_size=4 if len(records) < 100 else 8,
-        learning_rate=2 * (rule.learning_rate or 0.0),  # (never None, as `suggest` chose it)
-    )
+    epochs = round(min(float(size.epochs), max(1.0, size.tokens / encoded.tokens)), 1)
+    return Config(template=TEMPLATE, epochs=epochs, max_length=LONGEST)
 
 
 def train(

@@ -8,36 +8,58 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from llmcourse import retrieval
 from llmcourse.data import Passage
 from llmcourse.errors import DataError
 from llmcourse.generation import generate
-from llmcourse.synthesis.filters import (
-    GROUNDED,
-    Pool,
-    answer_trouble,
-    first_reason,
-    groundedness,
-    instruction_trouble,
-)
+from llmcourse.synthesis.filters import Pool, first_reason, instruction_trouble
 from llmcourse.synthesis.results import Sieve, Synthesis
 from llmcourse.words import ENDS, content_words, numbers, size
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
 
-QUESTION = 28  # longest question in tokens
-TOO_LONG = "is too long for the model"
+QUESTION = 20  # longest question in tokens
+ABOUT = 0.6  # the smallest share of a question's words that its sentence and heading must have
 # About things that no document of the lessons has: a small model copies from its examples.
 _SHOTS = """Sentence (Stools): The oil on an oak stool needs three days to dry.
 Question: How long does the oil on an oak stool need to dry?
 
-Sentence (Opening hours): On Saturdays the shop in Lowmarket closes at one.
-Question: When does the shop in Lowmarket close on Saturdays?
+Sentence (Shop, Visits): You may bring a dog into the shop when it is quiet.
+Question: May I bring my dog into the shop?
 
-Sentence (Colours): The Brindle lamp comes in plum and in slate.
-Question: In which colours does the Brindle lamp come?
+Sentence (Lamps): The Brindle lamp is packed in straw, because paper scratches it.
+Question: Why is the Brindle lamp packed in straw?
 
 """
+# A sentence that begins like this says nothing without the one before it.
+_REFERS = re.compile(
+    r"(?:it|its|they|their|them|he|him|his|she|hers?|this|these|that|those|both|neither|so|then|"
+    r"but|and|or|otherwise|instead|such|the others?)\b",
+    re.I,
+)
+_COUNT = (
+    r"\b(?i:\d[\d.,]*|half an?|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|"
+    r"twenty|thirty|forty|fifty|sixty)"
+)
+_UNIT = r"(?:seconds?|minutes?|hours?|nights?|days?|weeks?|months?|years?)\b"
+# How a question begins -> what a sentence must have to answer it. Left to choose, a small model
+# asks who and when of sentences that do not say it, and what of everything.
+BEGINNINGS = {
+    "How often": rf"\bevery (?:{_COUNT} |other |few )?(?:{_UNIT}|evening|morning|\w+day)",
+    "How much": r"[£$€]\s?\d[\d.,]*|\b(?:costs?|fees?|prices?|pays?) [^.]*?\d[\d.,]*",
+    "How long": rf"(?<!every ){_COUNT}[- ]{_UNIT}(?! (?:ahead|before|early|old|of age))",
+    "How many": rf"{_COUNT} (?!{_UNIT}|times\b|per\b|percent\b)([a-z-]+s)\b",
+    "When": r"\b(?:at|by|from|until|to) (?:\d{1,2}[.:]\d\d\b|noon|midnight|\w+day\b)"
+    r"|\bon (?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?",
+    "Who": r"\b(?:Mr|Ms|Mrs|Dr) [A-Z]\w+|[A-Z][a-z]+ [A-Z][a-z]+(?=, (?:who|our|the)\b)",
+    "Where": r"\b(?:stands?|hangs?|lies|sits?|kept|stored|held|hung up|found|sold|hidden)"
+    r" (?:in|on|at|by|behind|under|beside|above|below) (?:the|a|an|our) \w+",
+    "Why": r"\b(?:because|so that) .*",
+    "May": r"\bmay\b",
+    "Must": r"\b(?:must|ha(?:s|ve) to)\b",
+    "Should": r"\b(?:should|[Pp]lease)\b",
+}
 
 
 def questions_from_documents(
@@ -45,33 +67,31 @@ def questions_from_documents(
     model: LoadedModel | None = None,
     *,
     limit: int = 100,
-    new_tokens: int = 48,
     seed: int = 0,
     progress: bool = True,
 ) -> Synthesis:
-    """Write questions and answers about passages.
+    """Write questions about the sentences of passages; the sentence is the answer.
 
-    With a model: it reads one sentence and writes a question about it, then answers the question
-    from the full passage. A pair passes if both have a proper form, the answer is grounded in the
-    passage, and it says what the sentence said: an answer that leads elsewhere means that the
-    question was bad or the answer wrong (the round trip of Alberti et al., Synthetic QA Corpora
-    Generation with Roundtrip Consistency, 2019).
+    With a model: it reads a few examples and a sentence, and goes on with a question whose first
+    words fit what the sentence says (`BEGINNINGS`), so that there are several questions about many
+    sentences. A question passes if its form is proper, it is about the sentence without giving
+    the answer away, and it leads back: of all sentences of the documents, search by meaning must
+    find this one first (a round trip, as in Alberti et al., Synthetic QA Corpora Generation with
+    Roundtrip Consistency, 2019, but with a search in place of a reading model).
 
     Without one: a question made from each passage's heading by a plain template, answered with the
     passage's first sentences. Always grounded, always alike.
 
     Args:
         passages: From `data.from_documents`.
-        model: A chat model, or None for the templates.
-        limit: How many sentences (or, without a model, passages) are tried; those with a number
-            first, as they can be checked.
-        new_tokens: Longest answer in tokens.
+        model: Any model: it is asked without a template. Base models suit.
+        limit: How many questions (or, without a model, passages) are tried.
         seed: For the choice of sentences.
         progress: False shows nothing.
 
     Returns:
         The pairs with `document`, `heading` and `source` (the sentence), and what was rejected,
-        sentences of a passage that is too long for the model among it.
+        sentences that are too long for the model among it.
 
     Raises:
         DataError: there are no passages, or they have no usable sentence.
@@ -83,27 +103,43 @@ def questions_from_documents(
     if model is None:
         _from_headings(passages[:limit], sieve)
         return sieve.done()
-    candidates = [(passage, text) for passage in passages for text in sentences(passage.text)]
-    if not candidates:
+    found = [(passage, text) for passage in passages for text in sentences(passage.text)]
+    if not found:
         raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
-    random.Random(seed).shuffle(candidates)
-    # Numbers first: whether an answer has the right one is what a program can check.
-    candidates = sorted(candidates, key=lambda pair: not numbers(pair[1]))[:limit]
-    questions = _ask(candidates, model, sieve, progress)
-    prompts = [
-        f"{passage.text}\n\nAnswer from the text above in one sentence. {question}"
-        for passage, _, question in questions
-    ]
+    tries = [(*one, word) for one in found for word in _beginnings(one[1])]
+    tries = tries or [(*one, "") for one in found]  # not English: the model chooses
+    random.Random(seed).shuffle(tries)
+    tries = tries[:limit]
     too_long: dict[int, str] = {}
-    answers = generate(
-        model, prompts, max_new_tokens=new_tokens, progress=progress, failures=too_long
+    written = generate(
+        model,
+        [
+            f"{_SHOTS}Sentence ({topic(p)}): {text}\nQuestion: {word}".strip()
+            for p, text, word in tries
+        ],
+        "plain",
+        max_new_tokens=QUESTION,
+        progress=progress,
+        failures=too_long,
     )
-    for (passage, source, question), answer in zip(questions, answers, strict=True):
-        text = answer.text.strip() if answer else ""
-        trouble = TOO_LONG if answer is None else answer_trouble(answer, question)
-        trouble = trouble or _untrue(text, source, passage.text)
-        if sieve.passes("answer", trouble, question, text):
-            sieve.kept.append(_record(passage, question, text, source))
+    questions, pool = [], Pool()
+    for number, ((passage, source, word), answer) in enumerate(zip(tries, written, strict=True)):
+        # The first line: the model goes on with a sentence and a question of its own.
+        question = f"{word}{answer.text if answer else ''}".split("\n")[0].strip()
+        reason = too_long.get(number) and "is too long for the model"
+        reason = reason or _trouble(question, word, passage, source, pool)
+        if sieve.passes("question", reason, question, source):
+            pool.add(question)
+            questions.append((passage, source, question))
+    if questions:
+        index = retrieval.Index([Passage(text, p.heading, p.document, 1) for p, text in found])
+        hits = index.search_all([question for *_, question in questions], 1)
+        for (passage, source, question), (hit, *_) in zip(questions, hits, strict=True):
+            # (a sentence with the one before it, and that one alone, are both in the index)
+            same = source in hit.passage.text or hit.passage.text in source
+            reason = "" if same else "does not lead back to the sentence"
+            if sieve.passes("question", reason, question, source):
+                sieve.kept.append(_record(passage, question, source, source))
     return sieve.done()
 
 
@@ -113,12 +149,23 @@ def _record(passage: Passage, question: str, answer: str, source: str) -> dict[s
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of 6 to 40 words in a passage, without list marks and bold."""
-    text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "", text, flags=re.M).replace("**", "")
-    # A sentence ends at its mark and a space, so that "12.6 kg" is not torn apart.
-    parts = re.split(rf"(?<=[.!?])\s+|(?<=[{ENDS}])\s*|\n\s*\n", text)
-    parts = [" ".join(part.split()) for part in parts]
-    return [part for part in parts if 6 <= size(part) <= 40 and part[-1] in f".!?{ENDS}"]
+    """What a passage says, in pieces of 6 to 40 words, without list marks and bold.
+
+    A piece is a sentence; one that begins with "it" or the like comes after the one before it.
+    """
+    text = re.sub(r"^\s*(?:[-*]|\d+\.)\s+", "\n\n", text, flags=re.M).replace("**", "")
+    pieces = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        before = ""
+        # A sentence ends at its mark and a space, so that "12.6 kg" is not torn apart.
+        for part in re.split(rf"(?<=[.!?])\s+|(?<=[{ENDS}])\s*", " ".join(paragraph.split())):
+            refers = _REFERS.match(part)
+            piece = f"{before} {part}" if refers else part
+            full = 6 <= size(piece) <= 40 and piece[-1] in f".!?{ENDS}"
+            if full and (before or not refers):
+                pieces.append(piece)
+            before = piece if before or not refers else ""
+    return pieces
 
 
 def topic(passage: Passage) -> str:
@@ -132,50 +179,35 @@ def _title(passage: Passage) -> str:
     return PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
 
 
-def _ask(
-    candidates: Sequence[tuple[Passage, str]], model: LoadedModel, sieve: Sieve, progress: bool
-) -> list[tuple[Passage, str, str]]:
-    """Let the model write a question for each sentence; keep those in proper form."""
-    # Without a template: a model goes on with examples better than it follows a description.
-    prompts = [f"{_SHOTS}Sentence ({topic(p)}): {text}\nQuestion:" for p, text in candidates]
-    too_long: dict[int, str] = {}
-    written = generate(
-        model, prompts, "plain", max_new_tokens=QUESTION, progress=progress, failures=too_long
-    )
-    questions, pool = [], Pool()
-    for (passage, source), answer in zip(candidates, written, strict=True):
-        # The first line: a base model goes on with a sentence and a question of its own.
-        question = answer.text.strip().split("\n")[0].strip() if answer else source
-        about = content_words(f"{topic(passage)} {source}")
-        reason = first_reason(
-            (TOO_LONG, answer is None),
-            ("empty", not question),
-            (instruction_trouble(question), instruction_trouble(question)),
-            ("is no question", not question.endswith(("?", "？", "؟"))),
-            ("is not about the sentence", len(content_words(question) & about) < 2),
-            ("gives the answer away", numbers(question) & numbers(source)),
-            ("is much like another", pool.has_like(question)),
-        )
-        if sieve.passes("question", reason, question):
-            pool.add(question)
-            questions.append((passage, source, question))
-    return questions
+def _beginnings(sentence: str) -> list[str]:
+    """How a question about a sentence can begin, with the noun that is counted."""
+    found = {word: re.search(answer, sentence) for word, answer in BEGINNINGS.items()}
+    return [" ".join([word, *match.groups()]) for word, match in found.items() if match]
 
 
-def _untrue(answer: str, source: str, passage: str) -> str:
-    """Why an answer can't be trusted; "" if it can, as far as a program can tell.
-
-    The last rule is the round trip: the answer must say what the sentence said that the question
-    was made from.
-    """
-    lost = numbers(source) and not numbers(source) & numbers(answer)
-    return first_reason(
-        ("has a number that is not in the passage", numbers(answer) - numbers(passage)),
-        ("says what is not in the passage", groundedness(answer, passage) < GROUNDED),
+def _trouble(question: str, word: str, passage: Passage, source: str, pool: Pool) -> str:
+    """Why a question about a sentence is not used; "" if it is, as far as words can tell."""
+    asked, said = content_words(question), content_words(source)
+    kind = next((kind for kind in BEGINNINGS if word.startswith(kind)), "")
+    answer = re.search(BEGINNINGS.get(kind, ""), source)[0]
+    given = content_words(answer)
+    verb, place = (content_words(f"{answer} ".split(" ")[end]) for end in (0, -2))
+    about = content_words(topic(passage)) | said
+    return instruction_trouble(question) or first_reason(
+        ("is no question", not question.endswith(("?", "？", "؟"))),
         (
-            "does not lead back to the sentence",
-            lost or len(content_words(source) & content_words(answer)) < 2,
+            "refers to something",
+            re.search(r"\b(?:it(?! takes?\b)|they|them|he|she|this)\b", question),
         ),
+        ("is not about the sentence", len(asked & about) < max(1, ABOUT * len(asked))),
+        ("asks for another place", kind == "Where" and (place & asked or not verb & asked)),
+        (
+            "gives the answer away",
+            numbers(question) & numbers(answer)
+            or 2 * len(asked & given) > len(given) > 0
+            or len(said - asked) < 2,
+        ),
+        ("is much like another", pool.has_like(question)),
     )
 
 

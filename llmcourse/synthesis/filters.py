@@ -21,7 +21,6 @@ from llmcourse.words import (
 )
 
 ALIKE = 0.7  # two instructions with more of their words in common count as one (Self-Instruct)
-GROUNDED = 0.7  # the smallest share of an answer's words that its passage must have
 # A text model can't do these (after Self-Instruct's list), nor is it asked to. Whole words; it is
 # asked to draw only where the word is an order: a plate may draw 40 watts.
 IMPOSSIBLE = frozenset(
