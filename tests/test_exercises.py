@@ -16,13 +16,12 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from llmcourse import exercises, templates
+from llmcourse import exercises
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises.lessons import EXERCISES
 
 BY_NAME = {task.name: task for tasks in EXERCISES.values() for task in tasks}
 METHODS = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
-number = re.compile(r"\d+(?:\.\d+)?").findall
 
 
 def until(ids: list[int], end: int) -> list[int]:
@@ -33,6 +32,31 @@ def counted(ids: list[int]) -> float:
     pairs, before = [*itertools.pairwise(ids)], Counter(ids[:-1])
     together = Counter(pairs)
     return -sum(math.log(together[p] / before[p[0]]) for p in pairs) / len(pairs)
+
+
+def masked(ids: list[int]) -> list[int]:
+    """Turn by turn, each up to its 2."""
+    labels, rest = [], ids
+    while rest:
+        end = rest.index(2) + 1 if 2 in rest else len(rest)
+        start = rest.index(1) if 1 in rest else end
+        head = start + 3 if rest[start : start + 3] == [1, 9, 3] else end
+        labels += [-100] * head + rest[head:end]
+        rest = rest[end:]
+    return labels
+
+
+def fault_of(ids: list[int], labels: list[int]) -> str:
+    right = masked(ids)
+    wrong = [(n, label) for n, label, r in zip(ids, labels, right, strict=True) if label != r]
+    kinds = {
+        "shifted": [pair for pair in wrong if pair[1] not in (-100, pair[0])],
+        "prompt": [pair for pair in wrong if pair[1] != -100],
+        "end": [pair for pair in wrong if pair[0] == 2],
+        "turn": wrong,
+        "none": [True],
+    }
+    return next(kind for kind, found in kinds.items() if found)
 
 
 def fitted(prompt: list[int], answer: list[int], end: int, limit: int) -> list[int]:
@@ -93,9 +117,10 @@ RIGHT = [
     ("02-1", lambda ids: torch.tensor([ids[:-1], ids[1:]]).T),
     ("02-2", lambda ids: torch.tensor(counted(ids))),
     ("02-3", 2),
-    ("03-1", lambda record: templates.render(record, "qa").prompt),
-    ("03-2", lambda answer, passage: (n for n in number(answer) if n not in number(passage))),
-    ("03-3", ("5", "4", "2")),
+    ("03-1", lambda ids: np.array(masked(ids), dtype=int)),
+    ("03-1", lambda ids: (label for label in masked(ids))),
+    ("03-2", fault_of),
+    ("03-3", np.float32(4.42)),
     ("04-1", lambda prompt, answer, end, limit: np.array(fitted(prompt, answer, end, limit))),
     ("04-2", trained_share),
     ("04-3", np.int64(2)),
@@ -130,12 +155,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("02-2", lambda ids: counted(ids) * (len(ids) - 1), "sum over all pairs"),
     ("02-3", 8, "Does the prompt end in"),
     ("02-3", np.array([2, 8]), "must be a number"),
-    ("03-1", lambda r: f"### Question:\n{r['question']}\n\n### Answer:\n", "line of its own"),
-    ("03-1", lambda record: np.array(["a", "b"]), "Spaces and line ends count"),
-    ("03-2", lambda answer, passage: [n for n in number(answer) if n not in passage], "another"),
-    ("03-2", lambda answer, passage: {*number(answer)} - {*number(passage)}, "return a list"),
-    ("03-3", {2, 4}, "number that is not in the passage"),
-    ("03-3", "all", "set of whole numbers"),
+    ("03-1", lambda ids: [-100 if n == 2 else n for n in masked(ids)], "never stops"),
+    ("03-1", lambda ids: [-100] * 10 + ids[10:], "two turns of the assistant"),
+    ("03-2", lambda ids, labels: "none", "not the 2 after it"),
+    ("03-2", lambda ids, labels: fault_of(ids, labels).replace("shifted", "prompt"), "first"),
+    ("03-3", 3.83, "nearer to the loss with the turns before"),
+    ("03-3", 2210.0, "a mean per token"),
     ("04-1", lambda prompt, answer, end, limit: (prompt + answer + [end])[:limit], "cuts the end"),
     ("04-1", lambda prompt, answer, end, limit: (prompt + answer + [end])[-limit:], "leave such"),
     ("04-2", lambda pairs, end, limit: trained_share(pairs, end, 99), "cut to five"),
@@ -266,10 +291,10 @@ def test_a_lesson_without_exercises_is_named() -> None:
 def test_a_task_is_shown_with_its_number(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    BY_NAME["03-1"].ask()
-    assert capsys.readouterr().out.startswith("1. Write `to_prompt(record)`: ")
+    BY_NAME["02-1"].ask()
+    assert capsys.readouterr().out.startswith("1. Write `pairs_of(ids)`: ")
     displayed: list[dict[str, str]] = []
     monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
-    BY_NAME["03-2"].ask()
-    assert displayed[0]["text/markdown"].startswith("**2.** Write `invented_numbers(")
+    BY_NAME["02-2"].ask()
+    assert displayed[0]["text/markdown"].startswith("**2.** The simplest language model")

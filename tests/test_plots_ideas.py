@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from llmcourse import claims, plots, stats
+from llmcourse import claims, company, models, plots, stats
 from llmcourse.plots import base, sketch
 from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
@@ -24,6 +25,8 @@ STILL = (
     plots.three_levels,
     plots.from_zero_to_chat,
     plots.the_loop,
+    plots.instruction_tuning,
+    plots.instruction_data,
 )
 MEASURED = (
     plots.what_it_does,
@@ -33,10 +36,6 @@ MEASURED = (
     plots.limits,
     plots.what_can_change,
     plots.two_kinds_of_task,
-    plots.instruction_tuning,
-    plots.instruction_data,
-    plots.carries_over,
-    plots.meets_pretraining,
 )
 PUBLISHED = json.loads((ROOT / "llmcourse" / "ledger-cpu.json").read_text(encoding="utf-8"))
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -96,6 +95,22 @@ def test_an_adapter_is_drawn_to_scale(drawn: Drawn) -> None:
     assert found == [m for o, i in layers.values() for m in ((o, i), (o, 32), (32, i))]
     assert "v_proj: W 192 × 576, 110,592 frozen; 24,576 trained (22 %)" in alt
     assert "rank 32" in caption
+
+
+def test_a_conversation_shows_what_is_trained_on(drawn: Drawn) -> None:
+    tokenizer = models.load_tokenizer("smollm2-135m-instruct")
+    for record in company.records("conversations", "train")[:4]:
+        plots.conversation(record["messages"], tokenizer)
+        figure, caption, alt = drawn[-1]
+        assert misplaced(figure) == [] and crossed(figure) == []
+        assert strange_colours(figure) == set() and caption.startswith("Figure. ")
+        blue = [text for text in texts(figure) if text.get_bbox_patch()]
+        assert {base.SKY} == {to_hex(t.get_bbox_patch().get_facecolor()).upper() for t in blue}
+        said = " ".join(t.get_text() for t in blue)
+        wrote = [t["content"] for t in record["messages"] if t["role"] == "assistant"]
+        assert said == " ".join(f"{text}<|im_end|>" for text in wrote)
+        for turn in record["messages"]:
+            assert turn["content"] in alt.replace("] [", " ")
 
 
 def test_the_checks_find_what_is_wrong() -> None:

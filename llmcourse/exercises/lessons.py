@@ -1,7 +1,7 @@
 """The exercises and the quiz of each lesson, from texts/*.toml.
 
-An exercise there has `cases` for a function, a `number`, the limits that a number is `between`, a
-`sorting`, or the name of a `checker`.
+An exercise there has `cases` for a function, a `number`, the limits that a number is `between`, or
+a `sorting`.
 A question has its options under their letters, each with the reason why it is right or wrong.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from llmcourse.exercises.checkers import CHECKERS
 from llmcourse.exercises.checking import (
     Case,
     Checker,
@@ -54,7 +53,7 @@ def _checker(table: dict[str, Any]) -> Checker:
         return number(**table["number"])
     if "between" in table:
         return between(**table["between"])
-    return sorting(**table["sorting"]) if "sorting" in table else CHECKERS[table["checker"]]
+    return sorting(**table["sorting"])
 
 
 def _exercise(name: str, table: dict[str, Any]) -> Exercise:

@@ -10,12 +10,7 @@ from llmcourse.plots.diagrams import (
     three_methods,
 )
 from llmcourse.plots.inspection import inspection
-from llmcourse.plots.instructing import (
-    carries_over,
-    instruction_data,
-    instruction_tuning,
-    meets_pretraining,
-)
+from llmcourse.plots.instructing import conversation, instruction_data, instruction_tuning
 from llmcourse.plots.measured import (
     amounts,
     beside,
@@ -49,8 +44,8 @@ __all__ = [
     "amounts",
     "benefits",
     "beside",
-    "carries_over",
     "comparison",
+    "conversation",
     "curve",
     "dots",
     "first_time",
@@ -64,7 +59,6 @@ __all__ = [
     "lesson_map",
     "limits",
     "low_rank",
-    "meets_pretraining",
     "pretraining",
     "prompt_or_tune",
     "scraping",
