@@ -190,7 +190,7 @@ def fields_of(prompt: Any) -> Record:
     except ValueError as error:
         raise TemplateError(f"This conversation can't be asked: {error}.") from error
     raise TemplateError(
-        f"A question is text, a record with its fields, or a list of turns, not {prompt!r:.60}."
+        f"A question is text or a record with its fields, or a list of turns, not {prompt!r:.60}."
     )
 
 
