@@ -57,7 +57,7 @@ def test_wrong_use_exits_2_and_shows_usage(arguments: str, capsys: Capture) -> N
         ("ask Hi", {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
         ("results", {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big'"),
         ("inspect nowhere.jsonl", {}, "nowhere.jsonl: no such file"),
-        ("inspect tests", {}, "tests holds no documents"),
+        ("inspect tools", {}, "tools holds no documents"),
         ("own nowhere --out x", {}, "nowhere: no such file"),
         ("run 77", {}, "There is no lesson '77'"),
     ],

@@ -24,6 +24,17 @@ BY_NAME = {task.name: task for tasks in EXERCISES.values() for task in tasks}
 METHODS = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
 
 
+UNKNOWN = "I don't know."
+
+
+def worth(similarities: list[float], right: str, answers: list[str], threshold: float) -> int:
+    """What one look-up is worth: 1 where it is right, -1 where it is wrong, 0 for not knowing."""
+    best = max(similarities)
+    if best < threshold:
+        return 0
+    return 1 if answers[similarities.index(best)] == right else -1
+
+
 def until(ids: list[int], end: int) -> list[int]:
     return list(itertools.takewhile(lambda token: token != end, ids))
 
@@ -133,9 +144,10 @@ RIGHT = [
     ("07-1", lambda ranks, k: np.mean([0 < rank <= k for rank in ranks])),
     ("07-2", lambda ranks, wanted: max(ks(ranks, wanted)[:1], default=0)),
     ("07-3", np.float64(80.2)),
-    ("08-1", lambda train, test: (q for q in test if q.lower().split() in [*map(words, train)])),
-    ("08-1", lambda train, test: [t for t in test if letters(t) in [*map(letters, train)]]),
-    ("08-2", lambda customers, base, adapter: sum([adapter] * customers, start=base)),
+    ("08-1", lambda s, a, t: next((a[n] for n in range(len(s)) if s[n] == max(s) >= t), UNKNOWN)),
+    ("08-1", lambda s, a, t: a[s.index(max(s))] if max(s) >= t else UNKNOWN),
+    ("08-2", lambda asked, a, t: sum(worth(s, right, a, t) for s, right in asked)),
+    ("08-3", 20),
 ]
 # Two for each exercise: a usual mistake, and another one or an answer that is no answer.
 WRONG: list[tuple[str, Any, str]] = [
@@ -185,10 +197,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("07-2", lambda ranks, wanted: min(max(ranks), 3), "the twelfth place"),
     ("07-3", 0.802, "In per cent"),
     ("07-3", 91, "in every passage"),
-    ("08-1", lambda train, test: [q for q in test if q in train], "Case does not matter"),
-    ("08-1", lambda a, b: [q for q in b if q.lower() in map(str.lower, a)], "Spaces do not"),
-    ("08-2", lambda customers, base, adapter: customers * (base + adapter), "in memory once"),
-    ("08-2", lambda customers, base, adapter: base + adapter, "an adapter of its own"),
+    ("08-1", lambda s, a, t: a[s.index(max(s))], "nothing known is similar enough"),
+    ("08-2", lambda asked, a, t: sum(worth(*q, a, t) == 1 for q in asked), "counts -1"),
+    ("08-2", lambda asked, a, t: sum(worth(*q, a, t) or -1 for q in asked), "nothing is taken off"),
+    ("08-3", 14, "Is the threshold 0"),
 ]
 
 

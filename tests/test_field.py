@@ -177,6 +177,7 @@ def test_what_a_format_says_of_a_turn_is_honoured_or_told(tmp_path: Path) -> Non
     assert json.dumps(CALL) in record["history"][1]["content"]
 
 
+@pytest.mark.model
 def test_turns_of_weight_0_are_read_and_not_trained_on(tmp_path: Path) -> None:
     tokenizer = models.load_tokenizer("chat")
     silent = [role("user", "a"), role("assistant", "Wrong", weight=0), *TWO[2:]]
@@ -441,6 +442,7 @@ CHINESE = "渡船每天早上六点四十分从北码头出发，最多可载三
 ENGLISH = "The ferry leaves at 6.40 from the north pier. The bakery closes at noon on Thursdays. "
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("text", [CHINESE, ENGLISH, "ferry " * 15, "x" * 90])
 def test_text_without_paragraphs_is_cut_at_sentence_ends(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Rules\n\n" + text * 60, encoding="utf-8")

@@ -276,6 +276,7 @@ def test_the_end_token_of_a_prompt_is_not_the_one_trained_on(shown: list, smol: 
     assert ends == ["id 2: prompt", "id 2: prompt", "id 2: end"]
 
 
+@pytest.mark.model
 @pytest.mark.parametrize("name", ["gemma", "smol"])
 def test_a_text_shows_tokens_and_ids_and_what_can_not_be_seen(
     name: str, shown: list, request: pytest.FixtureRequest
@@ -342,5 +343,9 @@ def test_a_claim_that_was_not_published_yet_names_the_command(
     plots.beside("lora", {"tuned": "tuned"}, title="T", caption="Figure.")
     [(caption, _)] = shown
     assert "python -m experiments lora" in caption.data
+    plots.beside("lora", {"tuned": "tuned"}, {"tuned": 0.5}, title="T", caption="Figure.")
+    _, (_, metadata), (caption, _) = shown
+    assert "tuned: yours 50 %" in metadata["image/png"]["alt"]  # your numbers stand alone
+    assert "not measured this yet" in caption.data
     with pytest.raises(ClaimError, match="There is no claim 'nothing'"):
         plots.beside("nothing", {}, title="", caption="")

@@ -97,6 +97,7 @@ def test_an_adapter_is_drawn_to_scale(drawn: Drawn) -> None:
     assert "rank 32" in caption
 
 
+@pytest.mark.model
 def test_a_conversation_shows_what_is_trained_on(drawn: Drawn) -> None:
     tokenizer = models.load_tokenizer("smollm2-135m-instruct")
     for record in company.records("conversations", "train")[:4]:

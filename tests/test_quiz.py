@@ -26,7 +26,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_lesson_has_a_quiz_whose_options_are_all_explained() -> None:
     assert list(QUESTIONS) == list(EXERCISES)
     for lesson in notebooks.find(notebooks.folder()):
-        assert 3 <= len(QUESTIONS[lesson.name[:2]]) <= 5
+        assert 3 <= len(QUESTIONS[lesson.name[:2]]) <= 6
     for question in ALL:
         assert question.right in question.options and len(question.options) >= 3
         assert question.text.endswith("?")

@@ -86,8 +86,10 @@ def colab_cell() -> str:
                 "import sys",
                 "",
                 'if "google.colab" in sys.modules:',
-                '    raise RuntimeError("This copy of the course has no public address, so Colab "',
-                '        "can\'t install it. See README.md, \\"Colab\\".")',
+                "    raise RuntimeError(",
+                '        "This copy of the course has no public address, and Colab needs one. "',
+                "        'See README.md, \"Colab\".'",
+                "    )",
             )
         )
     raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")

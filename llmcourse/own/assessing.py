@@ -234,8 +234,9 @@ def assess(
         found = look_up(known, rows)
         seconds = sum(answer.seconds for answer in found)
         compared[LOOK_UP] = measured(rows, found, metrics, LOOK_UP, spelt, seconds=seconds)
+    compared.update(methods(model, tuned, passages, size))
     comparison = compare(
-        compared | methods(model, tuned, passages, size),
+        compared,
         rows,
         metrics,
         known=spelt,

@@ -314,49 +314,63 @@ def beside(
     Raises:
         ClaimError: there is no such claim.
     """
-    found, yours = _published(claim_id, caption), yours or {}
-    if not found:
+    found, yours = _published(claim_id), yours or {}
+    # Without a published result your numbers stand alone.
+    rows = (
+        {label: found["arms"][name] for label, name in arms.items()}
+        if "arms" in found
+        else {label: {} for label in arms if label in yours}
+    )
+    if not rows:
+        show_caption(f"{caption} {found['said']}")
         return
-    rows = {label: found["arms"][name] for label, name in arms.items()}
-    share = all(0 <= row["mean"] <= 1 for row in rows.values())
+    mine = {label: _number(yours[label]) for label in rows if label in yours}
+    means = [row["mean"] for row in rows.values() if row]
+    share = all(0 <= value <= 1 for value in (*means, *mine.values()))
     figure, axes = chart(rows, 1.3 + 0.45 * len(rows), title, "")
     text = claims.as_share if share else claims.shown
     texts = []
     for place, (label, row) in enumerate(rows.items()):
-        low, high = (row["mean"] if end is None else end for end in (row["low"], row["high"]))
-        axes.plot([low, high], [place, place], color=BLUE, linewidth=2)
-        axes.scatter([row["mean"]], [place], color=BLUE, s=55, zorder=3)
-        axes.annotate(
-            text(row["mean"]), (high, place), (7, 0), textcoords="offset points", va="center"
-        )
-        texts.append(f"{label}: published {text(row['mean'])} of {row['n']}")
-        if label in yours:
-            mine = yours[label]
-            at = float(mine.value if isinstance(mine, Share) else mine)
+        said, end = [], 0.0
+        if row:
+            low, end = (row["mean"] if at is None else at for at in (row["low"], row["high"]))
+            axes.plot([low, end], [place, place], color=BLUE, linewidth=2)
+            axes.scatter([row["mean"]], [place], color=BLUE, s=55, zorder=3)
+            said.append(f"published {text(row['mean'])} of {row['n']}")
+        if label in mine:
             mark = {"marker": "D", "facecolors": "none", "edgecolors": ORANGE, "clip_on": False}
-            axes.scatter([at], [place], s=60, **mark)
-            texts[-1] += f", yours {mine if isinstance(mine, Share) else text(at)}"
+            axes.scatter([mine[label]], [place], s=60, **mark)
+            end = max(end, mine[label])
+            said.append(
+                f"yours {yours[label] if isinstance(yours[label], Share) else text(mine[label])}"
+            )
+        number = text(row["mean"] if row else mine[label])
+        axes.annotate(number, (end, place), (7, 0), textcoords="offset points", va="center")
+        texts.append(f"{label}: {', '.join(said)}")
     name_bars(axes, rows)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if share:
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    diamonds = "; diamonds: your run" if yours else ""
-    axes.set_xlabel(f"dots: published run, with its 95 % interval{diamonds}")
-    sizes = sorted({row["n"] for row in rows.values()})
-    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-    seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
-    caption = f"{caption} Published: {size} questions{seeds}; {found['command']}."
-    show(figure, caption, f"Dot plot. {title}. " + "; ".join(texts) + ".")
+    marks = ["dots: published run, with its 95 % interval"] * bool(means)
+    axes.set_xlabel("; ".join(marks + ["diamonds: your run"] * bool(mine)))
+    show(figure, f"{caption} {found['said']}", f"Dot plot. {title}. " + "; ".join(texts) + ".")
 
 
-def _published(claim_id: str, caption: str) -> dict[str, Any]:
-    """A claim's published result; where it is missing, {}, and a caption says so."""
+def _number(value: Share | float) -> float:
+    return value.value if isinstance(value, Share) else float(value)
+
+
+def _published(claim_id: str) -> dict[str, Any]:
+    """A claim's published result, if there is one; `said` is what a caption says about it."""
     found = claims.result(claim_id)
     if not found:
         command = f"python -m experiments {claim_id}"
-        show_caption(f"{caption} The published run has not measured this yet: {command}.")
-    return found
+        return {"said": f"The published run has not measured this yet: {command}."}
+    sizes = sorted({row["n"] for row in found["arms"].values()})
+    size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
+    return {**found, "said": f"Published: {size} questions{seeds}; {found['command']}."}
 
 
 @styled
@@ -368,8 +382,9 @@ def forgetting(yours: Mapping[str, tuple[float, float]] | None = None, *, captio
             here; arms may be missing.
         caption: Below it; how large the published run is, and its command, are added.
     """
-    found, yours = _published("forgetting", caption), yours or {}
-    if not found:
+    found, yours = _published("forgetting"), yours or {}
+    if "arms" not in found:
+        show_caption(f"{caption} {found['said']}")
         return
     arms, title = found["arms"], "Learning against forgetting"
     names = [name.removesuffix(": loss") for name in arms if name.endswith(": loss")]

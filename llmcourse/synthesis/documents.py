@@ -189,7 +189,8 @@ def _trouble(question: str, word: str, passage: Passage, source: str, pool: Pool
     """Why a question about a sentence is not used; "" if it is, as far as words can tell."""
     asked, said = content_words(question), content_words(source)
     kind = next((kind for kind in BEGINNINGS if word.startswith(kind)), "")
-    answer = re.search(BEGINNINGS.get(kind, ""), source)[0]
+    match = re.search(BEGINNINGS.get(kind, ""), source)
+    answer = match[0] if match else ""
     given = content_words(answer)
     verb, place = (content_words(f"{answer} ".split(" ")[end]) for end in (0, -2))
     about = content_words(topic(passage)) | said
