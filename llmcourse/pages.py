@@ -132,7 +132,8 @@ def output_table(
     columns, rows = [*map(str, columns)], [[*map(str, row)] for row in rows]
     page = without_formulas(table(columns, rows, caption, widths=widths, style=CELL))
     lines = (map(": ".join, zip(columns, row, strict=True)) for row in rows)
-    return {"text/html": str(page), "text/plain": "\n\n".join(map("\n".join, lines))}
+    plain = "\n\n".join(map("\n".join, lines)) or f"{', '.join(columns)}: nothing"
+    return {"text/html": str(page), "text/plain": plain}
 
 
 def without_formulas(body: Any) -> Any:

@@ -78,7 +78,8 @@ class TestEveryNotebook:
     def test_cells_are_short(self, path: Path) -> None:
         sizes = [lines(cell) for cell in code(path)]
         assert max(sizes) <= 25
-        assert statistics.median(sizes) <= 8
+        further = path.parent.name == "more"  # fewer cells there, and of several steps each
+        assert statistics.median(sizes) <= (12 if further else 8)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=by_name)
