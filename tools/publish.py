@@ -158,7 +158,8 @@ def updated_readme() -> str:
         peak = max(entry.get("peak_gb", 0) for entry in cpu)
         cells = [time or "not timed" for time in times] + [f"{peak} GB" if peak else ""]
         name = path.relative_to(ROOT).as_posix()
-        rows.append(f"| [{title}]({name}) | {badge(path)} | {' | '.join(cells)} |")
+        shown = badge(path) if is_public() else ""
+        rows.append(f"| [{title}]({name}) | {shown} | {' | '.join(cells)} |")
     text = re.sub(r"git clone \S+", f"git clone {address()}", text)
     text = _between(text, "lessons", "\n".join(rows))
     return _between(text, "ledger", claims.summary(LEDGER))
