@@ -79,8 +79,9 @@ def questions_from_documents(
     find this one first (a round trip, as in Alberti et al., Synthetic QA Corpora Generation with
     Roundtrip Consistency, 2019, but with a search in place of a reading model).
 
-    Without one: a question made from each passage's heading by a plain template, answered with the
-    passage's first sentences. Always grounded, always alike.
+    Without one, and for documents that are not in English: a question made from each passage's
+    heading by a plain template, answered with the passage's first sentences. Always grounded,
+    always alike.
 
     Args:
         passages: From `data.from_documents`.
@@ -107,7 +108,9 @@ def questions_from_documents(
     if not found:
         raise DataError("The passages hold no sentence of 6 to 40 words to ask about.")
     tries = [(*one, word) for one in found for word in _beginnings(one[1])]
-    tries = tries or [(*one, "") for one in found]  # not English: the model chooses
+    if not tries:  # not English: a small model's questions are then about something else
+        _from_headings(passages[:limit], sieve)
+        return sieve.done()
     random.Random(seed).shuffle(tries)
     tries = tries[:limit]
     too_long: dict[int, str] = {}
