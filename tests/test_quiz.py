@@ -26,13 +26,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_lesson_has_a_quiz_whose_options_are_all_explained() -> None:
     assert list(QUESTIONS) == list(EXERCISES)
     for lesson in notebooks.find(notebooks.folder()):
-        assert 3 <= len(QUESTIONS[lesson.name[:2]]) <= 6
+        assert 3 <= len(QUESTIONS[lesson.name[:2]]) <= 5
     for question in ALL:
         assert question.right in question.options and len(question.options) >= 3
         assert question.text.endswith("?")
         texts, reasons = zip(*question.options.values(), strict=True)
         assert len({*texts}) == len(texts) and len({*reasons}) == len(reasons)
-        assert all(t.strip() == t and t.endswith((".", "?")) for t in (*texts, *reasons))
+        assert all(text.strip() == text and text.endswith(".") for text in (*texts, *reasons))
         assert all(len(reason) > 15 for reason in reasons)
 
 

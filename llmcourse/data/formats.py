@@ -179,7 +179,9 @@ def _as_turns(value: Any, role: str) -> list[Any]:
         return [{"role": role, "content": value}]
     if isinstance(value, Mapping):
         return value.get("messages", [value])
-    return turns.read(value) if isinstance(value, str) else list(value or [])
+    if isinstance(value, list | tuple):
+        return list(value)
+    return turns.read(value) if isinstance(value, str) else [{"role": role, "content": value}]
 
 
 def _read(field: str, value: Any, row: Mapping[str, Any], *used: str, name: str = "") -> Found:
