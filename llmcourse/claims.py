@@ -32,12 +32,16 @@ class Claim:
         measured: What is measured for it.
         lesson: Number of the lesson that records it.
         shown: The one or two of its numbers that a line about it shows.
+        published: The same of the published run, where its arms have names of their own.
+        unit: Of the numbers of the published run: "share" or "number".
     """
 
     text: str
     measured: str
     lesson: str
     shown: tuple[str, ...]
+    published: tuple[str, ...]
+    unit: str = "share"
 
 
 CLAIMS = {
@@ -255,16 +259,31 @@ def as_markdown(tier: str, path: Path) -> str:
 
 
 def summary(path: Path) -> str:
-    """The ledger in `path` as a Markdown table with a line per claim, for the README."""
-    lines = ["| claim | | | holds |", "|---|---|---|---|"]
+    """A Markdown table with a line per claim, for the README.
+
+    The numbers are the published run's; where it has not measured a claim, those of the ledger in
+    `path`, which is said.
+    """
+    lines = ["| claim | | | measured | holds |", "|---|---|---|---|---|"]
     for claim_id, entry in read(path=path).items():
-        claim, cells = CLAIMS[claim_id], []
-        for name in claim.shown:
-            value = number(entry["numbers"][name])
-            text = f"{percent(value.value)} %" if isinstance(value, Share) else shown(value)
-            cells.append(f"{name}: **{text}**")
+        claim, found = CLAIMS[claim_id], result(claim_id)
+        if found.get("arms"):
+            arms = {name: found["arms"][name] for name in claim.published}
+            numbers = {name: arm["mean"] for name, arm in arms.items()}
+            texts = {
+                n: as_share(v) if claim.unit == "share" else f"{v:.3g}" for n, v in numbers.items()
+            }
+            source = f"{max(arm['n'] for arm in arms.values())} questions, seeds: {found['seeds']}"
+        else:
+            texts = {name: _short(entry["numbers"][name]) for name in claim.shown}
+            source = "in the lesson"
+        cells = [f"{name}: **{text}**" for name, text in texts.items()]
         cells += [""] * (2 - len(cells))
-        lines.append(
-            f"| {claim.lesson}: {claim.text} | {' | '.join(cells)} | {HOLDS[entry['holds']]} |"
-        )
+        holds = HOLDS[(found or entry)["holds"]]
+        lines.append(f"| {claim.lesson}: {claim.text} | {' | '.join(cells)} | {source} | {holds} |")
     return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    value = number(value)
+    return as_share(value.value) if isinstance(value, Share) else shown(value)

@@ -45,7 +45,7 @@ def lay_out(folder: Path) -> None:
     shutil.copytree(ROOT / "docs" / "site", folder, dirs_exist_ok=True)
     index = folder / "index.md"
     index.write_text(index.read_text("utf-8").replace("REPOSITORY", address()), encoding="utf-8")
-    ledger = LEDGER_HEAD + claims.as_markdown("cpu", LEDGER)
+    ledger = LEDGER_HEAD + claims.as_markdown("cpu", LEDGER) + published_run()
     (folder / "ledger.md").write_text(ledger, encoding="utf-8")
     for source in (found for pattern in (*PAGES, *BESIDE) for found in ROOT.glob(pattern)):
         target = folder / source.relative_to(ROOT)
@@ -56,6 +56,32 @@ def lay_out(folder: Path) -> None:
         target = folder / source.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(lesson(source, folder / "_static" / "pictures"), encoding="utf-8")
+
+
+def published_run() -> str:
+    """All numbers and paired tests of the published run, claim by claim."""
+    text = "\n\n# The published run\n\nMore questions than a lesson asks, and several seeds.\n"
+    for name, claim in claims.CLAIMS.items():
+        found = claims.result(name)
+        if not found.get("arms"):
+            continue
+        text += (
+            f"\n## {claim.text}\n\nMeasured: {found['measured']}. Setting: {found['setting']}. "
+            f"{found['notes']} Holds: {claims.HOLDS[found['holds']]}. Seeds: {found['seeds']}. "
+            f"Command: `{found['command']}`.\n\n| arm | questions | mean | 95 % interval |\n"
+            "|---|---|---|---|\n"
+        )
+        for arm, score in found["arms"].items():
+            text += (
+                f"| {arm} | {score['n']} | {score['mean']} | {score['low']} to {score['high']} |\n"
+            )
+        text += "\n| paired test | difference | 95 % interval | p |\n|---|---|---|---|\n"
+        for test in found["tests"]:
+            text += (
+                f"| {test['first']} − {test['second']} | {test['difference']} | "
+                f"{test['low']} to {test['high']} | {test['p']} |\n"
+            )
+    return text
 
 
 def lesson(path: Path, pictures: Path) -> str:
