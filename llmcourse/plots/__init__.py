@@ -2,15 +2,30 @@
 
 from llmcourse.plots.base import table
 from llmcourse.plots.diagrams import (
+    conversation,
     from_zero_to_chat,
+    instruction_data,
+    instruction_tuning,
     lesson_map,
     low_rank,
     the_loop,
     three_levels,
     three_methods,
 )
+from llmcourse.plots.ideas import (
+    benefits,
+    first_time,
+    general_to_special,
+    limits,
+    pretraining,
+    prompt_or_tune,
+    scraping,
+    tuned_or_not,
+    two_kinds_of_task,
+    what_can_change,
+    what_it_does,
+)
 from llmcourse.plots.inspection import inspection
-from llmcourse.plots.instructing import conversation, instruction_data, instruction_tuning
 from llmcourse.plots.measured import (
     amounts,
     beside,
@@ -23,55 +38,4 @@ from llmcourse.plots.measured import (
     side_by_side,
     stacked,
 )
-from llmcourse.plots.origins import (
-    first_time,
-    limits,
-    pretraining,
-    scraping,
-    two_kinds_of_task,
-    what_can_change,
-)
 from llmcourse.plots.tokens import tokens
-from llmcourse.plots.why import (
-    benefits,
-    general_to_special,
-    prompt_or_tune,
-    tuned_or_not,
-    what_it_does,
-)
-
-__all__ = [
-    "amounts",
-    "benefits",
-    "beside",
-    "comparison",
-    "conversation",
-    "curve",
-    "dots",
-    "first_time",
-    "forgetting",
-    "from_zero_to_chat",
-    "general_to_special",
-    "inspection",
-    "instruction_data",
-    "instruction_tuning",
-    "ledger",
-    "lesson_map",
-    "limits",
-    "low_rank",
-    "pretraining",
-    "prompt_or_tune",
-    "scraping",
-    "shares",
-    "side_by_side",
-    "stacked",
-    "table",
-    "the_loop",
-    "three_levels",
-    "three_methods",
-    "tokens",
-    "tuned_or_not",
-    "two_kinds_of_task",
-    "what_can_change",
-    "what_it_does",
-]

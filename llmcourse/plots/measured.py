@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     Lines = Mapping[str, Sequence[tuple[float, float]]]  # name -> points (x, y)
 
+# The marks of an axis from 0 to 1.
+PERCENT = [0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"]
+
 
 @styled
 def shares(
@@ -61,7 +64,7 @@ def shares(
         draw_bar(axes, places[-1], share.value, share.text, name, series, interval=share.interval)
     name_bars(axes, [f"{group}: {name}" if group else name for group, name, _ in rows], places)
     axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_xticks(*PERCENT)
     texts = "; ".join(f"{group} {name}: {share}".strip() for group, name, share in rows)
     show(figure, caption, f"Bar chart. {title}. {texts}.")
 
@@ -153,38 +156,24 @@ def curve_figure(
 
 
 @styled
-def amounts(
-    values: Mapping[str, float], title: str, *, caption: str, label: str, logarithmic: bool = False
-) -> None:
-    """Show one bar per amount, with its number; one that is not finite has words only.
+def amounts(values: Mapping[str, float], title: str, *, caption: str, label: str) -> None:
+    """Show one bar per amount, with its number.
 
     Args:
-        values: Name -> amount; at least 0 where `logarithmic`.
+        values: Name -> amount, at least 0.
         title: Above the picture.
         caption: Below it.
         label: Of the horizontal axis, with its unit.
-        logarithmic: True where the amounts differ by many times; each mark is then so many times
-            the one before.
 
     Raises:
         DataError: there are no amounts.
     """
     figure, axes = chart(values, 1.1 + 0.45 * len(values), title, label)
-    finite = [float(value) for value in values.values() if math.isfinite(value)]
-    most, least = max(finite, default=0.0), min(finite, default=0.0)
-    # The axis leaves room for the number that is written behind each bar.
-    if logarithmic:
-        smallest = min((value for value in finite if value > 0), default=1.0)
-        low = 1.0 if smallest >= 1 else 10.0 ** math.floor(math.log10(smallest) - 1)
-        high = max(most, low) * 3e3
-    else:
-        low, high = min(0.0, least * 1.25), max(most, 0.0) * 1.25 or -least * 0.25 or 1.0
     for row, (name, value) in enumerate(values.items()):
-        size = value if math.isfinite(value) else 0
-        draw_bar(axes, row, size, amount(value), name, list(values), start=max(low, 0))
+        draw_bar(axes, row, value, amount(value), name, list(values))
     name_bars(axes, values)
-    axes.set_xlim(low, high)
-    axes.set_xscale("log" if logarithmic else "linear")
+    # Room for the number that is written behind the longest bar.
+    axes.set_xlim(0, max(values.values()) * 1.25 or 1)
     texts = "; ".join(f"{name}: {amount(value)}" for name, value in values.items())
     show(figure, caption, f"Bar chart. {title}. {texts}.")
 
@@ -263,9 +252,7 @@ def draw_bar(
     text: str,
     name: str,
     series: Sequence[str],
-    *,
     interval: tuple[float, ...] = (),
-    start: float = 0.0,
 ) -> None:
     """A bar that differs in black and white too, with its interval and its text."""
     # Every second series is hatched: in black and white its bars differ too.
@@ -275,7 +262,7 @@ def draw_bar(
     # Dark on a wider white line, so that the interval is seen on the bar and beside it.
     for colour, width in (("white", 4.5), (INK, 1.8)) if interval else ():
         axes.plot(interval, [place, place], color=colour, linewidth=width)
-    end = (max(size, start, *interval), place)
+    end = (max(size, *interval, 0), place)
     axes.annotate(text, end, xytext=(6, 0), textcoords="offset points", va="center")
 
 
@@ -324,7 +311,7 @@ def beside(
     if not rows:
         show_caption(f"{caption} {found['said']}")
         return
-    mine = {label: _number(yours[label]) for label in rows if label in yours}
+    mine = {label: getattr(yours[label], "value", yours[label]) for label in rows if label in yours}
     means = [row["mean"] for row in rows.values() if row]
     share = all(0 <= value <= 1 for value in (*means, *mine.values()))
     figure, axes = chart(rows, 1.3 + 0.45 * len(rows), title, "")
@@ -351,14 +338,10 @@ def beside(
     axes.set_ylim(len(rows) - 0.4, -0.6)
     if share:
         axes.set_xlim(0, 1)
-        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+        axes.set_xticks(*PERCENT)
     marks = ["dots: published run, with its 95 % interval"] * bool(means)
     axes.set_xlabel("; ".join(marks + ["diamonds: your run"] * bool(mine)))
     show(figure, f"{caption} {found['said']}", f"Dot plot. {title}. " + "; ".join(texts) + ".")
-
-
-def _number(value: Share | float) -> float:
-    return value.value if isinstance(value, Share) else float(value)
 
 
 def _published(claim_id: str) -> dict[str, Any]:
@@ -369,8 +352,12 @@ def _published(claim_id: str) -> dict[str, Any]:
         return {"said": f"The published run has not measured this yet: {command}."}
     sizes = sorted({row["n"] for row in found["arms"].values()})
     size = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return {**found, "said": _run_of(found, f"{size} questions")}
+
+
+def _run_of(found: Mapping[str, Any], size: str) -> str:
     seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
-    return {**found, "said": f"Published: {size} questions{seeds}; {found['command']}."}
+    return f"Published: {size}{seeds}; {found['command']}."
 
 
 @styled
@@ -406,12 +393,11 @@ def forgetting(yours: Mapping[str, tuple[float, float]] | None = None, *, captio
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.set_ylim(-0.03, 1)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    axes.set_yticks(*PERCENT)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     size = f"{arms[f'{names[0]}: right']['n']} questions, {arms[f'{names[0]}: loss']['n']} texts"
-    seeds = f", {found['seeds']} seeds where trained" if found["seeds"] > 1 else ""
     mine = " Hollow marks: your run." if yours else ""
-    caption = f"{caption}{mine} Published: {size}{seeds}; {found['command']}."
+    caption = f"{caption}{mine} {_run_of(found, size)}"
     show(figure, caption, f"Scatter plot. {title}. " + "; ".join(texts) + ".")
 
 

@@ -43,7 +43,7 @@ _MARKS |= {ord(" "): "·", ord("\t"): "⇥", ord("\n"): "⏎", 0x7F: "␡"}
 
 
 def tokens(
-    shown: str | Mapping[str, Any] | Iterable[Mapping[str, Any]],
+    shown: str | Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
     *,
     caption: str | None = None,
@@ -57,7 +57,7 @@ def tokens(
     by its picture, such as "␀", and an invisible one by its number.
 
     Args:
-        shown: A text; a row with `input_ids` and `labels`; several rows; or a batch as
+        shown: A text; a row with `input_ids` and `labels`; or a batch of rows as
             `encoding.Collator` makes it, where padding is what has attention mask 0.
         tokenizer: Whose ids these are; a model from `models.load` gives its own.
         caption: Below it; plain text.
@@ -71,7 +71,7 @@ def tokens(
     if isinstance(shown, str):
         page, plain = _text_page(shown, tokenizer)
     else:
-        rows = [_with_roles(*columns, tokenizer) for columns in _columns_of_rows(shown)]
+        rows = [_with_roles(*columns, tokenizer) for columns in _rows_of(shown)]
         page = Markup("").join([*map(_row_page, rows), _legend(rows)])
         plain = "\n\n".join(_row_plain(parts, tokenizer) for parts in rows)
     display({"text/html": pages.without_formulas(page), "text/plain": plain}, raw=True)
@@ -110,24 +110,22 @@ def token_box(
     return box + Markup("<br>" if "\n" in text else "<wbr>")
 
 
-def _columns_of_rows(shown: Any) -> Iterable[tuple[list[int], list[int], list[int]]]:
-    """Ids, labels and attention mask of each row, from a row, rows or batches."""
-    for row in [shown] if isinstance(shown, Mapping) else shown:
-        ids = _to_lists(row["input_ids"])
-        single = not any(isinstance(one, list) for one in ids)
-        batch = [ids] if single else ids
-        columns = [batch]
-        for name, usual in (("labels", UNTRAINED), ("attention_mask", 1)):
-            given = _to_lists(row[name]) if name in row else None
-            filled = [[usual] * len(one) for one in batch]
-            columns.append(filled if given is None else [given] if single else given)
-        yield from zip(*columns, strict=True)
+def _rows_of(shown: Mapping[str, Any]) -> Iterable[tuple[list[int], list[int], list[int]]]:
+    """Ids, labels and attention mask of a row, or of each row of a batch."""
+    usual = (("labels", UNTRAINED), ("attention_mask", 1))
+    names = [name for name in ("input_ids", "labels", "attention_mask") if name in shown]
+    given = {name: _to_lists(shown[name]) for name in names}
+    if not any(isinstance(one, list) for one in given["input_ids"]):
+        given = {name: [column] for name, column in given.items()}
+    for number, ids in enumerate(given["input_ids"]):
+        labels, mask = (
+            given[name][number] if name in given else [value] * len(ids) for name, value in usual
+        )
+        yield ids, labels, mask
 
 
 def _to_lists(values: Any) -> Any:
-    """Arrays and tensors, also those in a list, as lists."""
-    values = values.tolist() if hasattr(values, "tolist") else values
-    return [_to_lists(value) for value in values] if isinstance(values, list | tuple) else values
+    return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
 def _with_roles(

@@ -1,10 +1,201 @@
-"""The pictures of where fine-tuning fits: pretraining, its text and limits, and the task."""
+"""The pictures of lessons 01 and 02: why one fine-tunes, and where it fits after pretraining."""
 
 from __future__ import annotations
 
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY, YELLOW
 from llmcourse.plots.sketch import SMALL, Sketch, one_line
-from llmcourse.plots.why import FACTS, STYLE
+
+_TRAININGS = (
+    ("general practitioner", "years with hearts alone", "heart surgeon"),
+    ("GPT-3", "trained to answer", "ChatGPT"),
+    ("GPT-4", "trained to write code", "GitHub Copilot"),
+    ("a general model", "your records, minutes", "your own model"),
+)
+# What is shown is what the lessons recorded under these names, in the learner's own ledger.
+# Claim, number before and number after training, where several pictures show them.
+AGREEMENT = ("consistency", *(f"{role}: agreement of three answers" for role in ("chat", "tuned")))
+FACTS = (
+    "learns-new-information",
+    *(f"{model}: facts right, held-out paraphrases" for model in ("before", "LoRA")),
+)
+STYLE = ("tone", "zero-shot: in style", "tuned, no prompt: in style")
+
+
+def general_to_special() -> None:
+    """Show fine-tuning as the way from a generalist to a specialist."""
+    draw = Sketch(9.6, 4.1)
+    draw.bold(16, 43, "general", fontsize=13, color=ORANGE)
+    draw.bold(80, 43, "special", fontsize=13, color=GREEN)
+    for row, (before, how, after) in enumerate(_TRAININGS):
+        bottom, own = 34 - row * 8.5, row == len(_TRAININGS) - 1
+        style = {"fontsize": 11, "fontweight": "bold" if own else "normal"}
+        draw.box(2, bottom, 28, 6, before, ORANGE, **style)
+        draw.box(66, bottom, 28, 6, after, GREEN, **style)
+        draw.arrow(30, bottom + 3, 66, bottom + 3)
+        draw.label(48, bottom + 4.6, how)
+    draw.finish(
+        "Fine-tuning continues the training of an existing model, for one purpose.",
+        "Diagram. Four arrows from general to special. "
+        + "; ".join(f"{before}, {how}: {after}" for before, how, after in _TRAININGS)
+        + ".",
+    )
+
+
+# Title, what a reader should know, and the numbers.
+INVENTED = (
+    "hallucination",
+    *(f"{model}, taught: confident and wrong" for model in ("untuned", "tuned")),
+)
+_GAINS = (
+    ("Steadier answers", "agreement of three answers\nto one question; more is better", AGREEMENT),
+    ("Less invention", "confident and wrong on what was\ntaught; fewer are better", INVENTED),
+    ("New knowledge", "the company's facts right,\nin new wordings; more is better", FACTS),
+    ("A style of its own", "answers in the company's style;\nmore is better", STYLE),
+)
+
+
+def what_it_does() -> None:
+    """Show what fine-tuning changes, as bars before and after."""
+    draw = Sketch(9.6, 4.8)
+    gains = []
+    draw.bold(36, 46.3, "before", ha="left", color=BLUE)
+    draw.bold(45, 46.3, "and after tuning", ha="left", color=GREEN)
+    for row, (title, about, (claim, before, after)) in enumerate(_GAINS):
+        middle = 39.5 - row * 11
+        if draw.measured.too_close(claim, before, after):  # a longer bar is no gain by itself
+            title += " (too close to tell)"
+        draw.bold(1, middle + 3, title, ha="left", fontsize=11)
+        draw.label(1, middle - 1.4, about, ha="left", fontsize=SMALL)
+        texts = [draw.measured.text(claim, name) for name in (before, after)]
+        parts = [draw.measured.value(claim, name) for name in (before, after)]
+        draw.bar(36, middle + 1.6, 40, parts[0], texts[0], BLUE)
+        # Hatched as well as green: "before" and "after" differ without colours.
+        draw.bar(36, middle - 1.6, 40, parts[1], texts[1], GREEN, hatch="///")
+        gains.append(f"{title}, {one_line(about)}: before {texts[0]}, after {texts[1]}")
+    draw.finish(
+        "What fine-tuning does for a model. A bar across the full track would be 1, or 100 %.",
+        "Diagram. Two bars each for four gains. " + ". ".join(gains) + ".",
+    )
+
+
+_ROLES, _TAGS = ("base", "chat"), ("base, no tags", "chat, its tags")
+_BEHAVIOURS = (
+    ("ends by itself", "base-continues", _ROLES, "ends by itself"),
+    ("repeated 4-grams", "base-continues", _ROLES, "repeated 4-grams, mean share"),
+    ("answers with a question", "question-breeds-questions", _ROLES, "starts with a question"),
+    ("finishes your sentence", "tags-matter", _TAGS, "completes the sentence"),
+)
+
+
+def tuned_or_not() -> None:
+    """Show how a base and a tuned model take the same prompt."""
+    draw = Sketch(9.6, 4.6)
+    draw.box(46, 38, 28, 5.5, "your prompt", INK, fontsize=11)
+    base = "takes it for the beginning\nof a page, and continues it"
+    draw.card(26, 21.5, 32, 10.5, "base model", base, ORANGE)
+    draw.card(62, 21.5, 32, 10.5, "chat model", "takes it for a request,\nand answers", BLUE)
+    draw.arrow(60, 38, 42, 32)
+    draw.arrow(60, 38, 78, 32)
+    pairs = []
+    for row, (name, claim, roles, what) in enumerate(_BEHAVIOURS):
+        height = 16.5 - row * 4.6
+        values = draw.measured.texts(claim, what, roles)
+        draw.bold(1, height, name, ha="left")
+        draw.label(42, height, values[0])
+        draw.label(78, height, values[1])
+        pairs.append(f"{name}: {values[0]} and {values[1]}")
+    draw.finish(
+        "The same prompt, two behaviours, of two models that may differ in more than tuning "
+        "(section 3). Repeated 4-grams: the mean share of repeated runs of four words.",
+        "Diagram. The same prompt goes to a base model, which takes it for the beginning of a page "
+        "and continues it, and to a chat model, which takes it for a request and answers. Base and "
+        "chat: " + "; ".join(pairs) + ".",
+    )
+
+
+_FOR_PROMPTING = ("no data needed to start", "no cost up front", "no special knowledge")
+_AGAINST_PROMPTING = (
+    "little fits into a prompt",
+    "facts are forgotten, or made up",
+    "paid for again with each request",
+)
+_FOR_TUNING = ("as much data as you have", "learns facts and styles", "short requests")
+_AGAINST_TUNING = ("good pairs must be collected", "training costs time", "needs some knowledge")
+_SIDES = (
+    ("Prompting", "prompt, few-shot", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
+    ("Fine-tuning", "tuned on the facts", GREEN, _FOR_TUNING, _AGAINST_TUNING),
+)
+_COSTS = (
+    ("facts right", "facts right"),
+    ("prompt tokens", "prompt tokens"),
+    ("milliseconds per question", "ms a question"),
+)
+
+
+def prompt_or_tune() -> None:
+    """Show what speaks for prompting and for fine-tuning, and what both came to."""
+    draw = Sketch(9.6, 4.8)
+    sentences = []
+    for column, (name, _, colour, good, bad) in enumerate(_SIDES):
+        left = 22 + column * 37
+        draw.box(left, 16.5, 35, 30, "", colour, fill=PALE)
+        draw.bold(left + 17.5, 44, name, fontsize=13, color=colour)
+        for row, line in enumerate((*good, *bad)):
+            gap = 1.6 if row >= len(good) else 0  # between what speaks for it and against it
+            height = 40.2 - row * 3.5 - gap
+            draw.bold(left + 2, height, "+" if row < len(good) else "−", ha="left")
+            draw.label(left + 5, height, line, ha="left")
+        sentences.append(f"{name}. For it: {', '.join(good)}. Against it: {', '.join(bad)}")
+    for row, (text, number) in enumerate(_COSTS):
+        height = 12.5 - row * 4.6
+        draw.bold(1, height, text, ha="left", fontsize=SMALL)
+        values = draw.measured.texts("prompt-rag-finetune", number, [side[1] for side in _SIDES])
+        for column, value in enumerate(values):
+            draw.label(39.5 + column * 37, height, value)
+        sentences.append(f"{text}: {values[0]} with a careful prompt, {values[1]} tuned")
+    draw.finish(
+        "Two ways to change what a model does, and what they came to on the same questions.",
+        "Diagram. " + ". ".join(sentences) + ".",
+    )
+
+
+def benefits() -> None:
+    """Show the four benefits of a model of one's own, each with what was measured."""
+    draw = Sketch(9.6, 4.4)
+    facts, tokens = (
+        draw.measured.change(
+            "prompt-rag-finetune", f"{before}: {number}", f"tuned on the facts: {number}"
+        )
+        for before, number in (
+            ("prompt, zero-shot", "facts right"),
+            ("prompt, few-shot", "prompt tokens"),
+        )
+    )
+    private = draw.measured.text("private", "connections to other machines")
+    agree = draw.measured.change(*AGREEMENT)
+    better = "better on your task\nthan the model it was made from"
+    stays = "your data and your questions\nstay where they are"
+    short = "short requests, a small model,\nno price for each of them"
+    same = "the same model tomorrow,\nand answers that agree"
+    cards = (
+        ("Performance", better, "facts right", facts, BLUE),
+        ("Privacy", stays, "connections opened", private, GREEN),
+        ("Cost", short, "prompt tokens: long prompt, tuned", tokens, ORANGE),
+        ("Reliability", same, "agreement of three answers", agree, INK),
+    )
+    for number, (title, about, what, value, colour) in enumerate(cards):
+        left, bottom = 1 + (number % 2) * 48, 22.5 - (number // 2) * 21.5
+        draw.card(left, bottom, 46, 20, title, about, colour)
+        draw.label(left + 23, bottom + 7, what, fontsize=SMALL)
+        draw.bold(left + 23, bottom + 3, value, fontsize=11)
+    texts = (f"{title}: {one_line(about)}; {what}: {v}" for title, about, what, v, _ in cards)
+    draw.finish(
+        "What a model of your own promises, and what became of it here.",
+        "Diagram. Four boxes. " + ". ".join(texts) + ".",
+    )
+
+
+# --- where fine-tuning fits: pretraining, its text and limits, and the task -----------------------
 
 _WORDS = ("The", "kettle", "is", "on", "the")
 
