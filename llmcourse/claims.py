@@ -68,7 +68,7 @@ def record(
     holds: bool | None,
     because: str = "",
     models: Mapping[str, str] | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> None:
     """Write a claim's numbers into the ledger; the next run of the same lesson replaces them.
 
@@ -79,7 +79,7 @@ def record(
             honest no is a result.
         because: A sentence on why, for a claim that came out false or in part.
         models: Which model played which role; the tier's pair if not given.
-        seed: Of every random draw behind the numbers.
+        seed: Of the trainings behind the numbers; `tiers.seed()` if not given.
 
     Raises:
         ClaimError: unknown claim, no numbers, a number that is not finite, or a ledger that can't
@@ -99,7 +99,7 @@ def record(
         "lesson": CLAIMS[claim_id].lesson,
         "tier": tier.name,
         "models": {"base": pair.base, "chat": pair.chat} if models is None else dict(models),
-        "seed": int(seed),
+        "seed": tiers.seed() if seed is None else int(seed),
         "versions": {"llmcourse": __version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in ("torch", "transformers")},
         "machine": f"{platform.system()} {platform.machine()}",

@@ -104,7 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         about = "the same one by one, as question=Frage answer=Antwort"
         sub.add_argument("--fields", nargs="+", type=_pair, metavar="OURS=THEIRS", help=about)
 
-    add("doctor", _doctor, "say what this machine can do and what is missing")
+    sub = add("doctor", _doctor, "say what this machine can do and what is missing")
+    ready = "before a class: one line, ready or what to do, and a file for the teacher"
+    sub.add_argument("--class", action="store_true", dest="in_class", help=ready)
+    pseudonym = "yours, or a pseudonym, for the teacher (kept; asked if not given)"
+    sub.add_argument("--name", help=pseudonym)
 
     sub = add("prefetch", _prefetch, "get the models ready, so that no lesson waits or downloads")
     sub.add_argument("models", nargs="*", metavar="NAME", help="default: the tier's two models")
@@ -229,6 +233,13 @@ CONFIG: dict[str, tuple[type, str]] = {
 def _doctor(options: argparse.Namespace) -> int:
     from llmcourse import doctor
 
+    if options.in_class or options.name:
+        from llmcourse import workshop
+
+        name = workshop.learner(options.name)  # asked first, as the checks take a moment
+        line = workshop.check(name, doctor.examine())
+        print(line)
+        return int(not line.startswith("Ready"))
     checks = doctor.examine()
     print(doctor.report(checks))
     return int(any(check.advice for check in checks))

