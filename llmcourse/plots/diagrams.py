@@ -24,7 +24,7 @@ _METHODS = (
     ("Retrieve (RAG)", BLUE, ("question\n+ passages found\nin your documents", "model", "answer")),
     ("Fine-tune", GREEN, ("question", "model trained\non your examples", "answer")),
 )
-# From 0 (none) to 3 (much); what the course says, to be measured in lesson 7.
+# From 0 (none) to 3 (much); what one expects; lesson 7 measures the last two.
 _TRADE_OFFS = (
     ("Data needed", (0, 2, 3)),
     ("Cost to start", (0, 2, 3)),
@@ -62,8 +62,8 @@ def three_methods() -> None:
         for label, values in _TRADE_OFFS
     )
     draw.finish(
-        "Three ways to make a model do your work. They combine. The dots are what the course "
-        "expects; lesson 7 measures them.",
+        "Three ways to make a model do your work. They combine. The dots are expectations; "
+        "lesson 7 measures the last two rows.",
         "Diagram. A better prompt puts instructions and examples before the question; retrieval "
         "puts passages found in your documents before it; fine-tuning changes the model and "
         f"leaves the question alone. {ratings}.",
