@@ -33,7 +33,7 @@ test: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/python -m pip install -q -r requirements-harness.txt -r requirements-hosted.txt -r requirements-site.txt
-	LLMCOURSE_TIER=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadscope
+	LLMCOURSE_TIER=smoke OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadscope --durations=30 --durations-min=5
 
 # The lessons, the ledger and the documents as a site, in build/site.
 site: setup
