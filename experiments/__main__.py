@@ -73,12 +73,13 @@ def main() -> None:
     _check(run)
     sys.addaudithook(_watch)
     for name in options.claims or EXPERIMENTS:
-        found = EXPERIMENTS[name](run)
+        run.measured_on.clear()
+        found = {**EXPERIMENTS[name](run), "measured on": run.measured_on}
         options.results.mkdir(parents=True, exist_ok=True)
-        write_json(options.results / f"{name}.json", {**found, **environment()})
+        write_json(options.results / f"{name}.json", found)
         print(f"{name}: {claims.HOLDS[found['holds']]}", flush=True)
     if not options.claims:
-        private = {**_private(run), **environment()}
+        private = {**_private(run), "measured on": [environment()]}
         write_json(options.results / "private.json", private)
     print(f"{run.seconds / 3600:.1f} hours of measuring are kept in {answers}")
 

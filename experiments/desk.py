@@ -121,16 +121,15 @@ class _Reader:
 # --- claims ---------------------------------------------------------------------------------------
 
 
-def tuned(run: Run, name: str, model: str = "chat", share: float = 1.0, **settings: Any) -> Arm:
-    """A model trained on the messages, or on a part of them."""
+def tuned(run: Run, name: str, share: float = 1.0) -> Arm:
+    """The chat model trained on the messages, or on a part of them."""
 
     def make(seed: int) -> Callable:
         records = desk.records("train")
         records = records[: max(2, round(share * len(records)))]
         # 500 messages, six at a time, are seen three times in 250 updates.
         steps = round(run.size.updates * 250 / 300)
-        config = Config(**{"steps": steps, "seed": seed, **settings})
-        trained = run.tuned(name, records, config, getattr(run, model))
+        trained = run.tuned(name, records, Config(steps=steps, seed=seed))
 
         def answer(asked: Sequence[Record]) -> list[str]:
             method = Method(trained)
@@ -159,7 +158,6 @@ def structured_output(run: Run) -> dict[str, Any]:
             "desk, constrained", lambda _: constrained(run.chat), trained=False
         ),
         "tuned chat": tuned(run, "desk, tuned chat"),
-        "tuned base": tuned(run, "desk, tuned base", "base"),
     }
     records = desk.records("test")[: run.size.questions]
     found = {name: run.values(arm, "messages", records, measured) for name, arm in arms.items()}

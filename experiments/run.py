@@ -83,6 +83,7 @@ class Run:
         size: How much is measured.
         pair: Names of the models: `base` and `chat` for `models.load`.
         answers: Where the answers of each arm are kept; in `folder` if not given.
+        measured_on: Versions and processor behind all that was asked for, each once.
     """
 
     folder: Path
@@ -91,6 +92,7 @@ class Run:
         default_factory=lambda: {"base": tiers.pair().base, "chat": tiers.pair().learner}
     )
     answers: Path | None = None
+    measured_on: list[dict[str, Any]] = field(default_factory=list)
     _made: dict[tuple[str, int], Any] = field(default_factory=dict)
 
     @cached_property
@@ -125,7 +127,9 @@ class Run:
         """The kept result called `what`, or that of `measure`, which is kept."""
         path = self.kept_in / f"{_file_name(what)}.json"
         if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))["result"]
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            self._note({name: kept[name] for name in environment()})
+            return kept["result"]
         start = time.perf_counter()
         print(f"{what} …", flush=True)
         result = measure()
@@ -133,7 +137,12 @@ class Run:
         seconds = round(time.perf_counter() - start, 1)
         kept = {"what": what, "seconds": seconds, **environment(), "result": result}
         write_text(path, json.dumps(kept, ensure_ascii=False) + "\n")
+        self._note(environment())
         return result
+
+    def _note(self, place: dict[str, Any]) -> None:
+        if place not in self.measured_on:
+            self.measured_on.append(place)
 
     def values(
         self,

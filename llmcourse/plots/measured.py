@@ -302,16 +302,21 @@ def beside(
         ClaimError: there is no such claim.
     """
     found, yours = _published(claim_id), yours or {}
-    # Without a published result your numbers stand alone.
-    rows = (
-        {label: found["arms"][name] for label, name in arms.items()}
-        if "arms" in found
-        else {label: {} for label in arms if label in yours}
-    )
+    # What is not published stands alone, if it was measured here.
+    published: dict[str, Any] = found.get("arms", {})
+    rows: dict[str, dict[str, Any]] = {
+        label: published.get(name, {})
+        for label, name in arms.items()
+        if name in published or label in yours
+    }
     if not rows:
         show_caption(f"{caption} {found['said']}")
         return
-    mine = {label: getattr(yours[label], "value", yours[label]) for label in rows if label in yours}
+    mine: dict[str, float] = {
+        label: value.value if isinstance(value, Share) else value
+        for label, value in yours.items()
+        if label in rows
+    }
     means = [row["mean"] for row in rows.values() if row]
     share = all(0 <= value <= 1 for value in (*means, *mine.values()))
     figure, axes = chart(rows, 1.3 + 0.45 * len(rows), title, "")
