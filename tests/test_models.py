@@ -64,6 +64,9 @@ def test_the_two_models_and_their_tokenizers(base32: LoadedModel, chat32: Loaded
         assert model.tokenizer.eos_token == known.eos_token
         assert model.tokenizer.pad_token != model.tokenizer.eos_token
         assert model.dtype == torch.float32
+        # The vocabulary is in the tokenizer beneath, and not as Python objects besides.
+        held = [value for value in vars(model.tokenizer).values() if isinstance(value, dict | list)]
+        assert all(len(value) < 10_000 for value in held)
 
 
 def test_gemmas_tokenizer_is_transformers_own(base32: LoadedModel, tmp_path: Path) -> None:

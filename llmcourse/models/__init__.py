@@ -221,10 +221,15 @@ def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     Its padding token is another than end-of-sequence, where the vocabulary has one. With the two
     equal, training masks the very token that teaches a model to stop (lesson 4 shows it).
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, GemmaTokenizer
 
     with _explained(folder, name):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
+    if isinstance(tokenizer, GemmaTokenizer):
+        # Its vocabulary and half a million merges as Python objects, 145 MB in every notebook.
+        # Nothing reads them once the tokenizer beneath is built.
+        for read_once in ("_vocab", "_merges"):
+            vars(tokenizer).pop(read_once, None)
     if tokenizer.pad_token in (None, tokenizer.eos_token):
         # what vocabularies call it, the most usual name first
         usual = ("<pad>", "<|padding|>", "<|endoftext|>", tokenizer.unk_token)
