@@ -86,6 +86,29 @@ def test_gemmas_tokenizer_is_transformers_own(base32: LoadedModel, tmp_path: Pat
             assert told == wanted.decode(ids, skip_special_tokens=skipped)
 
 
+def test_weights_kept_in_float32_are_the_same_ones_and_are_mapped(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server's learners share what is mapped; bfloat16 read as float32 is a copy in each."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "packaged"))
+    kept = folder / "float32" / "model.safetensors"
+    small = transformers.AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.bfloat16)
+    small.save_pretrained(folder)
+    monkeypatch.setattr(packaged, "converted_path", lambda name: folder)
+    monkeypatch.setattr(tiers, "dtype", lambda on=None: torch.bfloat16)
+    models.prefetch([SMOL], share=True)
+    assert not kept.exists()  # this machine would compute in bfloat16: there is nothing to keep
+    before = models.load(SMOL, dtype=torch.float32)
+    monkeypatch.setattr(tiers, "dtype", lambda on=None: torch.float32)
+    models.prefetch([SMOL], share=True)
+    loaded = models.load(SMOL)
+    for name, weight in before.model.state_dict().items():
+        assert torch.equal(weight, loaded.model.state_dict()[name])
+    if sys.platform == "linux":
+        assert str(kept) in Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert models.load(SMOL, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
 @pytest.mark.model
 def test_a_model_beyond_float16_is_loaded_in_float32(capsys: pytest.CaptureFixture) -> None:
     """Gemma 3 computes numbers beyond float16; on a GPU without bfloat16 it answered ""."""

@@ -35,7 +35,7 @@ class ClassAuthenticator(PAMAuthenticator):
     """Unix accounts with a password; PAM on Debian and Ubuntu also accepts an empty one."""
 
     async def authenticate(self, handler, data):
-        return await super().authenticate(handler, data) if data["password"] else None
+        return await super().authenticate(handler, data) if data.get("password") else None
 
 
 STATE.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import torch
 torch.set_num_threads(1)
 from llmcourse import claims, exercises, models, plots, templates, tiers
 from llmcourse.generation import generate
-import peft, matplotlib.pyplot
+import matplotlib.pyplot
 def done():
     print("done", flush=True)
     sys.stdin.readline()

@@ -70,16 +70,20 @@ class Learner:
         Raises:
             Refused: the hub does not let this person in.
         """
+
+        def xsrf() -> str:
+            return self.web.cookies.get("_xsrf", path="/hub/")
+
         self.web.get(f"{self.hub}/hub/login")
-        form = {"username": self.name, "password": self.password}
-        xsrf = self.web.cookies.get("_xsrf", path="/hub/")
-        answer = self.web.post(f"{self.hub}/hub/login", data=form | {"_xsrf": xsrf})
-        if "jupyterhub-session-id" not in self.web.cookies or "/hub/login" in answer.url:
+        form = {"username": self.name, "password": self.password, "_xsrf": xsrf()}
+        # (the page that follows would start the server)
+        answer = self.web.post(f"{self.hub}/hub/login", data=form, allow_redirects=False)
+        if answer.status_code != 302:
             raise Refused(f"{self.name}: {answer.status_code} at the login form")
-        xsrf = self.web.cookies.get("_xsrf", path="/hub/")
+        self.web.get(f"{self.hub}/hub/home")
         token = self.web.post(
             f"{self.hub}/hub/api/users/{self.name}/tokens",
-            headers={"X-XSRFToken": xsrf, "Referer": f"{self.hub}/hub/token"},
+            headers={"X-XSRFToken": xsrf()},
             json={"note": "try"},
         )
         if not token.ok:
@@ -488,7 +492,9 @@ def main() -> int:
         print("error: npm install -g configurable-http-proxy@5.3.0 first.", file=sys.stderr)
         return 1
     environment = os.environ | {"LLMCOURSE_CACHE": str(options.cache)}
-    subprocess.run([sys.executable, "-m", "llmcourse", "prefetch"], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "llmcourse", "prefetch", "--share"], env=environment, check=True
+    )
     failed = passed = 0
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))

@@ -33,7 +33,9 @@ from llmcourse.models.packaged import (
     PACKAGED,
     convert,
     converted_path,
+    float32_path,
     is_converted,
+    keep_float32,
     package_folder,
     part_paths,
 )
@@ -245,12 +247,15 @@ def _model(folder: Path, name: str, device: torch.device, dtype: torch.dtype) ->
     Raises:
         CorruptModel, ModelTooLarge, HubError and others: see `load`.
     """
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with _explained(folder, name):
         config = AutoConfig.from_pretrained(folder, **NO_CODE)
         _check_memory(config, name, device, dtype)
     folder = _folder(name)  # now that they fit, a hub model's weights are downloaded
+    if name in PACKAGED and dtype == torch.float32 and float32_path(name).is_dir():
+        folder = float32_path(name)
     if not any(folder.glob("*.safetensors")):
         raise CorruptModel(
             f"{folder} has no weights as .safetensors. Pickled weights (.bin, .pt) can run "
@@ -413,8 +418,13 @@ def require_finite(logits: torch.Tensor, model: PreTrainedModel) -> None:
     raise NotFinite(f"The model's logits are NaN or infinite in {kind}. {out}")
 
 
-def prefetch(names: list[str] | None = None) -> dict[str, str]:
+def prefetch(names: list[str] | None = None, *, share: bool = False) -> dict[str, str]:
     """Make the tier's models ready to load, lesson 05's among them: convert or download them.
+
+    Args:
+        names: Which; the tier's if not given.
+        share: Also keep packaged models' weights in float32 where this machine computes in it, so
+            that several users' processes share their memory; 1.6 GB of disk.
 
     Returns:
         For each name, the folder it is in.
@@ -423,4 +433,11 @@ def prefetch(names: list[str] | None = None) -> dict[str, str]:
         ModelNotInstalled, CorruptModel, NoSpace, HubError: see `load`.
     """
     wanted = names or (*ROLES, tiers.pair().learner)
-    return {name: str(_folder(name)) for name in dict.fromkeys(map(resolve, wanted))}
+    ready = {name: str(_folder(name)) for name in dict.fromkeys(map(resolve, wanted))}
+    if share:
+        import torch
+
+        if tiers.dtype() == torch.float32:  # bfloat16 is in the file already
+            for name in PACKAGED.keys() & ready:
+                keep_float32(name)
+    return ready

@@ -157,6 +157,36 @@ def convert(name: str) -> Path:
     return target
 
 
+def float32_path(name: str) -> Path:
+    """Where a packaged model's weights are in float32, once `keep_float32` has put them there."""
+    return converted_path(name) / "float32"
+
+
+def keep_float32(name: str) -> None:
+    """Keep a packaged model's weights in float32 as well, for the processes of a machine to share.
+
+    Weights that are loaded as they are in the file are mapped: all processes share the file's
+    pages. A machine without bfloat16 instructions loads float32, which makes a copy in each.
+
+    Raises:
+        ModelNotInstalled, CorruptModel, NoSpace: see `load`.
+    """
+    import torch
+    import transformers
+
+    folder, target = convert(name), float32_path(name)
+    with lock(target.with_suffix(".lock"), "Another process is writing the weights; waiting."):
+        needed = 2 * sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        if not target.is_dir() and free_bytes(folder) < needed:
+            raise no_space(folder, needed)
+        if not target.is_dir():
+            with new_folder(target) as draft, quiet():
+                weights = transformers.AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=torch.float32
+                )
+                weights.save_pretrained(draft)
+
+
 def convert_into(draft: Path, model: Packaged, parts: list[Path]) -> None:
     """Join, check and unpack `parts` into `draft`, and check the resulting tokenizer.
 
