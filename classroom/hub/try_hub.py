@@ -37,6 +37,7 @@ import websocket
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PREFIX = "hubtry"  # of the accounts made here
+accounts.GROUP = f"{PREFIX}-class"  # and not the one of a real class on this machine
 SMALL = (
     "from pathlib import Path\nfrom llmcourse import models\n"
     "from llmcourse.generation import generate",
@@ -242,6 +243,7 @@ class Hub:
             "CLASS_ADDRESS": self.address,
             "CLASS_STATE": str(folder / "state"),
             "CLASS_CACHE": str(cache),
+            "CLASS_GROUP": accounts.GROUP,
             "CLASS_THREADS": "1",
             "CLASS_PROXY": proxy,
             "LLMCOURSE_TIER": "smoke",
@@ -330,14 +332,21 @@ class Trial:
         start = time.monotonic()
         self.all_at_once(lambda person: person.run_notebook(self.notebook))
         print(f"   {len(self.people)} learners, {self.notebook}: {time.monotonic() - start:.0f} s")
+        together = {"total": 0.0, "private": 0.0}
         for person in self.people:
-            found = memory.pss(memory.pids_of(pwd.getpwnam(person.name).pw_uid))
-            print(f"   {person.name}: {found['total']:.0f} MB, {found['private']:.0f} private")
+            kernels, servers = [], []
+            for pid in memory.pids_of(pwd.getpwnam(person.name).pw_uid):
+                command = Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+                (kernels if "kernel.py" in command else servers).append(pid)
+            for name, pids in (("server", servers), ("kernel", kernels)):
+                found = memory.pss(pids)
+                print(f"   {person.name} {name}: {found['total']:.0f} MB", end="")
+                print(f", {found['private']:.0f} of them private")
+                together = {key: together[key] + found[key] for key in together}
             cells = person.contents(self.notebook)["content"]["cells"]
             assert any(cell.get("outputs") for cell in cells)
-            assert not list(person.home.glob(".cache/llmcourse/*-v1")), (
-                "a model was converted again"
-            )
+            assert not list(person.home.glob(".cache/llmcourse/*-v1"))  # no model of their own
+        print(f"   all learners: {together['total']:.0f} MB, {together['private']:.0f} private")
 
     def neighbours(self) -> None:
         """Nobody can read a neighbour's files, change the shared models or use another's server"""
@@ -454,6 +463,7 @@ def class_accounts(learners: int) -> Iterator[list[tuple[str, str]]]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             subprocess.run(["userdel", "--remove", name], stderr=subprocess.DEVNULL)
+        subprocess.run(["groupdel", accounts.GROUP], stderr=subprocess.DEVNULL)
 
 
 @contextlib.contextmanager
