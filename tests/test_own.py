@@ -125,6 +125,7 @@ def test_wordings_are_held_out_where_people_wrote_several() -> None:
     pairs = rows(20)
     parts = own.split(pairs)
     assert parts.held_out == "wordings" and len(parts.test) == 8 and len(parts.train) == 32
+    assert own.split(3 * rows(8, 1)).held_out == "facts", "copies are no other wordings"
     assert questions(parts.train) | questions(parts.test) == questions(pairs)
     taught = {record["answer"] for record in parts.train}
     assert all(record["answer"] in taught for record in parts.test)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import email.policy
 import functools
 import json
+import mailbox
 import re
+import tempfile
 from collections.abc import Callable
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -28,14 +30,19 @@ def converted(path: Path) -> str:
     Raises:
         DataError: it can't be; the message has no full stop.
     """
-    status = path.stat()
-    return _converted(path, status.st_mtime_ns, status.st_size)
+    return _converted(path, path.stat().st_mtime_ns, path.stat().st_size)[0]
+
+
+def unread(path: Path) -> list[str]:
+    """What of a file is not in its Markdown: attachments of e-mail. Raises as `converted` does."""
+    return _converted(path, path.stat().st_mtime_ns, path.stat().st_size)[1]
 
 
 @functools.lru_cache(maxsize=256)  # `skipped_documents` asks for what `from_documents` has read
-def _converted(path: Path, *_: int) -> str:
+def _converted(path: Path, *_: int) -> tuple[str, list[str]]:
     try:
-        return CONVERTED[path.suffix.lower()](path)
+        done = CONVERTED[path.suffix.lower()](path)
+        return (done, []) if isinstance(done, str) else done
     except (DataError, OSError):
         raise
     except Exception as error:  # whatever a damaged file makes a converter raise
@@ -79,20 +86,59 @@ def _subtitles(path: Path) -> str:
     )
 
 
-def _mail(path: Path) -> str:
-    """Subject, sender, day and text of a message; attachments are left out."""
-    with path.open("rb") as file:
-        message: Any = BytesParser(EmailMessage, policy=email.policy.default).parse(file)
+def _mails(path: Path) -> tuple[str, list[str]]:
+    """The messages of a file with what is attached to them; and what of that is not read."""
+    reader = BytesParser(EmailMessage, policy=email.policy.default)
+    if path.suffix.lower() == ".mbox":  # as Thunderbird and Gmail's export have it
+        read: Any = reader.parse  # (typed as making messages of the module's own)
+        messages: list[Any] = list(mailbox.mbox(path, read, create=False))
+    else:
+        with path.open("rb") as file:
+            messages = [reader.parse(file)]
+    texts, unread = [], []
+    for message in messages:
+        texts.append(_message(message, path.stem))
+        for part in message.iter_attachments():
+            name = part.get_filename() or part.get_content_type()
+            try:
+                texts.append(f"# {name}\n\n{_attached(part, Path(name).suffix.lower())}")
+            except (DataError, OSError) as error:
+                unread.append(f"the attachment {name!r} is not read: {error}")
+    return "\n\n".join(texts), unread
+
+
+def _message(message: Any, name: str) -> str:
+    """Subject, sender, day and text of a message."""
     body = message.get_body(preferencelist=("plain", "html"))
     text = body.get_content() if body else ""
     text = readable(text, "\n\n") if body and body.get_content_subtype() == "html" else text
     head = [f"{name}: {message[name]}" for name in ("From", "Date") if message[name]]
-    return f"# {message['Subject'] or path.stem}\n\n{'  '.join(head)}\n\n{text}"
+    return f"# {message['Subject'] or name}\n\n{'  '.join(head)}\n\n{text}"
 
 
-CONVERTED: dict[str, Callable[[Path], str]] = {
+def _attached(part: Any, kind: str) -> str:
+    """The text of an attachment.
+
+    Raises:
+        DataError: it has none that can be read.
+    """
+    if part.get_content_type() == "message/rfc822":
+        return _message(part.get_content(), "")
+    content = part.get_payload(decode=True) or b""
+    if kind in CONVERTED:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, f"attachment{kind}")
+            copy.write_bytes(content)
+            return converted(copy)
+    if part.get_content_maintype() != "text":
+        raise DataError(f"it is of the kind {kind or part.get_content_type()!r}")
+    text = any_text(content)[0]
+    return readable(text, "\n\n") if part.get_content_subtype() == "html" else text
+
+
+CONVERTED: dict[str, Callable[[Path], str | tuple[str, list[str]]]] = {
     **dict.fromkeys(OFFICE, _office),
     ".ipynb": _notebook,
     **dict.fromkeys((".srt", ".vtt"), _subtitles),
-    ".eml": _mail,
+    **dict.fromkeys((".eml", ".mbox"), _mails),
 }

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcourse.data.converting import CONVERTED, converted
+from llmcourse.data.converting import CONVERTED, converted, unread
 from llmcourse.data.patterns import readable, ungarbled
-from llmcourse.data.readers import any_text, decoded
+from llmcourse.data.readers import TABLES, any_text, decoded
 from llmcourse.data.records import Problem
 from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.words import ENDS, size
@@ -90,7 +90,7 @@ def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
 
 
 def skipped_documents(folder: str | Path) -> list[Problem]:
-    """What below `folder` gives no passages, and why: nothing vanishes without a word.
+    """What below `folder` gives no passages, or not all, and why: nothing vanishes without a word.
 
     Raises:
         DataError: no such folder, or one that can't be read.
@@ -131,10 +131,14 @@ def _why_skipped(path: Path) -> str:
         return "a hidden folder or one of tools, which is not read"
     if not _is_document(path):
         kind = path.suffix or "without ending"
+        if path.suffix.lower() in TABLES:
+            return "records and no document; name the file itself"
         return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
     try:
         scanned = "; scanned pages need text recognition first" * (path.suffix.lower() == ".pdf")
-        return "" if next(_passages(path, 1), None) else f"it holds no text{scanned}"
+        if next(_passages(path, 1), None):
+            return "; ".join(unread(path) if path.suffix.lower() in CONVERTED else ())
+        return f"it holds no text{scanned}"
     except DataError as error:
         return str(error).removeprefix(str(path)).lstrip(": ").rstrip(".")
 

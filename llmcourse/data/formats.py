@@ -44,6 +44,11 @@ OTHER_PAIRS = [
     "input/response",
     "input/answer",
     "question/reply",
+    # as people call the two columns of their sheets
+    *("frage/antwort", "question/réponse", "pregunta/respuesta", "domanda/risposta"),
+    *("pergunta/resposta", "vraag/antwoord", "fråga/svar", "pytanie/odpowiedź", "soru/cevap"),
+    *("вопрос/ответ", "питання/відповідь", "سؤال/جواب", "प्रश्न/उत्तर"),
+    *("问题/答案", "问题/回答", "質問/回答", "질문/답변"),
 ]
 CONVERSATIONS = [
     "messages",
@@ -354,7 +359,7 @@ def _held(value: Mapping[str, Any]) -> Iterator[Any] | None:
         return (dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True))
     if pair and all(isinstance(p, Mapping) for p in parts):  # pandas' {"question": {"0": …}, …}
         return ({name: value[name].get(n) for name in value} for n in parts[0])
-    others = {"chosen", "mapping", "prompt", "preferred_output"}
+    others = {"answers", "chosen", "mapping", "preferred_output", "prompt", "text"}
     if keys & ({*CONVERSATIONS, *others} - {"data"}) or pair or not parts:
         return None
     if all(isinstance(part, Mapping) for part in parts):  # {"first": {…}, …}
@@ -366,7 +371,17 @@ def _held(value: Mapping[str, Any]) -> Iterator[Any] | None:
     }
     if len(lists) > 1:  # {"train": […], "test": […]}
         return ({"split": name, **row} for name, part in lists.items() for row in unwrapped(part))
-    return itertools.chain.from_iterable(map(unwrapped, lists.values())) if lists else None
+    # what stands beside the one list is true of each row in it, as an instruction of its instances
+    beside = _without(value, *lists)
+    return (
+        (
+            {**beside, **row} if isinstance(row, Mapping) else row
+            for part in lists.values()
+            for row in unwrapped(part)
+        )
+        if lists
+        else None
+    )
 
 
 def threaded(rows: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:

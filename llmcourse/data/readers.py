@@ -33,6 +33,8 @@ _LINED = (".jsonl", ".ndjson", ".csv", ".tsv", ".tab", ".txt")
 LINED = tuple(kind + packed for kind in _LINED for packed in ("", *PACKED))
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SEPARATOR = re.compile(r'\s*"?sep=(.)"?[ \t,;]*\r?\n', re.I)  # a first line that Excel reads
+# (RuntimeError: an archive with a password)
+_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError)
 CHUNK = 5000  # rows of a frame or table that become Python's own at once
 # Names that end so are meant as files, not as data sets of the hub ("owner/name").
 _FILE = re.compile(
@@ -125,7 +127,7 @@ def _read_named(name: str, split: str) -> Iterable[Row]:
     if on_hub and not _FILE.search(name) and not os.path.isdir(path.parent):  # noqa: PTH112
         return threaded(_read_hub(name, split))
     raise DataError(
-        f"{name:.200}: no such file. Name a file ({', '.join(_READERS)}) or a data set on the hub "
+        f"{name:.200}: no such file. Name a file ({', '.join(TABLES)}) or a data set on the hub "
         f"(owner/name)."
     )
 
@@ -134,41 +136,66 @@ def _read_file(path: Path, name: str) -> Iterator[Row]:
     try:
         if not path.is_dir() and path.stat().st_size == 0:
             raise DataError(f"{name} is empty.")
+        if path.suffix.lower() == ".zip":
+            yield from _read_zip(path)
+            return
         with _opened(path) as (file, kind):
-            read = _READERS.get(kind)
+            read = TABLES.get(kind)
             if read is None:
-                raise DataError(
-                    f"{name} is none of the files that are read: {', '.join(_READERS)}."
-                )
+                raise DataError(f"{name} is none of the files that are read: {', '.join(TABLES)}.")
             yield from read(path, file)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{name} can't be read: {reason}.") from error
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
-    """A file, unpacked if need be, and its kind.
-
-    Raises:
-        DataError: an archive holds several files.
-    """
+    """A file, unpacked if need be, and its kind."""
     from fsspec.implementations.local import LocalFileSystem
 
     kind = path.suffix.lower()
-    if kind == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            names = [one for one in archive.namelist() if not re.search(r"/$|^__MACOSX|/\.", one)]
-            if len(names) != 1:
-                raise DataError(f"{path} holds {len(names)} files. Unpack it and name one of them.")
-            with archive.open(names[0]) as file:
-                yield file, Path(names[0]).suffix.lower()
-    elif kind in PACKED:
+    if kind in PACKED:
         with LocalFileSystem().open(str(path), "rb", compression="infer") as file:
             yield file, Path(path.stem).suffix.lower()
     else:
         with path.open("rb") as file:
             yield file, kind
+
+
+def _read_zip(path: Path) -> Iterator[Row]:
+    """The rows of an archive's files, one after the other; of several, each names its file."""
+    with zipfile.ZipFile(path) as archive:
+        names = [one for one in archive.namelist() if not re.search(r"/$|^__MACOSX|(^|/)\.", one)]
+        kinds = {name: Path(name).suffix.lower() for name in names}
+        several = len(names) > 1
+        # (a text among several files is about them)
+        read = [n for n in names if kinds[n] in TABLES and not (several and kinds[n] == ".txt")]
+        if not read:
+            raise DataError(
+                f"{path} holds no file with records ({listed(names) or 'nothing'}). Unpack it; "
+                f"where it has documents, name their folder."
+            )
+        if others := [name for name in names if name not in read]:
+            yield 0, Note(f"of the archive these are not read: {listed(others)}")
+        count = 0
+        for name in read:
+            with archive.open(name) as file:
+                rows = TABLES[kinds[name]](path, file)
+                for row in _of_several(name, rows) if several else (row for _, row in rows):
+                    count += not isinstance(row, Note)
+                    yield count, row
+
+
+def _of_several(name: str, rows: Iterable[Row]) -> Iterator[Any]:
+    """The rows of one of several files, marked with its name; a bad file stops no other."""
+    try:
+        for _, row in rows:
+            if isinstance(row, Bad):
+                row = Bad(f"{name}: {row}")
+            yield {"file": name, **row} if isinstance(row, Mapping) else row
+    except DataError as error:
+        yield Bad(f"{name}: {str(error).rstrip('.')}")
 
 
 def decoded(raw: bytes) -> str:
@@ -285,6 +312,7 @@ def _hint(error: Exception, text: str) -> str:
     place = getattr(error, "pos", 0)
     many = text[place : place + 1] in ("}", "]") and text[:place].rstrip().endswith(",")
     said = first_line(error).lower()
+    many |= "trailing comma" in said  # from Python 3.13 on
     return f"{said}; a comma before it is too many" if many else said
 
 
@@ -299,7 +327,7 @@ def separator_of(text: str) -> str:
         rows = [row for row in csv.reader(head, delimiter=mark) if row]
         names = rows[0] if rows else []
         same = sum(len(row) == len(names) for row in rows) / max(1, len(rows))
-        return is_known(names), len(names) > 1, same, len(names)
+        return any(map(is_known, rows)), len(names) > 1, same, len(names)
 
     return max(",;\t|", key=fits)
 
@@ -311,10 +339,27 @@ def _read_csv(path: Path, file: IO[bytes]) -> Iterator[Row]:
     if encoding:
         yield 0, Note(f"read as {encoding}; if letters are wrong, save the file as UTF-8")
     separator = separator_of(text)
-    columns: list[str] | None = None
     lines = list(io.StringIO(text, newline=""))
+    is_text = path.suffix.lower() == ".txt" and separator != "\t"
+    if is_text and not any(map(is_known, csv.reader(lines[:1], delimiter=separator))):
+        raise DataError(f"{path} is a text and no table. Name the folder that it is in.")
     skipped = 1 if _SEPARATOR.match(text) else 0
-    for line, cells in _csv_rows(lines, separator, skipped):
+    yield from _named(path, _csv_rows(lines, separator, skipped))
+
+
+def _named(path: Path, rows: Iterable[tuple[int, Any]]) -> Iterator[Row]:
+    """Rows of cells as mappings, by the names in the first; a title above it is passed over."""
+    rows = iter(rows)
+    head = list(itertools.islice(rows, 10))
+    filled = [[] if isinstance(cells, Bad) else [*filter(None, cells)] for _, cells in head]
+    begin = next((n for n, cells in enumerate(filled) if is_known(cells)), 0)
+    if any(len(cells) >= len(filled[begin]) for cells in filled[:begin]):
+        begin = 0  # names that are not known, and not a title
+    if any(filled[:begin]):
+        title = listed(itertools.chain(*filled[:begin]))
+        yield 0, Note(f"above the names of the columns, not used: {title}")
+    columns: list[str] | None = None
+    for line, cells in itertools.chain(head[begin:], rows):
         if columns is None and isinstance(cells, Bad):
             raise DataError(f"{path}: {cells}.")
         if isinstance(cells, Bad):
@@ -322,8 +367,6 @@ def _read_csv(path: Path, file: IO[bytes]) -> Iterator[Row]:
         elif columns is None and cells:
             columns = [cell.strip() or f"column {n}" for n, cell in enumerate(cells, 1)]
             _require_distinct(str(path), columns)
-            if len(columns) == 1 and path.suffix.lower() == ".txt" and not is_known(columns):
-                raise DataError(f"{path} is a text and no table. Name the folder that it is in.")
         elif columns and any(cells[len(columns) :]):
             yield line, Bad(f"more cells than the {len(columns)} columns")
         elif columns and any(cells):
@@ -355,7 +398,11 @@ def _read_sheets(path: Path, file: IO[bytes]) -> Iterator[Row]:
 
     try:
         sheets = pandas.read_excel(
-            io.BytesIO(file.read()), sheet_name=None, dtype=object, keep_default_na=False
+            io.BytesIO(file.read()),
+            sheet_name=None,
+            header=None,
+            dtype=object,
+            keep_default_na=False,
         )
     except ImportError as error:
         raise DataError(
@@ -364,26 +411,27 @@ def _read_sheets(path: Path, file: IO[bytes]) -> Iterator[Row]:
         ) from error
     except (ValueError, KeyError) as error:
         raise DataError(
-            f"{path} is no spreadsheet that can be read: {first_line(error)}."
+            f"{path} is no spreadsheet that can be read ({first_line(error).rstrip('.')}). Open it "
+            f"in a spreadsheet program and save it as .xlsx."
         ) from error
     count = 0
     for name, sheet in sheets.items():
-        sheet = sheet.rename(columns=str)
-        for row in sheet.to_dict("records"):
-            count += 1
-            cells = {column: _cell(value) for column, value in row.items()}
-            if any(cells.values()):
-                numbers = any(not isinstance(value, str) and cells[c] for c, value in row.items())
-                if numbers:
-                    yield 0, Note("numbers and dates of a spreadsheet are read as text")
-                yield count, cells | ({"sheet": name} if len(sheets) > 1 else {})
+        values = sheet.itertuples(index=False)
+        for _, row in _named(path, enumerate([_cell(value) for value in row] for row in values)):
+            count += not isinstance(row, Note)
+            yield count, row | {"sheet": name} if isinstance(row, dict) and len(sheets) > 1 else row
+    if any(not isinstance(v, str) and _cell(v) for s in sheets.values() for v in s.to_numpy().flat):
+        yield 0, Note("numbers and dates of a spreadsheet are read as text")
 
 
 def _cell(value: Any) -> str:
     """A cell as text, as a spreadsheet shows it: a whole number has no point."""
     if value is None or value != value:
         return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value).removesuffix(" 00:00:00")  # a day
 
 
 def _read_parquet(path: Path, file: IO[bytes]) -> Iterator[Row]:
@@ -399,7 +447,8 @@ def _read_parquet(path: Path, file: IO[bytes]) -> Iterator[Row]:
         raise DataError(f"{path} is no parquet file: {first_line(error)}.") from error
 
 
-_READERS = {
+# Endings of files with records, unpacked -> what reads them.
+TABLES = {
     **dict.fromkeys((".jsonl", ".json", ".ndjson"), _read_json),
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _read_csv),
     ".parquet": _read_parquet,

@@ -185,7 +185,9 @@ def _suited(rows: Rows, groups: Mapping[str, Rows]) -> str:
     if 2 * labelled > len(rows):
         return "questions"
     # Two questions about a fact by a model may ask for different things; people's rarely do.
-    several = [len(group) for group in groups.values() if len(group) > 1]
+    # (a copy of a pair is no second wording)
+    distinct = (len(set(map(_question, group))) for group in groups.values())
+    several = [questions for questions in distinct if questions > 1]
     repeated = len(several) >= LEAST_TEST and 2 * sum(several) > len(rows)
     return "wordings" if repeated and not any(map(is_ours, rows)) else "facts"
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import data, tiers
 from llmcourse.data.documents import KINDS, guessed_encodings
+from llmcourse.data.readers import TABLES
 from llmcourse.data.reviewing import NO, YES
 from llmcourse.errors import DataError
 from llmcourse.own.training import Sizes, sizes
@@ -99,7 +100,8 @@ def read(source: str | os.PathLike[str], **called: Any) -> Source:
     name, path = str(source), Path(source).expanduser()
     if not path.is_dir():
         # (as records, a document would be refused in words about columns)
-        if path.suffix.lower() in KINDS and path.exists():
+        kind = path.suffix.lower()
+        if kind in KINDS and kind not in TABLES and path.exists():
             raise DataError(f"{name} is one document. Name the folder that it is in.")
         return pairs_of(path, **called)
     # Nothing vanishes without a word: a folder of PDFs must not look like an empty one.
@@ -109,8 +111,11 @@ def read(source: str | os.PathLike[str], **called: Any) -> Source:
         passages = data.from_documents(path)
         return Source("documents", name, passages, [], problems, guessed_encodings(path))
     except DataError as error:
-        others = "; ".join(problems[:SHOWN]) or "nothing at all"
-        raise DataError(f"{str(error).rstrip('.')}. In it: {others}.") from error
+        said = str(error).rstrip(".")
+        others = [one for one in problems if one.partition(": ")[2] not in said]
+        others = others[:SHOWN] or ["nothing at all"] * (not problems)
+        more = f". In it: {'; '.join(others)}" if others else ""
+        raise DataError(f"{said}{more}.") from error
 
 
 def pairs_of(path: Path | str, **called: Any) -> Source:
