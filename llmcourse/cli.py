@@ -185,6 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("notebook", metavar="FILE.ipynb", help="it is read, never changed")
     substitute = "replace models and data that are gone by packaged models and invented data"
     sub.add_argument("--substitute", action="store_true", help=substitute)
+    steps = "end a training after so many updates that has no limit of its own"
+    sub.add_argument("--steps", type=int, metavar="N", help=steps)
     copy = "for the executed copy (default: %(default)s)"
     sub.add_argument("--out", metavar="FOLDER", default="build/labs", help=copy)
 
@@ -432,6 +434,7 @@ def _notebook(options: argparse.Namespace) -> int:
         options.notebook,
         options.out,
         substitute=options.substitute,
+        steps=options.steps,
         say=lambda text: print(text, flush=True),
     )
     return int(any(cell.error for cell in done))

@@ -27,7 +27,7 @@ from llmcourse import finetuning, models, tiers
 from llmcourse.errors import CourseError, SettingError, UserError, first_line
 from llmcourse.files import shown, work_dir, write_json
 from llmcourse.finetuning.settings import OPTIMIZERS
-from llmcourse.llama.settings import note
+from llmcourse.llama.settings import note, settings
 
 TEST_SHARE, SEED = 0.1, 123  # of the held-out data, as in the course's labs
 SMOKE_STEPS = 4  # updates on the tests' tier
@@ -292,6 +292,11 @@ def split(rows: list[dict[str, str]]) -> tuple[list[dict[str, str]], list[dict[s
     )
 
 
+def most_steps() -> int | None:
+    """Updates after which a training ends that does not say so itself; None is no limit."""
+    return settings.steps or (SMOKE_STEPS if tiers.current().name == "smoke" else None)
+
+
 def config_of(
     args: Mapping[str, Any] | None,
     peft: Mapping[str, Any] | None,
@@ -320,9 +325,10 @@ def config_of(
         given["method"] = "lora" if enable_peft else "full"
     if unused := given.keys() & {"rank", "alpha", "dropout"} if enable_peft is False else ():
         note("ignored", f"{', '.join(sorted(unused))}: every weight is trained, without an adapter")
-    if tiers.current().name == "smoke" and "steps" not in given:
-        note("ignored", f"on the smoke tier a training ends after {SMOKE_STEPS} updates")
-        given["steps"] = SMOKE_STEPS
+    if (most := most_steps()) and "steps" not in given:
+        why = "as asked for" if settings.steps else "on the smoke tier"
+        note("ignored", f"{why}, a training ends after {most} updates")
+        given["steps"] = most
     try:
         return finetuning.Config(template=template, **given)
     except SettingError as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llmcourse.errors import UserError
-from llmcourse.llama.settings import note, taken
+from llmcourse.llama.settings import note, settings, taken
 
 # Commands that install something, in a shell line or a magic such as %pip.
 INSTALL = re.compile(
@@ -26,7 +26,7 @@ SHELLS = ("bash", "sh", "script", "system", "sx", "!", "cmd")  # cell magics
 HARNESS = re.compile(r"lm-evaluation-harness\S*main\.py|\bmain\.py\b.*--model[ =]hf-causal")
 
 
-def begin(substitute: bool = False, launch_shape: bool = False) -> None:
+def begin(substitute: bool = False, launch_shape: bool = False, steps: int | None = None) -> None:
     """Prepare this kernel for one of the course's notebooks.
 
     Raises:
@@ -37,6 +37,7 @@ def begin(substitute: bool = False, launch_shape: bool = False) -> None:
     from llmcourse_legacy import helpers, installing, libraries
 
     installing.install(substitute=substitute, launch_shape=launch_shape)
+    settings.steps = steps
     libraries.adapt(substitute)  # before the notebook imports a name from them
     if importlib.util.find_spec("utilities") is None:
         sys.modules["utilities"] = helpers

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PAIRS_FILE = "lamini_docs.jsonl"  # the file of questions and answers that the notebooks read
 READS_PAIRS = re.compile(rf"[\"'](\./)?{re.escape(PAIRS_FILE)}[\"']")
+TRAINS = re.compile(r"\.train\(.*is_public|model_name_to_id\[")  # not transformers' Trainer
 EXTRA = ("jsonlines", "dotenv", "openai")  # modules that notebooks import and the course lacks
 KERNEL = "__import__('llmcourse_legacy.kernel', fromlist=['kernel'])"
 
@@ -69,6 +70,7 @@ def run(
     *,
     substitute: bool = False,
     launch_shape: bool = False,
+    steps: int | None = None,
     say: Callable[[str], Any] = print,
 ) -> list[Cell]:
     """Run a notebook in its own folder, and write an executed copy and its HTML page.
@@ -79,6 +81,7 @@ def run(
         substitute: True replaces models and data that are gone by this project's own, and writes
             `lamini_docs.jsonl` beside a notebook that reads it and lacks it.
         launch_shape: See `llama.install`.
+        steps: The most updates of a training that does not say so itself.
         say: Called with each line of the report.
 
     Raises:
@@ -94,7 +97,12 @@ def run(
     if substitute:
         _write_pairs(path.parent, cells, say)
     start = time.perf_counter()
-    settings = {"substitute": substitute, "launch_shape": launch_shape}
+    if not steps and any(TRAINS.search(cell.source) for cell in cells):
+        say(
+            "    It trains a model, which took over five minutes on two cores; --steps 20 ends "
+            "each training after 20 updates."
+        )
+    settings = {"substitute": substitute, "launch_shape": launch_shape, "steps": steps}
     with bar(len(cells), path.stem) as line:
 
         def report(text: str) -> None:
@@ -153,7 +161,7 @@ class _Execution:
         self,
         notebook: NotebookNode,
         folder: Path,
-        settings: dict[str, bool],
+        settings: dict[str, Any],
         say: Callable[[str], Any],
     ) -> None:
         from nbclient import NotebookClient

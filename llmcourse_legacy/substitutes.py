@@ -112,8 +112,7 @@ def tuned(name: str) -> jobs.Job:
         name: The model that it substitutes for.
     """
     base = tiers.PAIRS["packaged"].base
-    steps = jobs.SMOKE_STEPS if tiers.current().name == "smoke" else None
-    config = dataclasses.replace(TUNING, steps=steps)
+    config = dataclasses.replace(TUNING, steps=jobs.most_steps())
     job = jobs.prepare(base, sets.pairs("train"), [], config)
     note(
         "substituted",

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from llmcourse import llama
+from llmcourse.llama.settings import taken
 from llmcourse_legacy import jobs
 from tests import test_llama as shared
 from tests.test_llama import FAST, PAIRS, python
@@ -134,3 +135,15 @@ def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
     """A job that is known and not begun."""
     model.load_data(PAIRS)
     return model._job(FAST)
+
+
+def test_trainings_end_sooner_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMCOURSE_TIER", "cpu")
+    assert jobs.config_of(None, None, None, "plain").steps is None
+    monkeypatch.setattr(jobs.settings, "steps", 20)
+    assert jobs.config_of(None, None, None, "plain").steps == 20
+    assert jobs.config_of({"max_steps": 30}, None, None, "plain").steps == 30
+    taken()
+    monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
+    assert jobs.config_of(None, None, None, "plain").steps == 20
+    assert [note["text"] for note in taken()] == ["as asked for, a training ends after 20 updates"]

@@ -17,6 +17,7 @@ class Settings:
             says so each time.
         launch_shape: True answers a list of prompts by [{"input", "output"}], as the library did in
             the month the course came out; False by a list of texts, as it did later.
+        steps: The most updates of a training that does not say so itself; None is no limit.
         hosted_model: The model that "chat-gpt" means at the server; the environment variable
             `OPENAI_MODEL` if not given.
         api_key: For a server that hosts models; `OPENAI_API_KEY` if not given.
@@ -25,6 +26,7 @@ class Settings:
 
     substitute: bool = False
     launch_shape: bool = False
+    steps: int | None = None
     hosted_model: str = ""
     api_key: str | None = field(default=None, repr=False)
     api_url: str | None = None
