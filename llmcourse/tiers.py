@@ -34,6 +34,7 @@ class Pair:
         licence: The terms of the two.
         same_family: True where `chat` is `base` after tuning, so that they differ in tuning alone.
         learner: Name of the chat model that lesson 05 also trains in full; `chat` if not given.
+        bits: What `models.load` stores a weight of the two in; 4 takes the package bitsandbytes.
     """
 
     base: str
@@ -41,6 +42,7 @@ class Pair:
     licence: str
     same_family: bool = False
     learner: str = ""
+    bits: int = 16
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "learner", self.learner or self.chat)
@@ -65,8 +67,13 @@ PAIRS: dict[str, Pair] = {
         "Llama 2 Community License",
         True,
         _SMALL,
+        bits=4,
     ),
 }
+
+# Bits of a weight in QLoRA: 4, and its share of the scales, quantised themselves (Dettmers et al.,
+# 2023, arXiv 2305.14314, section 3): one of 8 bits for 64 weights, one of 32 for 256 of those.
+QLORA_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 @dataclass(frozen=True)

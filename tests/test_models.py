@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,15 +25,17 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from safetensors import SafetensorError
 
-from llmcourse import files, models, tiers
+from llmcourse import files, finetuning, generation, models, sizing, tiers
 from llmcourse.errors import (
     CorruptModel,
     CourseError,
     HubError,
     ModelTooLarge,
     NoSpace,
+    SettingError,
     UnknownModel,
 )
+from llmcourse.finetuning.adapters import weight_size
 from llmcourse.models import LoadedModel, packaged
 from tests.conftest import ROOT, Run
 
@@ -177,6 +181,72 @@ def test_a_model_larger_than_memory_is_refused_before_loading(
     monkeypatch.setattr(auto, "from_pretrained", lambda *_, **__: pytest.fail("read"))
     with pytest.raises(ModelTooLarge, match=r"has 6\d\d.\d\d billion weights: 1\d\d\d.\d GB as bf"):
         models.load(str(folder), dtype=torch.bfloat16)
+
+
+def test_four_bits_are_asked_for_counted_and_refused_before_loading(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the configuration of Llama 2 7B, without its weights and without bitsandbytes."""
+    change(folder / "config.json", **sizing.KNOWN["llama-2-7b"], head_dim=128)
+    asked: dict[str, Any] = {}
+
+    def loaded(*_: object, **how: Any) -> None:
+        asked.update(how)
+        raise ValueError("not here")
+
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", loaded)
+
+    def load(bits: int, free: float) -> None:
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+        models.load(str(folder), dtype=torch.float16, bits=bits)
+
+    with monkeypatch.context() as patch, pytest.raises(SettingError, match="pip install bits"):
+        patch.setitem(sys.modules, "bitsandbytes", None)
+        load(4, 12e9)
+    with pytest.raises(
+        ModelTooLarge, match=r"13.5 GB as float16, but 12.0 GB.*with bits=4, or use"
+    ):
+        load(16, 12e9)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: True)
+    with pytest.raises(ModelTooLarge, match=r"3.9 GB as 4 bits and float16, but 3.0 GB"):
+        load(4, 3e9)
+    with pytest.raises(CorruptModel, match="not here"):
+        load(4, 5e9)
+    how = asked["quantization_config"]
+    assert (how.load_in_4bit, how.bnb_4bit_quant_type) == (True, "nf4")
+    assert how.bnb_4bit_use_double_quant and how.bnb_4bit_compute_dtype == torch.float16
+    with pytest.raises(SettingError, match="bits=8: use one of 4, 16"):
+        load(8, 5e9)
+    monkeypatch.setenv("LLMCOURSE_MODELS", "llama2")
+    monkeypatch.setattr(models, "_folder", lambda *_, **__: folder)
+    asked.clear()
+    with pytest.raises(CorruptModel):
+        models.load("chat", dtype=torch.float16)
+    assert asked["quantization_config"].load_in_4bit  # what a T4 has room for
+
+
+def test_an_adapter_is_trained_on_four_bits_and_fits_the_base_in_sixteen(
+    folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="the extra qlora is not installed")
+    packed = models.load(str(folder), dtype=torch.float32, bits=4)
+    plain = models.load(str(folder), dtype=torch.float32)
+    assert packed.parameters == plain.parameters
+    assert weight_size(packed) == pytest.approx(weight_size(plain), rel=0.03)
+    assert packed.model.get_memory_footprint() < plain.model.get_memory_footprint()
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(4)]
+    config = finetuning.Config(steps=3, batch_size=2, memory_gb=100)
+    tuned = finetuning.finetune(packed, rows, config, out=tmp_path / "own", progress=False)
+    assert len(tuned.history) == 3
+    for bits in (4, 16):
+        again = models.load(str(tmp_path / "own"), dtype=torch.float32, bits=bits)
+        [answer] = generation.generate(again, "What is 2?", max_new_tokens=4, progress=False)
+        assert answer.new_tokens
+    with pytest.raises(SettingError, match="loaded with bits=4"):
+        finetuning.finetune(packed, rows, finetuning.Config(steps=1, method="full"))
+    with pytest.raises(SettingError, match="save the adapter"):
+        finetuning.merge(tuned)
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ MORE = {
     "requirements-site.txt": ("site",),
     "requirements-browser.txt": ("browser",),
     "requirements-files.txt": ("files",),
+    "requirements-qlora.txt": ("qlora",),
 }
 # torch's own needs with a GPU: pip gets them with the GPU build, the CPU build has none.
 GPU_ONLY = re.compile(r"^(nvidia|cuda|triton)[\w.-]*==")

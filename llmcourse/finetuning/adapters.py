@@ -52,18 +52,29 @@ def all_weights(model: LoadedModel) -> Any:
     """A copy of `model` in float32 whose every weight is to be trained.
 
     Small changes are lost in half precision: there the weights' own rounding is larger.
+
+    Raises:
+        SettingError: they are in 4 bits.
     """
+    _require_numbers(model, 'train an adapter: method="lora"')
     copied = copy.deepcopy(model.model).float()
     copied.requires_grad_(True)  # also where an adapter had frozen them
     return copied
 
 
+def _require_numbers(model: LoadedModel, way_out: str) -> None:
+    if getattr(model.model, "is_loaded_in_4bit", False):
+        raise SettingError(f"{model.title} is loaded with bits=4. For this, {way_out}.")
+
+
 def weight_size(model: LoadedModel) -> float:
     """The root mean square of a matrix's weights, for the median matrix, from its first rows."""
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
     rows = [
         # the first rows tell as much as a quarter of a million rows of embeddings
         weight.detach()[:64].float()
-        for weight in model.model.parameters()
+        for weight in map(dequantize_bnb_weight, model.model.parameters())  # unpacks 4 bits alone
         if weight.ndim == 2 and weight.is_floating_point()
     ]
     return statistics.median(row.square().mean().sqrt().item() for row in rows)
@@ -78,12 +89,13 @@ def merge(model: LoadedModel) -> LoadedModel:
     no name of its own yet.
 
     Raises:
-        SettingError: the model carries no adapter.
+        SettingError: the model carries no adapter, or is in 4 bits.
     """
     from peft import PeftModel
 
     if not isinstance(model.model, PeftModel):
         raise SettingError(f"{model.title} carries no adapter, so there is nothing to merge.")
+    _require_numbers(model, "save the adapter, and load it without them: its base is the same")
     with quiet(), torch.no_grad():
         plain = copy.deepcopy(model.model)
         kind = plain.dtype

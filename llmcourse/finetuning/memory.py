@@ -65,7 +65,7 @@ def added(
     longest, encoded = max(len(row["input_ids"]) for row in layout.rows), tuned.encoded
     assert encoded is not None  # `finetune` has set it
     memory = size.training_bytes(
-        config.method,
+        "qlora" if getattr(tuned.model, "is_loaded_in_4bit", False) else config.method,
         "bfloat16" if tuned.dtype != torch.float32 else "float32",
         batch_tokens=part * longest,
         length=longest,

@@ -9,6 +9,7 @@ comes with a model is run.
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,11 @@ from llmcourse.errors import (
     CourseError,
     ModelTooLarge,
     NotFinite,
+    SettingError,
     UnknownModel,
     first_line,
     is_out_of_memory,
+    one_of,
 )
 from llmcourse.models import hub
 from llmcourse.models.packaged import (
@@ -122,7 +125,7 @@ class LoadedModel:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(weight.numel() for weight in self.model.parameters())
+        return self.model.num_parameters()  # (of packed 4-bit weights, the true number)
 
 
 def resolve(role_or_name: str) -> str:
@@ -137,6 +140,7 @@ def load(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    bits: int | None = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer.
 
@@ -147,8 +151,11 @@ def load(
         device: Where to; the tier decides if not given.
         dtype: In which type; what this machine is fast at if not given. A model whose numbers
             float16 can't hold is loaded in float32 instead, and a line on stderr says so.
+        bits: 4 stores the linear layers in 4 bits (QLoRA), which takes the package bitsandbytes;
+            16 leaves them in `dtype`. If not given, as the tier's pair has it for its models.
 
     Raises:
+        SettingError: `bits` is neither 4 nor 16, or bitsandbytes is missing.
         UnknownModel: it is none of these.
         ModelNotInstalled: the model's packages are missing.
         CorruptModel: a file is damaged or not what it should be.
@@ -159,17 +166,20 @@ def load(
     import torch
 
     name = resolve(str(role_or_name))
+    if bits is None:
+        bits = tiers.pair().bits if role_or_name in ROLES else 16
+    bits = one_of("bits", bits, (4, 16))
     if (path := _path(name)) and is_adapter(path):
-        return load_adapter(load(base_of(path), device=device, dtype=dtype), path)
+        return load_adapter(load(base_of(path), device=device, dtype=dtype, bits=bits), path)
     # (an empty tensor, so that a device that is not there fails here)
     where = torch.empty(0, device=device).device if device else tiers.device()
     kind = dtype or tiers.dtype(where)
     folder = _folder(name, weights=False)
-    model = _model(folder, name, where, kind)
+    model = _model(folder, name, where, kind, bits)
     tokenizer = _tokenizer(folder, name)
     if kind == torch.float16 and _overflows(model, tokenizer):
         # from the file again: what float16 has rounded to infinity does not come back
-        model = _model(folder, name, where, torch.float32)
+        model = _model(folder, name, where, torch.float32, bits)
         print(f"{name} is loaded in float32: float16 can't hold its numbers.", file=sys.stderr)
     # Otherwise transformers warns at each answer and pads with end-of-sequence.
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -241,7 +251,9 @@ def _tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _model(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _model(
+    folder: Path, name: str, device: torch.device, dtype: torch.dtype, bits: int
+) -> PreTrainedModel:
     """The model in evaluation mode, with the weights of its folder and no others.
 
     Raises:
@@ -250,9 +262,10 @@ def _model(folder: Path, name: str, device: torch.device, dtype: torch.dtype) ->
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    stored = _in_four_bits(device, dtype) if bits == 4 else {}
     with _explained(folder, name):
         config = AutoConfig.from_pretrained(folder, **NO_CODE)
-        _check_memory(config, name, device, dtype)
+        _check_memory(config, name, device, dtype, bits)
     folder = _folder(name)  # now that they fit, a hub model's weights are downloaded
     if name in PACKAGED and dtype == torch.float32 and float32_path(name).is_dir():
         folder = float32_path(name)
@@ -268,6 +281,7 @@ def _model(folder: Path, name: str, device: torch.device, dtype: torch.dtype) ->
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
+            **stored,
             **NO_CODE,
         )
         # transformers fills what is missing with random numbers and only warns
@@ -277,7 +291,28 @@ def _model(folder: Path, name: str, device: torch.device, dtype: torch.dtype) ->
                 f"The weights in {folder} do not belong to its config.json: {len(lost)} are "
                 f"missing or of another shape, {lost[0]} among them. Copy or make the folder again."
             )
-        return model.to(device).eval()
+        return model.eval() if stored else model.to(device).eval()
+
+
+def _in_four_bits(device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """How transformers stores linear layers as QLoRA has them, and computes with them in `dtype`.
+
+    Raises:
+        SettingError: there is no bitsandbytes here.
+    """
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise SettingError(
+            "bits=4 needs the package bitsandbytes: pip install bitsandbytes. bits=16 needs none."
+        )
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": how, "device_map": {"": device}}
 
 
 @contextmanager
@@ -350,7 +385,9 @@ def _folder(name: str, *, weights: bool = True) -> Path:
     )
 
 
-def _check_memory(config: Any, name: str, device: torch.device, dtype: torch.dtype) -> None:
+def _check_memory(
+    config: Any, name: str, device: torch.device, dtype: torch.dtype, bits: int
+) -> None:
     """Refuse a model whose weights alone are more than the free memory of `device`.
 
     The weights are counted on torch's meta device, which allocates nothing, so this costs
@@ -367,7 +404,12 @@ def _check_memory(config: Any, name: str, device: torch.device, dtype: torch.dty
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     parameters = sum(weight.numel() for weight in empty.parameters())
-    needed = parameters * dtype.itemsize
+    needed, kind = parameters * dtype.itemsize, str(dtype).removeprefix("torch.")
+    if bits == 4:  # embeddings and head stay as they are
+        head, kind = empty.get_output_embeddings(), f"4 bits and {kind}"
+        linear = (m for m in empty.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+        unpacked = dtype.itemsize - tiers.QLORA_BITS / 8
+        needed -= round(sum(layer.weight.numel() for layer in linear) * unpacked)
     # what other programs hold is taken off in both cases
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -375,10 +417,10 @@ def _check_memory(config: Any, name: str, device: torch.device, dtype: torch.dty
         free = psutil.virtual_memory().available
     if needed > free:
         raise ModelTooLarge(
-            f"{name} has {parameters / 1e9:.2f} billion weights: {needed / 1e9:.1f} GB as "
-            f"{str(dtype).removeprefix('torch.')}, but {free / 1e9:.1f} GB of memory are free on "
-            f"this machine's {device.type}. Close other programs, choose a smaller model, or use "
-            f"the packaged ones ({', '.join(PACKAGED)})."
+            f"{name} has {parameters / 1e9:.2f} billion weights: {needed / 1e9:.1f} GB as {kind}, "
+            f"but {free / 1e9:.1f} GB of memory are free on this machine's {device.type}. Close "
+            f"other programs, choose a smaller model{', load it with bits=4' * (bits != 4)}, or "
+            f"use the packaged ones ({', '.join(PACKAGED)})."
         )
 
 

@@ -60,7 +60,12 @@ def base_of(folder: Path) -> str:
 
 
 def fingerprint(model: PreTrainedModel) -> list[float]:
-    """A few of a model's weights, by which one base is told from another, in any number type."""
+    """A few of a model's weights, by which one base is told from another, in any number type.
+
+    [] where they are in 4 bits: there they can't be compared.
+    """
+    if getattr(model, "is_loaded_in_4bit", False):
+        return []
     weights = [weight for _, weight in model.named_parameters()]
     step = max(1, len(weights) // COMPARED)
     # (a third of the way in: the first and last rows of embeddings are often untrained)
@@ -93,7 +98,8 @@ def with_adapter_of(model: PreTrainedModel, folder: Path, name: str) -> PeftMode
 
     # A name may mean other weights tomorrow, or on another machine: the weights themselves tell.
     known = facts(folder).get("base_weights")
-    if known and not same_weights(known, fingerprint(model)):
+    own = fingerprint(model)
+    if known and own and not same_weights(known, own):
         raise SettingError(
             f"The adapter in {shown(folder)} was trained on {base_of(folder)!r}, and {name!r} has "
             f"other weights. Load it on its own base: models.load({str(folder)!r})."

@@ -212,9 +212,6 @@ SCORE_BYTES = 128 * 2**20  # the most that scores over the vocabulary take at on
 ITEM = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes per number
 MOMENTS = {"adamw": 8, "sgd": 0}  # bytes an optimizer keeps per trained weight, in float32
 METHODS = ("lora", "full")
-# Bits of a weight in QLoRA: 4, and its share of the scales, quantised themselves (Dettmers et al.,
-# 2023, arXiv 2305.14314, section 3): one of 8 bits for 64 weights, one of 32 for 256 of those.
-QLORA_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 
 
 @dataclass(frozen=True)
@@ -356,8 +353,8 @@ class Size:
 
         Args:
             method: "lora" (frozen weights in `dtype`, the adapter in float32), "qlora" (the linear
-                layers' weights in 4 bits, computed on in `dtype`; training so needs another
-                library) or "full" (weights in float32, computed on in `dtype`).
+                layers' weights in 4 bits, computed on in `dtype`: `models.load(…, bits=4)`) or
+                "full" (weights in float32, computed on in `dtype`).
             dtype: A torch.dtype or its name.
             batch_tokens: Tokens that one device reads in one forward pass, padding included.
             length: Of the longest record; a batch is never shorter than one.
@@ -377,7 +374,7 @@ class Size:
         trained = self.parameters if full else self.lora_parameters(rank)
         frozen = 0.0 if full else item * self.parameters
         if method == "qlora":  # embeddings and head stay as they are
-            frozen -= (item - QLORA_BITS / 8) * self.linear
+            frozen -= (item - tiers.QLORA_BITS / 8) * self.linear
         # Without sharding, gradients that are on their way to the others are there a second time.
         buckets = 2 if processes > 1 and not sharded else 1
         copies = 0.0
