@@ -16,10 +16,19 @@ import pytest
 import torch
 
 from llmcourse import models
+from llmcourse.models.lora import without_old_torchao
 
 collect_ignore_glob = ["labs/*.ipynb"]  # have no outputs to compare; test_labs.py runs them
 ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess]
+
+
+def get_peft_model(*arguments: Any, **more: Any) -> Any:
+    """peft's, also beside a torchao that is too old for it, as on Colab."""
+    import peft
+
+    without_old_torchao()
+    return peft.get_peft_model(*arguments, **more)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from llmcourse.errors import DataError
 from llmcourse.evaluation import judge as judging
 from llmcourse.evaluation.judge import Rating, Verdict, elo, judged_against, position_bias, prefer
 from llmcourse.models import LoadedModel
+from tests.conftest import get_peft_model
 
 QUESTIONS = ["What is a lake?", "Who founded the company, and when did that happen?", "Why?"]
 FIRST = ["Water with land around it.", "Ada Ferrow did, in 1987.", "So."]
@@ -43,7 +44,7 @@ def test_the_margins_are_what_one_plain_pass_over_each_prompt_gives(tiny: Loaded
 
 
 def test_neither_the_batch_nor_an_untrained_adapter_changes_a_verdict(tiny: LoadedModel) -> None:
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     alone = prefer(tiny, QUESTIONS, FIRST, SECOND, batch_size=1, progress=False)
     swapped = prefer(tiny, QUESTIONS, SECOND, FIRST, progress=False)

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig
 
 from llmcourse import company, encoding, finetuning, loss, models
 from llmcourse.errors import DataError
 from llmcourse.finetuning import Config, completion_loss
 from llmcourse.loss import _HeadLoss
 from llmcourse.models.lora import adapter_layers, fast_adapters
+from tests.conftest import get_peft_model
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
 LLAMA = SMALL | {"intermediate_size": 40, "num_key_value_heads": 2}
@@ -229,7 +230,13 @@ TINY = LLAMA | {
     "max_position_embeddings": 64,
 }
 SCALES = {
-    "falcon_h1": {"lm_head_multiplier": 0.25},
+    "falcon_h1": {
+        "lm_head_multiplier": 0.25,
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 4,
+        "mamba_d_state": 8,
+        "mamba_chunk_size": 16,
+    },
     "recurrent_gemma": {"logits_soft_cap": 2.0},
     "granite": {"logits_scaling": 3.0},
     "cohere": {"logit_scale": 0.25},

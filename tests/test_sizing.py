@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from llmcourse import models, sizing
 from llmcourse.errors import SettingError, UnknownModel
 from llmcourse.sizing import HARDWARE, KNOWN, Size
-from tests.conftest import ROOT
+from tests.conftest import ROOT, get_peft_model
 
 DOCUMENT = ROOT / "docs" / "scaling.md"
 TEXT = {"vocab_size": 211, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
@@ -65,7 +65,7 @@ def small(kind: str, layers: int = 2, attention: str = "sdpa") -> Any:
 
 def built(config: Any, dtype: torch.dtype = torch.float32, rank: int = 0) -> Any:
     """A random model, with an adapter of the same type on frozen weights where `rank` is given."""
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
 
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     if not rank:
@@ -203,7 +203,7 @@ def test_the_state_of_training_is_what_torch_allocates(method: str) -> None:
     config = small("llama")
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     if method == "lora":
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig
 
         model = get_peft_model(model, LoraConfig(r=3, target_modules="all-linear"))
     else:
