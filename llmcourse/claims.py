@@ -132,12 +132,12 @@ def number(value: Any) -> Share | int | float:
 
 def _store(path: Path) -> Store:
     def sound(entries: dict[str, Any]) -> dict[str, Any]:
-        return {name: entry for name, entry in entries.items() if _is_entry(entry)}
+        return {name: entry for name, entry in entries.items() if is_entry(entry)}
 
     return Store(path, "The ledger", sound, ClaimError)
 
 
-def _is_entry(entry: Any) -> bool:
+def is_entry(entry: Any) -> bool:
     """True where `entry` has everything that the tables show."""
     try:
         for name, value in entry["numbers"].items():
@@ -183,6 +183,11 @@ def result(claim_id: str) -> dict[str, Any]:
         raise ClaimError(f"There is no claim {claim_id!r}. There are: {', '.join(CLAIMS)}.")
     path = Path(__file__).parent / "results" / f"{claim_id}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def where_measured(entry: Mapping[str, Any]) -> str:
+    """ "here", or where `catch-up` brought the row."""
+    return "in the published run" if entry.get("published") else "here"
 
 
 def shown(value: Any) -> str:
@@ -238,7 +243,7 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
     lines += [f"Models: {'; '.join(filter(None, used)) or 'not noted'}", ""]
     for claim_id, entry in entries.items():
         lines.append(f"{claim_id}: {CLAIMS[claim_id].text}")
-        lines.append(f"    holds here: {HOLDS[entry['holds']]}")
+        lines.append(f"    holds {where_measured(entry)}: {HOLDS[entry['holds']]}")
         width = max(map(len, entry["numbers"]))
         lines += [
             f"    {name:<{width}}  {shown(value)}" for name, value in entry["numbers"].items()

@@ -1,5 +1,5 @@
 """The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, notebook,
-progress, lab.
+progress, class-report, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -91,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     def add(
         name: str, command: Callable[[argparse.Namespace], int | None], text: str
     ) -> argparse.ArgumentParser:
-        # these two show and open what is there, whatever the tier
-        parents = [] if name in ("progress", "lab") else [tier]
+        # these show and open what is there, whatever the tier
+        parents = [] if name in ("progress", "class-report", "lab") else [tier]
         about = text[0].upper() + text[1:] + "."
         sub = commands.add_parser(name, help=text, description=about, parents=parents)
         sub.set_defaults(command=command)
@@ -190,7 +190,13 @@ def _parser() -> argparse.ArgumentParser:
     copy = "for the executed copy (default: %(default)s)"
     sub.add_argument("--out", metavar="FOLDER", default="build/labs", help=copy)
 
-    add("progress", _progress, "show which exercises and quiz questions are solved")
+    sub = add("progress", _progress, "show which exercises and quiz questions are solved")
+    export = "write it with your ledger to progress-NAME.json, for the teacher"
+    sub.add_argument("--export", action="store_true", help=export)
+    sub.add_argument("--name", help=pseudonym)
+
+    sub = add("class-report", _class_report, "for a teacher: one page of what learners exported")
+    sub.add_argument("folder", metavar="FOLDER", help="with the learners' files")
 
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
@@ -441,9 +447,25 @@ def _notebook(options: argparse.Namespace) -> int:
 
 
 def _progress(options: argparse.Namespace) -> None:
+    if options.export or options.name:
+        from llmcourse import workshop
+
+        path = workshop.export(workshop.learner(options.name))
+        print(f"Read {path}, then send it to your teacher.")
+        return
     from llmcourse.exercises import progress_text
 
     print(progress_text())
+
+
+def _class_report(options: argparse.Namespace) -> None:
+    try:
+        from classroom import report
+    except ModuleNotFoundError as error:
+        raise SettingError("class-report needs the course's own folder: clone it first.") from error
+
+    page, table, left_out = report.write(Path(options.folder))
+    print("\n".join([*left_out, f"Written: {page} and {table}"]))
 
 
 def _lab(options: argparse.Namespace) -> int:

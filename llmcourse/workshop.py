@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmcourse import __version__, models, tiers
+from llmcourse import __version__, claims, models, tiers
 from llmcourse.doctor import Check
 from llmcourse.errors import SettingError
+from llmcourse.exercises import kept
 from llmcourse.files import Store, work_dir, write_json
 
 
@@ -65,6 +66,25 @@ def check(name: str, checks: Sequence[Check]) -> str:
         steps = " ".join(f"({n}) {' '.join(step.split())}" for n, step in enumerate(to_do, 1))
         return f"Not ready. {steps} Then run this again. Stuck? Send {path} to your teacher."
     return f"Ready. Send {path} to your teacher."
+
+
+def export(name: str) -> Path:
+    """Write `progress-NAME.json`: what was solved and measured, and nothing else of the learner's.
+
+    Raises:
+        ExerciseError, ClaimError: the progress or a ledger can't be read.
+        NoSpace, OSError: see `files.write_text`.
+    """
+    done, ledgers = kept.read(), {}
+    for path in sorted(work_dir().glob("ledger-*.json")):
+        if "." not in path.stem:  # no copy of a damaged one
+            ledgers[path.stem.removeprefix("ledger-")] = claims.read(path=path)
+    for entry in (entry for ledger in ledgers.values() for entry in ledger.values()):
+        for role, model in entry.get("models", {}).items():
+            if model not in models.PACKAGED and Path(model).is_absolute():
+                entry["models"][role] = Path(model).name  # a path may have the user's name
+    body = {"exercises": done.exercises, "quizzes": done.quizzes, "ledger": ledgers}
+    return write("progress", name, body)
 
 
 def write(kind: str, name: str, body: Mapping[str, Any]) -> Path:

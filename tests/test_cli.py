@@ -17,7 +17,10 @@ from llmcourse import doctor, models
 from llmcourse.files import write_lines
 from tests.conftest import ROOT, Run
 
-COMMANDS = "doctor prefetch run results ask inspect finetune own harness notebook progress lab"
+COMMANDS = (
+    "doctor prefetch run results ask inspect finetune own harness notebook progress class-report "
+    "lab"
+)
 ROW = {"question": "What is it?", "answer": "A lamp."}
 Capture = pytest.CaptureFixture
 

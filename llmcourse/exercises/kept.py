@@ -20,8 +20,9 @@ class Progress:
 
     Attributes:
         exercises: Name of an exercise -> when it was first solved, as {"when": …}.
-        quizzes: Name of a question -> {"answer": the last one's text, "right": whether it was
-            ever answered right, "tries": answers up to the first right one, "when": …}.
+        quizzes: Name of a question -> {"first": the first answer's text (missing in older files),
+            "answer": the last one's, "right": whether it was ever answered right, "tries": answers
+            up to the first right one, "when": …}.
         undamaged: False where the file has entries that are none of these; they are left out here.
     """
 
@@ -66,10 +67,11 @@ def answered(name: str, answer: str, right: bool) -> None:
     """
 
     def change(done: dict[str, Any]) -> None:
-        row = {"right": False, "tries": 0} | done.setdefault("quizzes", {}).get(name, {})
+        unanswered = {"first": answer, "right": False, "tries": 0}
+        row = done.setdefault("quizzes", {}).setdefault(name, unanswered)
         if not row["right"]:  # later answers are for reading the reasons: they do not count
             row |= {"right": right, "tries": row["tries"] + 1} | now()
-        done["quizzes"][name] = row | {"answer": answer}
+        row["answer"] = answer
 
     store().update(change)
 

@@ -1,0 +1,1 @@
+"""What only a teacher or a server of a class needs; learners' commands are in `llmcourse/`."""
