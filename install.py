@@ -164,14 +164,23 @@ def pip(*arguments: str, quiet: bool = False) -> bool:
 
 
 def quiet_lab() -> None:
-    """Keep JupyterLab from asking about news and new versions in this environment.
+    """Keep JupyterLab from asking about news, and from cutting the lessons' names short.
 
-    It is the setting that `jupyter labextension disable --level=sys_prefix` writes.
+    The first is the setting that `jupyter labextension disable --level=sys_prefix` writes. The
+    second gives the names the width of the column that says when a file was changed.
     """
-    target = VENV / "etc" / "jupyter" / "labconfig" / "page_config.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    plugin = "@jupyterlab/apputils-extension:announcements"
-    target.write_text(json.dumps({"disabledExtensions": {plugin: True}}, indent=2))
+    folder = VENV / "etc" / "jupyter" / "labconfig"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "page_config": {
+            "disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}
+        },
+        "default_setting_overrides": {
+            "@jupyterlab/filebrowser-extension:browser": {"showLastModifiedColumn": False}
+        },
+    }
+    for name, content in settings.items():
+        (folder / f"{name}.json").write_text(json.dumps(content, indent=2))
 
 
 def say(text: str) -> None:

@@ -51,6 +51,9 @@ CLAIMS = {
     ).items()
 }
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
+# Why a row is no run of this learner's own: by `catch-up` came the row, or an adapter behind it.
+BORROWED = {"row": "in the published run", "adapter": "here, with the published run's adapter"}
+borrowed = ""  # set once this process has loaded such an adapter
 
 
 def ledger_path(tier: str | None = None) -> Path:
@@ -104,7 +107,7 @@ def record(
         | {package: metadata.version(package) for package in ("torch", "transformers")},
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    } | ({"published": borrowed} if borrowed else {})
     _store(ledger_path(tier.name)).update(lambda entries: entries.update({claim_id: entry}))
     if in_notebook():
         print(
@@ -169,6 +172,19 @@ def published() -> dict[str, dict[str, Any]]:
     return read(path=Path(__file__).with_name("ledger-cpu.json"))
 
 
+def take_published(before: str) -> int:
+    """Put the published rows of lessons before `before` into the ledger where there are none.
+
+    Returns:
+        How many.
+    """
+    rows = {c: e | {"published": "row"} for c, e in published().items() if e["lesson"] < before}
+    path = work_dir() / "ledger-cpu.json"  # of the tier and the models that they were measured with
+    new = {claim_id: entry for claim_id, entry in rows.items() if claim_id not in read(path=path)}
+    _store(path).update(lambda entries: entries.update(new | entries))
+    return len(new)
+
+
 def result(claim_id: str) -> dict[str, Any]:
     """A claim's result in the published run, which asks more questions with several seeds.
 
@@ -186,8 +202,8 @@ def result(claim_id: str) -> dict[str, Any]:
 
 
 def where_measured(entry: Mapping[str, Any]) -> str:
-    """ "here", or where `catch-up` brought the row."""
-    return "in the published run" if entry.get("published") else "here"
+    """Where a row was measured: here, or as `BORROWED` says."""
+    return BORROWED.get(entry.get("published", ""), "here")
 
 
 def shown(value: Any) -> str:

@@ -1,5 +1,5 @@
 """The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, notebook,
-progress, class-report, lab.
+progress, catch-up, class-report, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         name: str, command: Callable[[argparse.Namespace], int | None], text: str
     ) -> argparse.ArgumentParser:
         # these show and open what is there, whatever the tier
-        parents = [] if name in ("progress", "class-report", "lab") else [tier]
+        parents = [] if name in ("progress", "catch-up", "class-report", "lab") else [tier]
         about = text[0].upper() + text[1:] + "."
         sub = commands.add_parser(name, help=text, description=about, parents=parents)
         sub.set_defaults(command=command)
@@ -195,13 +195,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--export", action="store_true", help=export)
     sub.add_argument("--name", help=pseudonym)
 
+    sub = add("catch-up", _catch_up, "get what earlier lessons make, where you fell behind")
+    sub.add_argument("lesson", metavar="NN", help="the lesson that you go on with")
+    kit = "the teacher's folder of data and adapters (default: checkpoints/ of the course)"
+    sub.add_argument("--from", type=Path, dest="source", metavar="FOLDER", help=kit)
+    skip = "also get what lesson NN itself trains (for a slow machine)"
+    sub.add_argument("--skip-training", action="store_true", help=skip)
+
     sub = add("class-report", _class_report, "for a teacher: one page of what learners exported")
     sub.add_argument("folder", metavar="FOLDER", help="with the learners' files")
 
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
     sub.add_argument("--no-browser", action="store_true", help="only print the address")
-    more = "for Jupyter itself, e.g. -- --allow-root"
+    more = "for Jupyter itself; on a remote machine, e.g. -- --ip 0.0.0.0 --port 8888"
     sub.add_argument("options", nargs="*", metavar="-- OPTION", help=more)
     return parser
 
@@ -458,6 +465,13 @@ def _progress(options: argparse.Namespace) -> None:
     print(progress_text())
 
 
+def _catch_up(options: argparse.Namespace) -> None:
+    from llmcourse import workshop
+
+    source, skip = options.source or workshop.CHECKPOINTS, options.skip_training
+    print("\n".join(workshop.catch_up(options.lesson, source, skip_training=skip)))
+
+
 def _class_report(options: argparse.Namespace) -> None:
     try:
         from classroom import report
@@ -488,6 +502,13 @@ def _lab(options: argparse.Namespace) -> int:
         *["--no-browser"] * options.no_browser,
         *options.options,
     ]
+    if (options.no_browser or "SSH_CONNECTION" in os.environ) and not options.options:
+        print(
+            "To open it from another machine, forward its port (ssh -L 8888:localhost:8888 …), or "
+            "end this command with: -- --ip 0.0.0.0 --port 8888 (whoever has the address that is "
+            "printed below can then run programs here).",
+            flush=True,
+        )
     # Terminals and `!python` in a lesson find this Python, activated or not.
     paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
     environment = os.environ | {"PATH": os.pathsep.join(filter(None, paths))}

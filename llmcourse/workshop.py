@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,9 +18,14 @@ from typing import Any
 
 from llmcourse import __version__, claims, models, tiers
 from llmcourse.doctor import Check
-from llmcourse.errors import SettingError
+from llmcourse.errors import SettingError, one_of
 from llmcourse.exercises import kept
-from llmcourse.files import Store, work_dir, write_json
+from llmcourse.exercises.lessons import EXERCISES
+from llmcourse.files import Store, new_folder, replacing, shown, work_dir, write_json
+from llmcourse.models import FACTS
+
+# Where the course's folder has what lessons make: `python -m classroom.checkpoints` puts it there.
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
 def learner(given: str | None = None) -> str:
@@ -98,6 +104,49 @@ def write(kind: str, name: str, body: Mapping[str, Any]) -> Path:
     path = Path(f"{kind}-{name.replace(' ', '_')}.json")
     write_json(path, content | {"checksum": checksum(content)})
     return path
+
+
+def catch_up(lesson: str, source: Path, *, skip_training: bool = False) -> list[str]:
+    """Put what the lessons before `lesson` make into the work folder; what is there stays.
+
+    Args:
+        lesson: Its number.
+        source: A folder made by `classroom/checkpoints.py`.
+        skip_training: Also put there what that lesson trains, so that it trains nothing.
+
+    Returns:
+        A line for each file, adapter and set of rows.
+
+    Raises:
+        SettingError: there is no such lesson.
+        ClaimError: the ledger can't be read or written.
+        NoSpace: the disk is full.
+    """
+    lesson = one_of("lesson", lesson.zfill(2), EXERCISES)
+    lines = [f"ledger: {claims.take_published(lesson)} rows of the published run"]
+    for number in [number for number in EXERCISES if number < lesson] + [lesson] * skip_training:
+        inside = sorted(path for path in (source / number).rglob("*") if path.is_file())
+        # the files of a finished training belong together
+        parts = dict.fromkeys(p.parent if (p.parent / FACTS).is_file() else p for p in inside)
+        for part in parts:
+            name = part.relative_to(source / number)
+            target = work_dir() / name
+            if not target.exists():
+                if part.is_dir():
+                    with new_folder(target) as draft:
+                        shutil.copytree(part, draft, dirs_exist_ok=True)
+                else:
+                    with replacing(target) as draft:
+                        shutil.copyfile(part, draft)
+                lines.append(f"{number}: {name.as_posix()}")
+            else:
+                lines.append(f"{number}: {name.as_posix()} is there already and stays")
+    if not source.is_dir():
+        lines.append(
+            f"No data or adapters: there is no folder {shown(source)}. Ask your teacher for it and "
+            f"name it with --from. Without it each lesson makes what it needs itself."
+        )
+    return lines
 
 
 def checksum(content: Mapping[str, Any]) -> str:

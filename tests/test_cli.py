@@ -18,8 +18,8 @@ from llmcourse.files import write_lines
 from tests.conftest import ROOT, Run
 
 COMMANDS = (
-    "doctor prefetch run results ask inspect finetune own harness notebook progress class-report "
-    "lab"
+    "doctor prefetch run results ask inspect finetune own harness notebook progress catch-up "
+    "class-report lab"
 )
 ROW = {"question": "What is it?", "answer": "A lamp."}
 Capture = pytest.CaptureFixture
@@ -215,7 +215,9 @@ def test_a_model_is_tuned_saved_and_asked(
     assert asked.returncode == 0 and "Warning" not in asked.stderr, asked.stderr
 
 
-def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lab_opens_the_first_lesson_without_news(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
     called: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
         cli_module.subprocess, "call", lambda command, env: called.append((command, env)) or 0
@@ -228,3 +230,8 @@ def test_lab_opens_the_first_lesson_without_news(monkeypatch: pytest.MonkeyPatch
     assert f"--notebook-dir={ROOT}" in command  # the lessons link to docs, beside their folder
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in command
     assert "--LabApp.news_url=None" in command
+    assert capsys.readouterr().out == ""  # who sets Jupyter's options knows how
+    assert cli_module.main(["lab", "--no-browser"]) == 0
+    assert "-- --ip 0.0.0.0 --port 8888" in capsys.readouterr().out
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    assert cli_module.main(["lab"]) == 0 and capsys.readouterr().out == ""

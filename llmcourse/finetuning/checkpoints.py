@@ -15,7 +15,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from llmcourse.errors import SettingError, first_line
 from llmcourse.finetuning import processes
 
 RUN, LOCK, CHECKPOINTS = "run.json", ".lock", "checkpoints"
+PUBLISHED = "published"  # an empty file: `catch-up` put a finished training there
+ELSEWHERE = ("seed", "number_type", "base_weights")  # what another machine may differ in
 TENSORS, STATE = "tensors.safetensors", "state.json"
 KEPT = 2  # complete checkpoints; the older one is the way back where the newest is damaged
 
@@ -164,7 +166,14 @@ def opened(folder: Path, description: Mapping[str, Any], fresh: bool = False) ->
         lock.release()
 
 
-def _differences(path: Path, now: Mapping[str, Any]) -> str:
+def is_published(folder: Path, description: Mapping[str, Any]) -> bool:
+    """Whether `folder` holds this training as another machine did it, put there by `catch-up`."""
+    return (folder / PUBLISHED).is_file() and not _differences(
+        folder / RUN, description, ignored=ELSEWHERE
+    )
+
+
+def _differences(path: Path, now: Mapping[str, Any], ignored: Sequence[str] = ()) -> str:
     """How a description differs from the one in a file, for people; "" where it does not."""
     try:
         before = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -173,6 +182,7 @@ def _differences(path: Path, now: Mapping[str, Any]) -> str:
     now = json.loads(json.dumps(now))
     # (a setting that was off and is gone makes no difference: `packing`, up to version 0.1)
     names = [name for name in {**before, **now} if before.get(name, False) != now.get(name, False)]
+    names = [name for name in names if name not in ignored]
     shown = [f"{name} {before.get(name)!r} there, {now.get(name)!r} now" for name in names[:3]]
     return "; ".join(shown) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
 

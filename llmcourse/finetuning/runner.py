@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from llmcourse import encoding, files
+from llmcourse import claims, encoding, files
 from llmcourse.errors import DataError, SettingError, whole
 from llmcourse.finetuning import adapters, checkpoints, memory, processes
 from llmcourse.finetuning.callbacks import Follow, Watch, ending_between_updates
@@ -79,7 +79,8 @@ def finetune(
 
     With `out`, the training is safe: it is saved on the way, Ctrl-C (Interrupt in a notebook)
     saves and stops, and the same call goes on where a stopped or killed one was, with the same
-    result. A finished training is not repeated but loaded.
+    result. A finished training is not repeated but loaded. One that `catch-up` brought is loaded
+    even with fresh=True.
 
     In a script under `accelerate launch` all processes call it, each with the complete model; every
     update's records are shared out among them, and all return the tuned model. The first alone
@@ -151,6 +152,14 @@ def finetune(
     description = described(model, encoded, config)
     if watch.held_out is not None and config.patience is not None:  # they decide where it ends
         description |= {"held_out": _digest_of(watch.held_out), "every": eval_steps}
+    if processes.of_first(lambda: checkpoints.is_published(folder, description)):
+        if shown:
+            print(
+                f"{files.shown(folder)} holds the published run's training (by catch-up); it is "
+                f"loaded. Remove that folder to train here."
+            )
+        claims.borrowed = "adapter"
+        return load(folder, model, encoded)
     with ExitStack() as held:
         # of several processes, the first holds the folder for all
         opened = checkpoints.opened(folder, description, fresh)
