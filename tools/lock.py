@@ -23,6 +23,7 @@ MORE = {
     "requirements-browser.txt": ("browser",),
     "requirements-files.txt": ("files",),
     "requirements-qlora.txt": ("qlora",),
+    "requirements-classroom.txt": ("classroom",),
 }
 # torch's own needs with a GPU: pip gets them with the GPU build, the CPU build has none.
 GPU_ONLY = re.compile(r"^(nvidia|cuda|triton)[\w.-]*==")
