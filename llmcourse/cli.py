@@ -1,5 +1,5 @@
 """The command line: doctor, prefetch, run, results, ask, inspect, finetune, own, harness, notebook,
-progress, catch-up, class-report, lab.
+progress, catch-up, class-report, serve-kit, lab.
 
 Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
@@ -63,6 +63,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, CourseError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
+        if error.name == "classroom":
+            return "this command needs the course's own folder: clone it, then python3 install.py"
         return f"the package {error.name} is missing: pip install -r requirements.txt"
     if isinstance(error, OSError) and error.strerror:  # its own text has a number and quotes
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -92,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         name: str, command: Callable[[argparse.Namespace], int | None], text: str
     ) -> argparse.ArgumentParser:
         # these show and open what is there, whatever the tier
-        parents = [] if name in ("progress", "catch-up", "class-report", "lab") else [tier]
+        any_tier = ("progress", "catch-up", "class-report", "serve-kit", "lab")
+        parents = [] if name in any_tier else [tier]
         about = text[0].upper() + text[1:] + "."
         sub = commands.add_parser(name, help=text, description=about, parents=parents)
         sub.set_defaults(command=command)
@@ -204,6 +207,10 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = add("class-report", _class_report, "for a teacher: one page of what learners exported")
     sub.add_argument("folder", metavar="FOLDER", help="with the learners' files")
+
+    sub = add("serve-kit", _serve_kit, "for a teacher: offer an offline kit to the room")
+    sub.add_argument("folder", metavar="FOLDER", help="of the kit, as made by make kit")
+    sub.add_argument("--port", type=int, default=8700, metavar="N", help="default: %(default)s")
 
     sub = add("lab", _lab, "open JupyterLab on the first lesson")
     sub.add_argument("--notebooks", metavar="FOLDER", help="where the lessons are")
@@ -473,13 +480,16 @@ def _catch_up(options: argparse.Namespace) -> None:
 
 
 def _class_report(options: argparse.Namespace) -> None:
-    try:
-        from classroom import report
-    except ModuleNotFoundError as error:
-        raise SettingError("class-report needs the course's own folder: clone it first.") from error
+    from classroom import report
 
     page, table, left_out = report.write(Path(options.folder))
     print("\n".join([*left_out, f"Written: {page} and {table}"]))
+
+
+def _serve_kit(options: argparse.Namespace) -> None:
+    from classroom import serve
+
+    serve.serve(Path(options.folder), options.port)
 
 
 def _lab(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, Run
 
 COMMANDS = (
     "doctor prefetch run results ask inspect finetune own harness notebook progress catch-up "
-    "class-report lab"
+    "class-report serve-kit lab"
 )
 ROW = {"question": "What is it?", "answer": "A lamp."}
 Capture = pytest.CaptureFixture
