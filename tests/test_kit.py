@@ -269,6 +269,29 @@ def test_a_laptop_is_set_up_and_notebooks_of_the_learner_stay(
     assert (to / "llmcourse" / "files.py").read_text() != "old"
 
 
+@pytest.mark.parametrize("after", range(1, 7))
+def test_a_stopped_set_up_goes_on(
+    small: Path, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before any of its files, among them the course's `install.py` and the model's."""
+    monkeypatch.setenv("CACHE", str(tmp_path / "cache"))
+    install, calls = script(), []
+    get = install.get
+
+    def stopped(*given: object) -> None:
+        calls.append(given)
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        get(*given)
+
+    monkeypatch.setattr(install, "get", stopped)
+    arguments = [str(small), "--to", str(tmp_path / "course")]
+    assert install.main(arguments) == 130
+    assert script().main(arguments) == 0
+    assert (tmp_path / "cache" / "tiny-v1" / "model.safetensors").is_file()
+    assert not (tmp_path / "course" / ".kit").exists()
+
+
 def test_a_download_that_broke_off_goes_on_where_it_was(
     small: Path, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

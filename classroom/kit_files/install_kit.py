@@ -53,14 +53,17 @@ def main(arguments=None) -> int:
 
 def set_up(kit: str, to: Path) -> None:
     """Do all of it; each part is skipped where a stopped set-up had finished it."""
-    if not (to / "install.py").is_file() and to.is_dir() and any(to.iterdir()):
+    begun = to / ".kit"  # there until all is done
+    ours = begun.is_dir() or (to / "install.py").is_file()
+    if not ours and to.is_dir() and any(to.iterdir()):
         raise KitError(f"{to} has other files in it. Name another folder with --to FOLDER.")
     listed = manifest(kit)
     wheels = choose(listed, kit)
+    begun.mkdir(parents=True, exist_ok=True)
     say(f"Checking {len(wheels)} packages for {target()}")
     from_web = is_address(kit)
     # From a folder pip takes the wheels where they are; over the network they come first.
-    folder = to / ".kit" if from_web else Path(kit)
+    folder = begun if from_web else Path(kit)
     for name in wheels:
         if from_web:
             get(kit, name, folder / name, listed)
@@ -75,8 +78,7 @@ def set_up(kit: str, to: Path) -> None:
     if subprocess.run(command, env=environment).returncode:
         raise KitError("The packages could not be installed; the message is above.")
     copy_models(kit, to, listed)
-    if from_web:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(begun, ignore_errors=True)
     activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
     say(f"\nReady. From now on:\n    cd {to}\n    {activate}\n    python -m llmcourse lab")
 
