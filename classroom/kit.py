@@ -207,7 +207,8 @@ def add_models(folder: Path) -> None:
         if not target.is_dir():
             draft = folder / f".{made.name}"
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(made, draft)
+            # a class's server may have put the weights in float32 beside these
+            shutil.copytree(made, draft, ignore=shutil.ignore_patterns("float32*"))
             draft.replace(target)
         change = CHANGED.format(model.hub)
         if name.startswith("gemma"):
