@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 from llmcourse import encoding
 from llmcourse.errors import one_of
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, label_text
-from llmcourse.plots.sketch import SMALL, Sketch, one_line
+from llmcourse.plots.sketch import SMALL, Sketch, still
 from llmcourse.stats import percent
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+from_zero_to_chat = still("from_zero_to_chat")
+instruction_data = still("instruction_data")
+instruction_tuning = still("instruction_tuning")
+the_loop = still("the_loop")
+three_levels = still("three_levels")
 
 # Coordinates are tenths of an inch from the lower left corner (see `Sketch`). They were chosen by
 # looking; `tests/pictures.py` finds words that are cut off, crossed by an arrow or on one another.
@@ -113,83 +119,6 @@ def lesson_map(here: str) -> None:
     )
 
 
-_LEVELS_OF_CODE = (
-    ("One line", "generate(model, question)", "everything chosen for you", GREEN),
-    ("transformers", "tokenizer(…), model.generate(…)", "you choose the pieces", BLUE),
-    ("PyTorch", "logits = model(ids).logits; ids + best", "you see every step", ORANGE),
-)
-
-
-def three_levels() -> None:
-    """Show the same task at the levels of torch, transformers and the one-line call."""
-    draw = Sketch(8.4, 3.6)
-    for row, (name, code, about, colour) in enumerate(_LEVELS_OF_CODE):
-        bottom = 24.5 - row * 11.5
-        draw.box(1, bottom, 18, 9, name, colour, fill=PALE, fontsize=12, fontweight="bold")
-        draw.box(21, bottom, 40, 9, code, colour, family="monospace", fontsize=9)
-        draw.label(63, bottom + 4.5, about, ha="left")
-        if row < 2:
-            draw.arrow(10, bottom, 10, bottom - 2.5)
-    draw.finish(
-        "One task at three levels of abstraction. Each level calls the one below it.",
-        "Diagram of three levels. Top: one line, generate(model, question), everything is chosen "
-        "for you. Middle: transformers, tokenizer and model.generate, you choose the pieces. "
-        "Bottom: PyTorch, the model's logits, and the best token put behind the text, you see "
-        "every step. Arrows lead from each level down to the one it calls.",
-    )
-
-
-def from_zero_to_chat() -> None:
-    """Show where fine-tuning comes: after pretraining, before use, and again and again."""
-    draw = Sketch(9.6, 3.2)
-    draw.box(2, 9, 18, 12, "nothing\n\nrandom weights", INK, fill=PALE)
-    draw.box(39, 9, 18, 12, "base model\n\nknows what text\nlooks like", ORANGE, fill=PALE)
-    draw.box(76, 9, 18, 12, "tuned model\n\ndoes what\nyou want", GREEN, fill=PALE)
-    steps = (
-        ("pretraining", "the web, unlabelled\nmonths, a data centre"),
-        ("fine-tuning", "your records\nminutes, this machine"),
-    )
-    for column, (name, about) in enumerate(steps):
-        left = 20 + column * 37
-        draw.arrow(left, 15, left + 19, 15)
-        draw.bold(left + 9.5, 19.6, name)
-        draw.label(left + 9.5, 11.1, about, fontsize=9)
-    # A loop above the box: fine-tuning starts from a tuned model as well.
-    draw.arrow(90, 21, 81, 21, connectionstyle="arc3,rad=0.9")
-    draw.label(85.5, 30, "again, with more\nor better records", fontsize=9)
-    draw.finish(
-        "Fine-tuning starts from a base model, or from a tuned one.",
-        "Diagram from left to right. Nothing (random weights) becomes a base model by pretraining "
-        "on the unlabelled web in months in a data centre. The base model, which knows what text "
-        "looks like, becomes a tuned model, which does what you want, by fine-tuning on your "
-        "records in minutes on this machine. An arrow leads from the tuned model back to itself: "
-        "again, with more or better records.",
-    )
-
-
-def the_loop() -> None:
-    """Show that data, training and evaluation follow one another in a circle."""
-    draw = Sketch(9.0, 3.0)
-    stages = (
-        ("1  prepare data\n\nwhere kinds of\nfine-tuning differ most", BLUE),
-        ("2  train\n\nmuch the same\nfor all kinds", ORANGE),
-        ("3  evaluate\n\nread answers,\ncount, compare", GREEN),
-    )
-    for column, (text, colour) in enumerate(stages):
-        left = 2 + column * 32
-        draw.box(left, 13, 21, 11, text, colour, fill=PALE)
-        if column < 2:
-            draw.arrow(left + 21, 18.5, left + 32, 18.5)
-    draw.path([76.5, 76.5, 12.5, 12.5, 12.5], [13, 6, 6, 8, 13])
-    draw.label(44, 3.6, "improve the data, then repeat")
-    draw.finish(
-        "The loop. Each round improves the data by what the evaluation found.",
-        "Diagram of three boxes in a row: 1 prepare data (where kinds of fine-tuning differ most), "
-        "2 train (much the same for all kinds), 3 evaluate (read answers, count, compare). An "
-        "arrow leads from evaluate back to prepare data: improve the data, then repeat.",
-    )
-
-
 def low_rank(layers: Mapping[str, tuple[int, int]], rank: int) -> None:
     """Show linear layers and the two thin matrices of an adapter beside each, to one scale.
 
@@ -226,71 +155,6 @@ def low_rank(layers: Mapping[str, tuple[int, int]], rank: int) -> None:
         "B times A has the shape of W, and far fewer numbers.",
         f"Diagram. Beside each weight matrix W lie two thin trained matrices: B, as high as W and "
         f"{rank} wide, and A, as wide as W and {rank} high. {'. '.join(words)}.",
-    )
-
-
-# --- instruction fine-tuning: what it is, its data, and what is trained on ------------------------
-
-_PAIRS = (
-    ("Name three fruits.", "Apple, pear, plum."),
-    ("Is this mail friendly? …", "No."),
-    ("Write a slogan for a lamp.", "Light that stays up late."),
-)
-
-
-def instruction_tuning() -> None:
-    """Show how pairs of request and answer make a model that follows instructions."""
-    draw = Sketch(9.6, 3.2)
-    draw.card(1, 7, 19, 12, "base model", "continues text,\nand seldom stops", ORANGE)
-    draw.card(76, 7, 19, 12, "tuned model", "does what is asked,\nand stops", GREEN)
-    draw.bold(48, 29.5, "pairs of request and answer, of many kinds")
-    for row, (request, answer) in enumerate(_PAIRS):
-        bottom = 21 - row * 7.2
-        draw.box(25, bottom, 24, 5.4, request, BLUE, fontsize=SMALL)
-        draw.box(52, bottom, 19, 5.4, answer, BLUE, fill=PALE, fontsize=SMALL)
-        draw.arrow(49, bottom + 2.7, 52, bottom + 2.7)
-    draw.label(48, 3.2, "each answer with an end token: done", fontsize=SMALL)
-    draw.arrow(20, 13, 25, 13)
-    draw.arrow(71, 13, 76, 13)
-    draw.finish(
-        "Instruction fine-tuning: the kind that made GPT-3, which continued text, into ChatGPT.",
-        "Diagram. From a base model, which continues text and seldom stops, arrows lead through "
-        "pairs of request and answer to a tuned model, which does what is asked and stops. The "
-        f"pairs: {'; '.join(map(' '.join, _PAIRS))} Each answer has an end token.",
-    )
-
-
-_FOUND = ("FAQ pages", "support mails", "chat channels")
-_MADE = (
-    ("README, manual", "a template", "What does … say\nabout …?"),
-    ("passages", "a model writes", "question and\nanswer to each"),
-    ("a few seed tasks", "a model writes", "new tasks and\nanswers (Alpaca)"),
-)
-
-
-def instruction_data() -> None:
-    """Show where instruction data come from: found as pairs, or made and filtered."""
-    draw = Sketch(9.6, 4.2)
-    draw.bold(13, 39.5, "pairs already", fontsize=12, color=GREEN)
-    draw.bold(64, 39.5, "made of what you have", fontsize=12, color=BLUE)
-    for row, (name, (source, how, what)) in enumerate(zip(_FOUND, _MADE, strict=True)):
-        bottom = 30.5 - row * 8.5
-        draw.box(2, bottom, 22, 6, name, GREEN)
-        draw.box(33, bottom, 19, 6, source, BLUE)
-        draw.arrow(52, bottom + 3, 74, bottom + 3)
-        draw.label(63, bottom + 4.6, how, fontsize=SMALL)
-        draw.box(74, bottom, 20, 6, what, BLUE, fontsize=SMALL)
-    draw.box(74, 3.5, 20, 5.5, "filters", ORANGE, fill=PALE, fontweight="bold")
-    draw.arrow(84, 13.5, 84, 9)
-    draw.box(28, 3.5, 30, 5.5, "pairs to read, then to train on", INK, fill=PALE)
-    draw.arrow(74, 6.2, 58, 6.2)
-    draw.path([13, 13, 28], [13.5, 6.2, 6.2])
-    draw.finish(
-        "Where instruction data come from. A model's pairs are filtered, then read by a person.",
-        f"Diagram. Left, pairs already: {', '.join(_FOUND)}. Right, made of what you have: "
-        + "; ".join(f"{source}, {how}: {one_line(what)}" for source, how, what in _MADE)
-        + ". What was made goes through filters; all of it becomes pairs to read, then to train "
-        "on.",
     )
 
 

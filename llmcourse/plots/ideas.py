@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY, YELLOW
-from llmcourse.plots.sketch import SMALL, Sketch, one_line
+from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE
+from llmcourse.plots.sketch import SMALL, Sketch, one_line, still
 
-_TRAININGS = (
-    ("general practitioner", "years with hearts alone", "heart surgeon"),
-    ("GPT-3", "trained to answer", "ChatGPT"),
-    ("GPT-4", "trained to write code", "GitHub Copilot"),
-    ("a general model", "your records, minutes", "your own model"),
-)
+first_time = still("first_time")
+general_to_special = still("general_to_special")
+pretraining = still("pretraining")
+scraping = still("scraping")
+
 # What is shown is what the lessons recorded under these names, in the learner's own ledger.
 # Claim, number before and number after training, where several pictures show them.
 AGREEMENT = ("consistency", *(f"{role}: agreement of three answers" for role in ("chat", "tuned")))
@@ -19,26 +18,6 @@ FACTS = (
     *(f"{model}: facts right, held-out paraphrases" for model in ("before", "LoRA")),
 )
 STYLE = ("tone", "zero-shot: in style", "tuned, no prompt: in style")
-
-
-def general_to_special() -> None:
-    """Show fine-tuning as the way from a generalist to a specialist."""
-    draw = Sketch(9.6, 4.1)
-    draw.bold(16, 43, "general", fontsize=13, color=ORANGE)
-    draw.bold(80, 43, "special", fontsize=13, color=GREEN)
-    for row, (before, how, after) in enumerate(_TRAININGS):
-        bottom, own = 34 - row * 8.5, row == len(_TRAININGS) - 1
-        style = {"fontsize": 11, "fontweight": "bold" if own else "normal"}
-        draw.box(2, bottom, 28, 6, before, ORANGE, **style)
-        draw.box(66, bottom, 28, 6, after, GREEN, **style)
-        draw.arrow(30, bottom + 3, 66, bottom + 3)
-        draw.label(48, bottom + 4.6, how)
-    draw.finish(
-        "Fine-tuning continues the training of an existing model, for one purpose.",
-        "Diagram. Four arrows from general to special. "
-        + "; ".join(f"{before}, {how}: {after}" for before, how, after in _TRAININGS)
-        + ".",
-    )
 
 
 # Title, what a reader should know, and the numbers.
@@ -195,74 +174,6 @@ def benefits() -> None:
     )
 
 
-# --- where fine-tuning fits: pretraining, its text and limits, and the task -----------------------
-
-_WORDS = ("The", "kettle", "is", "on", "the")
-
-
-def pretraining() -> None:
-    """Show one round of pretraining: guess the next token, compare, change a little."""
-    draw = Sketch(9.6, 4.2)
-    draw.bold(1, 37, "text from the web", ha="left")
-    for column, word in enumerate(_WORDS):
-        draw.box(24 + column * 11.5, 34.5, 10, 5, word, BLUE, fontsize=11)
-    draw.box(24 + len(_WORDS) * 11.5, 34.5, 10, 5, "?", ORANGE, fill=YELLOW, fontsize=11)
-    steps = (
-        ("guess", "a probability for each\ntoken in its vocabulary", BLUE),
-        ("compare", "how surprising is what\nreally came next? (the loss)", ORANGE),
-        ("change", "move each weight a little,\nso that it surprises less", GREEN),
-    )
-    for column, (name, about, colour) in enumerate(steps):
-        left = 1 + column * 33
-        draw.card(left, 16, 28, 10.5, name, about, colour)
-        if column < 2:
-            draw.arrow(left + 28, 21, left + 33, 21)
-    draw.arrow(15, 34, 15, 26.5)
-    # Back to the first step, below the boxes.
-    draw.path([81, 81, 15, 15], [16, 9, 9, 16])
-    draw.label(48, 11, "the next place in the text, trillions of times")
-    draw.bold(48, 3.5, "Nobody labels anything: the text itself is the right answer.")
-    draw.finish(
-        "Pretraining: from random numbers to a base model, by guessing what comes next.",
-        f'Diagram. A text from the web, "{" ".join(_WORDS)}", with a question mark instead of its '
-        "next word. Three boxes in a row: guess (a probability for each token in its vocabulary), "
-        "compare (the loss says how surprising is what really came next), change (move each weight "
-        "a little, so that it surprises less). An arrow leads back to the first: the next place in "
-        "the text, trillions of times. Nobody labels anything: the text is the right answer.",
-    )
-
-
-_STAGES = (
-    ("web pages", "as a scraper\nsaves them", "tags, scripts,\nbroken characters", ORANGE),
-    ("text", "as a reader\nsees it", "menus, adverts,\nwhat is on every page", BLUE),
-    ("clean text", "sentences\nabout something", "other languages, poor\ntext, repeats", BLUE),
-    ("pretraining text", "trillions\nof tokens", "", GREEN),
-)
-
-
-def scraping() -> None:
-    """Show how pretraining text is made of web pages, and what is removed at each stage."""
-    draw = Sketch(9.6, 3.6)
-    texts = []
-    for column, (name, about, gone, colour) in enumerate(_STAGES):
-        left = 1 + column * 25
-        draw.card(left, 21, 18, 11, name, about, colour)
-        texts.append(f"{name} ({one_line(about)})")
-        if gone:
-            draw.arrow(left + 18, 26.5, left + 25, 26.5)
-            draw.arrow(left + 21.5, 26, left + 21.5, 12)
-            draw.label(left + 21.5, 8, gone, fontsize=SMALL)
-            texts[-1] += f", then {one_line(gone)} are removed"
-    draw.bold(1, 8, "removed:", ha="left")
-    filters = "Whoever chooses the filters decides what the model will never have read."
-    draw.bold(48, 2, filters)
-    draw.finish(
-        "From web pages to pretraining text. Few model makers publish how they did it.",
-        "Diagram. Four boxes from left to right, with what is removed after each. "
-        f"{'; '.join(texts)}. {filters}",
-    )
-
-
 def limits() -> None:
     """Show why a base model may answer a question with another one."""
     draw = Sketch(9.6, 4.4)
@@ -363,30 +274,4 @@ def two_kinds_of_task() -> None:
     draw.finish(
         "Tasks are text in, text out. Overlap: words shared with a good answer; 1 is all of them.",
         "Diagram. Two halves. " + ". ".join(halves) + ".",
-    )
-
-
-_STEPS = (
-    ("find", "a task that a large\nmodel does passably\nwhen prompted", ORANGE),
-    ("choose", "that one task,\nand write down a bad,\na good, a better answer", BLUE),
-    ("collect", "about a thousand\npairs, better than\nwhat it wrote", BLUE),
-    ("tune", "a small model on them,\nand measure it on pairs\nthat it has not seen", GREEN),
-)
-
-
-def first_time() -> None:
-    """Show the four steps of a first fine-tuning."""
-    draw = Sketch(9.6, 2.6)
-    texts = []
-    for number, (name, about, colour) in enumerate(_STEPS, 1):
-        left = 24.3 * number - 23.8
-        draw.card(left, 8, 20.8, 14, f"{number}  {name}", about, colour)
-        texts.append(f"{number}, {name}: {one_line(about)}")
-        if number < len(_STEPS):
-            draw.arrow(left + 20.8, 15, left + 24.3, 15)
-    below = "If you can't say what a better answer is, no model can learn it."
-    draw.box(14, 1, 68, 4.4, below, INK, fill=SKY)
-    draw.finish(
-        "Your first fine-tuning. The third step takes most of the time.",
-        f"Diagram. Four boxes in a row. {'; '.join(texts)}. Below them: i{below[1:]}",
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import tomllib
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from llmcourse import claims
-from llmcourse.plots.base import INK, PALE, new_figure, show
+from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, SKY, YELLOW, new_figure, show
 from llmcourse.stats import Share, more_often
 
 SMALL = 9  # points; the smallest type in a picture
@@ -161,3 +163,28 @@ class Sketch:
 def one_line(text: str) -> str:
     """A label's text for the alternative text."""
     return " ".join(text.split())
+
+
+# What the pictures without numbers have in their file instead of a colour.
+_COLOURS = {"blue": BLUE, "green": GREEN, "ink": INK, "orange": ORANGE, "pale": PALE}
+_COLOURS |= {"sky": SKY, "yellow": YELLOW}
+_STILL = tomllib.loads(Path(__file__).with_name("still.toml").read_text(encoding="utf-8"))
+
+
+def still(name: str) -> Callable[[], None]:
+    """The function that shows a picture without numbers, from `still.toml`."""
+    picture = _STILL[name]
+
+    def coloured(value: Any) -> Any:
+        return _COLOURS.get(value, value) if isinstance(value, str) else value
+
+    def draw() -> None:
+        sketch = Sketch(*picture["size"])
+        for kind, *arguments in picture["draw"]:
+            style = arguments.pop() if isinstance(arguments[-1], dict) else {}
+            styled = {key: coloured(value) for key, value in style.items()}
+            getattr(sketch, kind)(*map(coloured, arguments), **styled)
+        sketch.finish(picture["caption"], picture["alt"])
+
+    draw.__name__, draw.__doc__ = name, picture["about"]
+    return draw
