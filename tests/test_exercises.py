@@ -81,10 +81,6 @@ def trained_share(pairs: list[tuple[list[int], list[int]]], end: int, limit: int
     return Fraction(labels, sum(len(row) for row, _ in kept))
 
 
-def letters(text: str) -> str:
-    return " ".join(re.findall(r"[a-z]+", text.lower()))
-
-
 def hits(text: str, wanted: str, null: bool = False) -> tuple[int, int]:
     """How many of the stated fields (with `null`, of all) are right, and how many there are."""
     with contextlib.suppress(ValueError):
@@ -97,10 +93,6 @@ def hits(text: str, wanted: str, null: bool = False) -> tuple[int, int]:
 def sign_test(texts: list[str], others: list[str], wanted: list[str]) -> float:
     wins = [x == w for x, y, w in zip(texts, others, wanted, strict=True) if x != y]
     return binomtest(sum(wins), len(wins)).pvalue
-
-
-def words(text: str) -> list[str]:
-    return text.lower().split()
 
 
 def ks(ranks: list[int], wanted: float) -> list[int]:

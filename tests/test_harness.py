@@ -39,12 +39,6 @@ def log_likelihood(model: models.LoadedModel, prompt: str, ending: str) -> float
     return logits.log_softmax(-1)[places - 1, torch.tensor(ids)[places]].sum().item()
 
 
-# --- without the harness ------------------------------------------------------------------------
-
-
-# --- real runs ----------------------------------------------------------------------------------
-
-
 @needs_harness
 @pytest.mark.parametrize(("template", "joint"), [("chat", ""), ("qa", ""), ("plain", " ")])
 def test_choices_are_judged_by_the_likelihoods_that_one_computes_by_hand(

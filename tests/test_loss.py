@@ -239,8 +239,6 @@ SCALES = {
     },
     "recurrent_gemma": {"logits_soft_cap": 2.0},
     "granite": {"logits_scaling": 3.0},
-    "cohere": {"logit_scale": 0.25},
-    "gemma2": {"final_logit_softcapping": 2.0},
     "qwen3": {},
     "olmo2": {},
 }

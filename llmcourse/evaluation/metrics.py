@@ -13,12 +13,12 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llmcourse import encoding
-from llmcourse.errors import DataError, SettingError
+from llmcourse.errors import DataError, one_of
 from llmcourse.generation import Answer, check_loaded, reading
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Score
@@ -94,17 +94,6 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def require_known(what: str, name: str, choices: Collection[str]) -> str:
-    """`name`, which is one of `choices`.
-
-    Raises:
-        SettingError: it is not; the message lists them.
-    """
-    if name not in choices:
-        raise SettingError(f"There is no {what} {name!r}. There are: {', '.join(choices)}.")
-    return name
-
-
 def keys_of(record: Mapping[str, Any]) -> list[str]:
     """The keys that a right answer contains; none where the record has none.
 
@@ -139,7 +128,7 @@ def choose(
         return [name for name, metric in METRICS.items() if has[metric.needs]]
     names = [metrics] if isinstance(metrics, str) else list(dict.fromkeys(metrics))
     for name in names or [""]:
-        needs = METRICS[require_known("metric", name, METRICS)].needs
+        needs = METRICS[one_of("metric", name, METRICS)].needs
         if not has[needs]:
             raise DataError(f"The metric {name!r} needs the field {needs!r} in every record.")
     return names

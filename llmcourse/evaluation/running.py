@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse import pages
 from llmcourse.data.records import as_records
-from llmcourse.errors import DataError, SettingError, first_line
-from llmcourse.evaluation.metrics import KINDS, METRICS, choose, keys_of, label, require_known
+from llmcourse.errors import DataError, SettingError, first_line, one_of
+from llmcourse.evaluation.metrics import KINDS, METRICS, choose, keys_of, label
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Paired, Score, Share, paired, share
@@ -105,7 +105,7 @@ class Evaluation:
         Raises:
             SettingError: it was not measured.
         """
-        return self.table[require_known("metric", metric, self.scores)].astype(float).tolist()
+        return self.table[one_of("metric", metric, self.scores)].astype(float).tolist()
 
     def share(self, metric: str) -> Share:
         """How many of how many, for a metric that is 0 or 1.
@@ -128,7 +128,7 @@ class Evaluation:
             SettingError: there is no such kind.
         """
         if kind is not None:
-            require_known("kind", kind, KINDS)
+            one_of("kind", kind, KINDS)
         # Words in common rank answers finely; that a fact is right is only yes or no.
         by = next(name for name in ("f1", "chrf", "facts", *self.scores) if name in self.scores)
         rows = self.table[["question", "reference", "answer", by]].assign(
@@ -280,7 +280,7 @@ class Comparison:
     evaluations: dict[str, Evaluation]
 
     def __getitem__(self, name: str) -> Evaluation:
-        return self.evaluations[require_known("method", name, self.evaluations)]
+        return self.evaluations[one_of("method", name, self.evaluations)]
 
     @property
     def metrics(self) -> list[str]:
@@ -337,10 +337,8 @@ def compare(
 
     Raises:
         DataError: evaluations of other records or without a metric in common, or see `evaluate`.
-        SettingError: there is no method, or see `evaluate`.
+        SettingError: see `evaluate`.
     """
-    if not methods:
-        raise SettingError("compare needs at least one method.")
     # All methods and the records are checked before any model is asked: answering takes minutes.
     ready = {
         name: method if isinstance(method, Evaluation) else Method.of(method)
