@@ -18,11 +18,11 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from llmcourse.claims import LESSONS
 from llmcourse.exercises import Exercise
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS, Question
 from llmcourse.exercises.quizzes import option_lines
 from llmcourse.files import write_text
-from llmcourse.plots.diagrams import LESSONS
 
 CONFIG = """\
 c = get_config()  # noqa: F821 - nbgrader's own form

@@ -50,6 +50,18 @@ CLAIMS = {
         Path(__file__).with_name("claims.json").read_text(encoding="utf-8")
     ).items()
 }
+# Of each lesson its number, its name, and what it is about.
+LESSONS = (
+    ("00", "Start here", "this machine"),
+    ("01", "Why fine-tune", "base against chat"),
+    ("02", "Where it fits", "after pretraining"),
+    ("03", "Instruction tuning", "a new behaviour"),
+    ("04", "Data preparation", "text to tokens"),
+    ("05", "Training", "steps and adapters"),
+    ("06", "Evaluation", "is it better?"),
+    ("07", "Prompt, retrieve, tune", "the comparison"),
+    ("08", "Your own data", "the whole path"),
+)
 HOLDS = {True: "yes", False: "no", None: "too close to tell"}
 # Why a row is no run of this learner's own: by `catch-up` came the row, or an adapter behind it.
 BORROWED = {"row": "in the published run", "adapter": "here, with the published run's adapter"}

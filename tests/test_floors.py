@@ -16,10 +16,10 @@ FLOORS = (
     ("files", "progress", "stats", "words", "templates", "company", "club"),
     ("tiers", "pages", "data", "colab"),
     ("encoding", "claims", "models", "sizing", "notebooks", "ui", "hosted"),
-    ("generation", "retrieval", "loss", "doctor"),
-    ("finetuning", "synthesis", "evaluation"),
+    ("generation", "retrieval", "loss", "doctor", "exercises"),
+    ("finetuning", "synthesis", "evaluation", "workshop"),
     ("plots", "llama"),
-    ("own", "widgets", "exercises"),
+    ("own", "widgets"),
     ("cli",),  # with __main__
 )
 LEVEL = {module: level for level, floor in enumerate(FLOORS) for module in floor}

@@ -9,9 +9,8 @@ from llmcourse import __version__, claims, pages, tiers
 from llmcourse.exercises import kept
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS
 from llmcourse.files import shown
-from llmcourse.plots.diagrams import LESSONS
 
-_NAMES = {key: name for key, name, _ in LESSONS}
+_NAMES = {key: name for key, name, _ in claims.LESSONS}
 _TITLE = "Finetuning large language models: what I did"
 
 

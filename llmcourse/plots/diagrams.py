@@ -9,6 +9,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from llmcourse import encoding
+from llmcourse.claims import LESSONS
 from llmcourse.errors import one_of
 from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, PURPLE, SKY, label_text
 from llmcourse.plots.sketch import SMALL, Sketch, still
@@ -74,19 +75,6 @@ def three_methods() -> None:
         "puts passages found in your documents before it; fine-tuning changes the model and "
         f"leaves the question alone. {ratings}.",
     )
-
-
-LESSONS = (
-    ("00", "Start here", "this machine"),
-    ("01", "Why fine-tune", "base against chat"),
-    ("02", "Where it fits", "after pretraining"),
-    ("03", "Instruction tuning", "a new behaviour"),
-    ("04", "Data preparation", "text to tokens"),
-    ("05", "Training", "steps and adapters"),
-    ("06", "Evaluation", "is it better?"),
-    ("07", "Prompt, retrieve, tune", "the comparison"),
-    ("08", "Your own data", "the whole path"),
-)
 
 
 def lesson_map(here: str) -> None:
