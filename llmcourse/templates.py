@@ -11,7 +11,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from llmcourse import turns
@@ -30,14 +30,6 @@ FIELDS: dict[str, tuple[str, ...]] = {
 INSIDE = "\ufdd0"  # inside a control token that a text spells out, so that it is read as text
 _TURN = re.compile("\ufdd1(\\d+)\ufdd1")  # an assistant's turn, while a chat template is filled
 _MARKS = re.compile("[\ufdd0-\ufdef]")
-
-
-class ChatTokenizer(Protocol):
-    """What is needed of a tokenizer here: its chat template."""
-
-    chat_template: str | None
-
-    def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -198,7 +190,7 @@ def render(
     record: Any,
     template: str = "plain",
     *,
-    tokenizer: ChatTokenizer | None = None,
+    tokenizer: Any = None,
     system: str | None = None,
 ) -> Rendered:
     """Turn a record, or a bare question, into prompt and completion.

@@ -20,15 +20,11 @@ _ROLE = {name: role for role, names in _SPEAKERS.items() for name in names.split
 _TOOLS = _SPEAKERS["user"].split()[5:]
 _ROLE_KEYS = ("role", "from", "author", "speaker", "sender")
 _CONTENT_KEYS = ("content", "value", "text", "parts", "message", "utterance")
-_PAIR_KEYS = (  # of a turn that holds the question and the answer
-    ("human", "assistant"),
-    ("user", "assistant"),
-    ("input", "output"),
-    ("question", "answer"),
-    ("prompt", "response"),
-    ("instruction", "output"),
-    ("user", "bot"),
+_PAIRS = (  # of a turn that holds the question and the answer
+    "human/assistant user/assistant input/output question/answer prompt/response"
+    " instruction/output user/bot"
 )
+_PAIR_KEYS = [pair.split("/") for pair in _PAIRS.split()]
 _CALLS = ("tool_calls", "function_call")
 # What says whether a turn is trained on: OpenAI's and Mistral's, axolotl's, others'.
 _WEIGHTS = ("weight", "train", "training", "loss")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas
 import pyarrow
 import pytest
@@ -79,15 +82,6 @@ def test_fields_that_only_later_records_have_are_kept(monkeypatch: pytest.Monkey
     assert [len(turns) for turns in loaded["history"]] == [0, 0, 0, 0, 2, 0]
 
 
-def test_a_conversation_keeps_its_turns() -> None:
-    messages = [{"role": "system", "content": "Be kind."}, *TURNS, *TURNS]
-    loaded = data.load_records([{"messages": messages, "id": 1}, {"messages": TURNS}])
-    assert loaded.to_list() == [
-        {**WANTED, "history": messages[:3], "id": "1"},
-        {**WANTED, "history": [], "id": ""},
-    ]
-
-
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".csv"])
 def test_earlier_turns_beside_a_question(ending: str, tmp_path: Path) -> None:
     """As the Alpaca format has them; and as they come back from a file of ours, or a table."""
@@ -148,24 +142,6 @@ def test_what_has_the_form_is_taken_as_it_is() -> None:
 
 
 # --- where records come from ---------------------------------------------------------------------
-
-
-def test_every_kind_of_file(tmp_path: Path) -> None:
-    frame = pandas.DataFrame([GOOD, {"question": 'A "quoted", word?', "answer": "Yes,\nquoted."}])
-    frame.to_csv(tmp_path / "r.csv", index=False)
-    frame.to_csv(tmp_path / "semicolons.csv", index=False, sep=";")
-    frame.to_csv(tmp_path / "r.tsv", index=False, sep="\t")
-    frame.to_parquet(tmp_path / "r.parquet")
-    frame.to_json(tmp_path / "r.json", orient="records")
-    frame.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
-    (tmp_path / "blanks.csv").write_text(
-        'question , answer\nWhy?,So.\n"A ""quoted"", word?","Yes,\nquoted."\n'
-    )
-    (tmp_path / "nested.json").write_text(json.dumps({"data": frame.to_dict("records")}))
-    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(*frame.to_dict("records")))
-    wanted = [WANTED, {"question": 'A "quoted", word?', "input": "", "answer": "Yes,\nquoted."}]
-    for source in (frame, Dataset.from_pandas(frame).to_iterable_dataset(), *tmp_path.glob("*.*")):
-        assert data.load_records(source).to_list() == wanted, source
 
 
 @pytest.mark.parametrize("nothing", [float("nan"), None, pandas.NA, pandas.NaT])
@@ -389,7 +365,9 @@ def test_what_can_not_be_saved_leaves_the_old_file(
     for name in ("r.jsonl", "r.parquet"):
         path = data.save_records([GOOD], tmp_path / name)
         before = path.read_bytes()
-        for bad in (GOOD, "abc", None, [], [GOOD, "abc"], [{"a": "\ud800"}], [{"a": object()}]):
+        odd = [{"a": float("inf")}] if name == "r.jsonl" else [{"a": 1}, {"a": "x"}]
+        wrong = (GOOD, "abc", None, [], [GOOD, "abc"], [{"a": "\ud800"}], [{"a": object()}])
+        for bad in (*wrong, odd):
             with pytest.raises(DataError):
                 data.save_records(bad, path)
         with pytest.raises(DataError, match="can't be written: "):
@@ -406,3 +384,45 @@ def test_what_can_not_be_saved_leaves_the_old_file(
     with pytest.raises(DataError, match=r"written to a .jsonl or .parquet file"):
         data.save_records([GOOD], tmp_path / "r.xlsx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r.jsonl", "r.parquet"]
+
+
+def again(path: Path) -> list[dict[str, Any]]:
+    """What a saved file holds."""
+    if path.suffix == ".parquet":
+        return parquet.read_table(path).to_pylist()
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.parquet"])
+def test_values_of_numpy_pandas_and_the_standard_library(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    row = {"a": np.int64(3), "b": np.arange(2), "c": np.float32(1.5), "d": np.bool_(True)}
+    row |= {"e": {"f": [np.int8(1)]}, "g": np.str_("x"), "h": float("nan"), "i": pandas.NA}
+    wanted = {"a": 3, "b": [0, 1], "c": 1.5, "d": True, "e": {"f": [1]}, "g": "x"}
+    first, later = again(data.save_records([row, {"z": [3]}], path))
+    assert {name: first[name] for name in row} == wanted | {"h": None, "i": None}
+    assert later["z"] == [3]
+    day, price = datetime.date(2024, 11, 19), decimal.Decimal("3.50")
+    times = {"a": day, "b": price, "c": np.datetime64("2024-11-19T08:40", "ns"), "d": pandas.NaT}
+    found = list(again(data.save_records([times], path))[0].values())
+    in_words = ["2024-11-19", "3.50", "2024-11-19 08:40:00", None]
+    values = [day, price, datetime.datetime(2024, 11, 19, 8, 40), None]
+    assert found == (in_words if name == "r.jsonl" else values)
+    frame = pandas.DataFrame({"a": ["x", None], "b": [1, 2]})
+    assert again(data.save_records(frame, path)) == [{"a": "x", "b": 1}, {"a": None, "b": 2}]
+    frame.index = pandas.Index([5, 6], name="id")
+    assert [record["id"] for record in again(data.save_records(frame, path))] == [5, 6]
+
+
+@pytest.mark.parametrize("kind", ["torch", "transform", "stream"])
+@pytest.mark.parametrize("name", ["r.jsonl", "r.parquet"])
+def test_a_format_is_not_saved(kind: str, name: str, tmp_path: Path) -> None:
+    rows = [{"n": n, "t": ["a"] * n} | GOOD for n in range(2)]
+    table: Any = Dataset.from_list(rows)
+    if kind == "stream":
+        table = table.to_iterable_dataset().with_format("numpy")
+    elif kind == "transform":
+        table = table.with_transform(lambda batch: {"other": batch["n"]})
+    else:
+        table = table.with_format(kind)
+    assert again(data.save_records(table, tmp_path / name)) == rows

@@ -15,11 +15,12 @@ import huggingface_hub.constants
 import pandas
 import pytest
 import torch
+import transformers
 
-from llmcourse import company, finetuning, generation, hosted, llama, models
+from llmcourse import finetuning, generation, hosted, llama, models
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
-from llmcourse_legacy import helpers, jobs, tags
+from llmcourse_legacy import jobs, names, tags
 from tests import faulty_proxy as faulty
 
 SECRET = "sk-test-77aa10-not-for-anyones-eyes"
@@ -107,9 +108,9 @@ def python(code: str, *arguments: str, cwd: Path | None = None, **environment: s
     return done.stdout
 
 
-def chat_prompt(question: str) -> str:
-    """What the packaged chat model was trained to read for a question."""
-    messages = [{"role": "user", "content": question}]
+def chat_prompt(question: str, *before: dict[str, str]) -> str:
+    """What the packaged chat model was trained to read for a question, and the turns before it."""
+    messages = [*before, {"role": "user", "content": question}]
     tokenizer = models.load_tokenizer("smollm2-135m-instruct")
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
@@ -204,6 +205,10 @@ def test_the_courses_opening_demonstration(
     llama.BasicModelRunner("chat")([chat_prompt(DOG), f"[INST]{DOG}[/INST]"], max_tokens=1)
     assert sent[5:] == [f"[INST]{DOG}[/INST]", chat_prompt(DOG)] and not notes()  # texts first
 
+    chat(HUMAN, max_tokens=1)
+    chat("[INST]Hi[/INST]", "Be brief.", max_tokens=1)
+    assert sent[7:] == [chat_prompt("And?", SYSTEM, HI, YES), chat_prompt("Hi", SYSTEM)]
+
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 HI, YES, AND = (
@@ -238,37 +243,6 @@ HUMAN = "Be brief.\n### Human: Hi\n### Assistant: Yes?\n### Human: And?\n### Ass
 def test_tags_are_read_as_turns(text: str, turns: list[dict[str, str]] | None) -> None:
     found = tags.read(text)
     assert (found and found.turns) == turns
-
-
-@pytest.mark.model
-def test_several_turns_and_a_system_prompt_reach_the_template(
-    monkeypatch: pytest.MonkeyPatch, sent: list[str]
-) -> None:
-    monkeypatch.setattr(settings, "substitute", True)
-    chat = llama.BasicModelRunner("lmsys/vicuna-7b-chat")
-    chat(HUMAN, max_tokens=1)
-    chat("[INST]Hi[/INST]", "Be brief.", max_tokens=1)
-    own = models.load_tokenizer("smollm2-135m-instruct")
-    for turns, prompt in zip(([SYSTEM, HI, YES, AND], [SYSTEM, HI]), sent, strict=True):
-        assert prompt == own.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-
-
-@pytest.mark.model
-def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
-    monkeypatch: pytest.MonkeyPatch, sent: list[str]
-) -> None:
-    monkeypatch.setattr(settings, "substitute", True)
-    runner = llama.BasicModelRunner("lamini/lamini_docs_finetuned")
-    assert "Gemma 3 270M, the packaged base model, tuned" in str(notes("substituted"))
-    (job,) = jobs.listed()
-    assert jobs.status(job)["status"] == "COMPLETED"
-    questions = {row["question"] for row in company.records("questions", "train")}
-    assert questions & {row["question"] for row in job.known()["records"]}
-    bigger = llama.BasicModelRunner(helpers.model_name_to_id["bigger_model_name"])
-    asked = "Can I send it back?"
-    assert bigger(asked, max_tokens=4) == runner(asked, max_tokens=4)
-    assert sent == [asked] * 2  # as it was trained: no template, no tags
-    assert jobs.listed() == [job]
 
 
 # --- hosted models and keys ----------------------------------------------------------------------
@@ -478,3 +452,56 @@ def test_lessons_change_no_library() -> None:
         "      [n for n in patches if f'llmcourse_legacy.{n}' in sys.modules])"
     )
     assert python(code).splitlines()[-1] == "True [] []"
+
+
+# --- the hub, with a local cache and no network --------------------------------------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def snapshot(name: str) -> Path:
+    """The folder of a model's files in the hub cache, made with what belongs beside it."""
+    cache = Path(huggingface_hub.constants.HF_HUB_CACHE)
+    repository = cache / f"models--{name.replace('/', '--')}"
+    files = repository / "snapshots" / COMMIT
+    for folder in (files, repository / "refs", repository / "blobs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (repository / "refs" / "main").write_text(COMMIT)
+    return files
+
+
+@pytest.mark.parametrize("name", ["EleutherAI/neox-ckpt-pythia-410m-deduped-v1", None])
+def test_a_name_of_the_course_is_loaded_asked_and_trained(
+    name: str | None, tiny_folder: Path
+) -> None:
+    there = names.on_hub(name or llama.BasicModelRunner.default_model)
+    shutil.copytree(tiny_folder, snapshot(there), dirs_exist_ok=True)
+    model = llama.BasicModelRunner(name)
+    assert model("Mars is", max_tokens=6) == llama.BasicModelRunner(str(tiny_folder))(
+        "Mars is", max_tokens=6
+    )
+    assert bool(notes("translated")) == ("neox-ckpt" in (name or ""))
+    model.load_data(PAIRS)
+    job = model.train(finetune_args=FAST)
+    assert job["status"] == "COMPLETED" and job["base_model"] == there
+    again = llama.BasicModelRunner(job["job_id"])
+    assert again("What is number 3?", max_tokens=4) == model("What is number 3?", max_tokens=4)
+    assert model.evaluate()["eval_results"][0]["outputs"][1]["model_name"] == there
+
+
+def test_offline_the_error_says_what_is_missing(tiny_folder: Path) -> None:
+    """Not there, too large for any machine, and pickled weights alone."""
+    missing, pickled = "meta-llama/Llama-2-7b-hf", "EleutherAI/pythia-70m-v0"
+    large = "meta-llama/Llama-2-70b-chat-hf"
+    shape = {"hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 80}
+    transformers.LlamaConfig(**shape, num_attention_heads=64).save_pretrained(snapshot(large))
+    shutil.copytree(tiny_folder, snapshot(pickled), dirs_exist_ok=True)
+    (snapshot(pickled) / "model.safetensors").unlink()
+    (snapshot(pickled) / "pytorch_model.bin").write_bytes(b"pickle")
+    for name, words in (
+        (missing, "not in the local hub cache.* need .* GB of memory.*'gemma-3-270m' does"),
+        (large, "billion weights.*GB of memory are free.*'smollm2-135m-instruct' does"),
+        (pickled, "ickled weights.*substitute=True"),
+    ):
+        with pytest.raises(llama.UnavailableResourceError, match=words):
+            llama.BasicModelRunner(name)

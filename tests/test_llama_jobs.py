@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from llmcourse import llama
@@ -118,23 +117,6 @@ def test_a_job_that_fails_says_why_and_can_be_begun_again(
     done = model.train(PAIRS, FAST)
     assert done["status"] == "COMPLETED" and done["job_id"] == failed["job_id"]
     assert "error" not in done
-
-
-def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(model: llama.Lamini) -> None:
-    job, _ = model_job(model)
-    assert jobs.status(job)["status"] == "CREATED"
-    me = psutil.Process()
-    job.set_state("RUNNING", pid=me.pid, begun=me.create_time() - 60)
-    assert jobs.status(job)["status"] == "STOPPED", "its number went to another process"
-    job.set_running(me.pid)
-    with pytest.raises(llama.UserError, match="runs here"):
-        model.cancel_job(job.id)
-
-
-def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
-    """A job that is known and not begun."""
-    model.load_data(PAIRS)
-    return model._job(FAST)
 
 
 def test_trainings_end_sooner_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

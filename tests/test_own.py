@@ -204,13 +204,10 @@ def test_a_split_of_ones_own_is_kept_to() -> None:
 
 
 def test_too_few_pairs_and_too_few_facts_say_so() -> None:
-    for pairs, how, message in (
-        (rows(1, 1), None, "There are 1 pairs, and at least 10 are needed"),
-        ([record | {"answer": "One."} for record in rows(6)], "facts", "Only 0 of"),
-        (rows(12, 1), "wordings", "Only 0 of"),
-    ):
-        with pytest.raises(DataError, match=message):
-            own.split(pairs, hold_out=how)
+    with pytest.raises(DataError, match="There are 1 pairs, and at least 10 are needed"):
+        own.split(rows(1, 1))
+    with pytest.raises(DataError, match="Only 0 of"):
+        own.split(rows(12, 1), hold_out="wordings")
     with pytest.raises(DataError, match="nothing to train on"):
         own.split(rows(), test=rows())
     with pytest.raises(SettingError, match="wordings, facts, questions"):
@@ -499,16 +496,23 @@ def test_memory_grows_with_the_model_and_an_adapter_a_customer_shares_the_base()
 
 
 def test_the_command_stops_for_a_review_and_goes_on(
-    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: own.Result,
+    base: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
     options = (str(source), "--out", str(out), "--base", base)
     assert cli.main(["own", *options, "--review"]) == 0
     assert "run the same without --review" in capsys.readouterr().out
-    assert not (out / "model").exists()
+    assert (out / "pairs.csv").exists() and not (out / "model").exists()
+    called: list[dict[str, Any]] = []
+    monkeypatch.setattr(own, "run", lambda *_, **how: called.append(how) or finished)
     assert cli.main(["own", *options, "--hold-out", "facts", "--epochs", "1"]) == 0
+    assert called[0]["hold_out"] == "facts" and called[0]["epochs"] == 1
     shown = capsys.readouterr().out
-    assert "report.html" in shown and re.search(r"^tuned +0", shown, flags=re.M)
+    assert re.search(r"^tuned +", shown, flags=re.M) and "- Highest in f1" in shown
 
 
 def test_the_modelfile_of_the_export_page_is_the_template() -> None:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from llmcourse.data import near_duplicates, patterns
 from llmcourse.data.near_duplicates import jaccard, shingles
 from llmcourse.data.records import as_records, question_of, text_fields, texts_of
-from llmcourse.data.tables import mapped, token_counts
-from llmcourse.errors import SettingError, whole
+from llmcourse.data.tables import mapped
+from llmcourse.errors import SettingError
 from llmcourse.templates import is_blank
 
 if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 STEPS = (
     "encoding",
@@ -55,8 +54,6 @@ def clean(
     dataset: Any,
     *,
     steps: Sequence[str] = STEPS,
-    longest: int | None = None,
-    tokenizer: PreTrainedTokenizerBase | None = None,
     keep: str | Collection[str] = (),
     settle: Settle | None = None,
 ) -> Cleaned:
@@ -83,8 +80,6 @@ def clean(
     Args:
         dataset: What `data.load_records` gives or takes; blank texts are fine here.
         steps: Those of `STEPS` to take.
-        longest: Leave out records longer than this, question and answer together, after "blank".
-        tokenizer: Counts `longest` in tokens; None counts words.
         keep: Pieces that are no personal data, such as "@ferrowick.example" or "Quillon Lane";
             or a single one.
         settle: Is given the records of a contradiction and returns the place (from 0) of the
@@ -92,8 +87,8 @@ def clean(
 
     Raises:
         DataError: the records can't be read.
-        SettingError: `steps` is no list of `STEPS`, `longest` is below 1, `keep` holds something
-            that is no text or blank, or `settle` returned no place.
+        SettingError: `steps` is no list of `STEPS`, `keep` holds something that is no text or
+            blank, or `settle` returned no place.
     """
     import pandas
 
@@ -102,10 +97,9 @@ def clean(
     keep = (keep,) if isinstance(keep, str) else tuple(keep)
     if not all(isinstance(piece, str) and piece.strip() for piece in keep):
         raise SettingError(f"keep={keep!r:.80} must be pieces of text, such as ['Quillon Lane'].")
-    longest = None if longest is None else whole("longest", longest, 1)
     changes: list[tuple[Any, ...]] = []
     fixed = _fixed(as_records(dataset, may_be_blank=True), steps, keep, changes)
-    out = _left_out(fixed, steps, longest, tokenizer, settle)
+    out = _left_out(fixed, steps, settle)
     # listed as they were read, before the others go and the numbers change
     for place, (step, field, why) in out.items():
         before = fixed[place]["answer"] if field == "answer" else question_of(fixed[place])
@@ -169,30 +163,19 @@ def _single_spaced(text: str) -> str:
 # --- leaving out ----------------------------------------------------------------------------------
 
 
-def _left_out(
-    records: Dataset,
-    steps: Sequence[str],
-    longest: int | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    settle: Settle | None,
-) -> Reasons:
+def _left_out(records: Dataset, steps: Sequence[str], settle: Settle | None) -> Reasons:
     """Which records are left out, and why."""
     out: Reasons = {}
-    unit = "words" if tokenizer is None else "tokens"
     names = text_fields(records.column_names)
     texts = [texts_of(record) for record in records.select_columns(list(names))]
     table = near_duplicates.keys(records)  # after fixing, so that what became the same is found
-    for place, record in enumerate(texts):
-        if table.blank[place] and "blank" in steps:
-            needed = (name for name in names if name not in ("input", "history"))
-            field = next(name for name in needed if is_blank(record[name]))
+    if "blank" in steps:
+        needed = [name for name in names if name not in ("input", "history")]
+        for place in table.index[table.blank]:
+            field = next(name for name in needed if is_blank(texts[place][name]))
             out[place] = ("blank", field, f"no {field}")
-        elif longest:
-            parts = [question_of(record), record.get("answer", "")]
-            if (size := sum(token_counts(parts, tokenizer))) > longest:
-                out[place] = ("overlong", "", f"{size} {unit}")
     # blank records are never compared: all of them would be copies of the first
-    table = table[~table.blank].drop(index=out, errors="ignore")
+    table = table[~table.blank]
     for step, same in (("duplicates", ["record"]), ("near-duplicates", ["question", "answer"])):
         if step in steps and len(table):
             first = table.index.to_series().groupby([table[name] for name in same])

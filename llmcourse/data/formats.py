@@ -28,39 +28,17 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "text": {"text": "text"},
 }
 # Other pairs of names are read as question and answer, but only where a record has both.
-OTHER_PAIRS = [
-    "query/answer",
-    "query/response",
-    "inputs/targets",
-    "q/a",
-    "human/assistant",
-    "user/assistant",
-    "human/bot",
-    "user/bot",
-    "problem/solution",
-    "source/target",
-    "front/back",
-    "input/target",
-    "input/response",
-    "input/answer",
-    "question/reply",
-    # as people call the two columns of their sheets
-    *("frage/antwort", "question/réponse", "pregunta/respuesta", "domanda/risposta"),
-    *("pergunta/resposta", "vraag/antwoord", "fråga/svar", "pytanie/odpowiedź", "soru/cevap"),
-    *("вопрос/ответ", "питання/відповідь", "سؤال/جواب", "प्रश्न/उत्तर"),
-    *("问题/答案", "问题/回答", "質問/回答", "질문/답변"),
-]
-CONVERSATIONS = [
-    "messages",
-    "conversations",
-    "conversation",
-    "dialogue",
-    "dialog",
-    "turns",
-    "contents",
-    "chat",
-    "data",
-]
+OTHER_PAIRS = """
+    query/answer query/response inputs/targets q/a human/assistant user/assistant human/bot user/bot
+    problem/solution source/target front/back input/target input/response input/answer
+    question/reply
+    frage/antwort question/réponse pregunta/respuesta domanda/risposta pergunta/resposta
+    vraag/antwoord fråga/svar pytanie/odpowiedź soru/cevap вопрос/ответ питання/відповідь
+    سؤال/جواب प्रश्न/उत्तर 问题/答案 问题/回答 質問/回答 질문/답변
+""".split()  # noqa: SIM905 (a list would be far longer)
+CONVERSATIONS = (
+    "messages conversations conversation dialogue dialog turns contents chat data".split()  # noqa: SIM905
+)
 _ALIASES = {
     **dict.fromkeys(("system_prompt", "system_message", "systeminstruction"), "system"),
     **dict.fromkeys(("chat_history", "conversation_history"), "history"),

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 from llmcourse import turns
 from llmcourse.data import formats
@@ -24,7 +24,6 @@ from llmcourse.progress import quiet_datasets
 from llmcourse.templates import FIELDS, is_blank
 
 if TYPE_CHECKING:
-    import pandas
     from datasets import Dataset
 
 PAIR, TEXT = ("question", "input", "answer"), ("text",)
@@ -88,24 +87,6 @@ class _Reading:
         return "\n".join([_READ_AS + named, *lines])
 
 
-@overload
-def load_records(
-    source: Any,
-    *,
-    schema: str | None = ...,
-    fields: Mapping[str, str] | None = ...,
-    split: str = ...,
-    strict: Literal[True] = ...,
-) -> Dataset: ...
-@overload
-def load_records(
-    source: Any,
-    *,
-    schema: str | None = ...,
-    fields: Mapping[str, str] | None = ...,
-    split: str = ...,
-    strict: Literal[False],
-) -> tuple[Dataset, pandas.DataFrame]: ...
 def load_records(
     source: Any,
     *,

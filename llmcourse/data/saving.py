@@ -47,10 +47,10 @@ def save_records(records: Any, path: str | Path) -> Path:
         raise DataError(f"{path}: a list of records is written to a .jsonl or .parquet file.")
     if hasattr(records, "itertuples") and any(name is not None for name in records.index.names):
         records = records.reset_index()
-    rows = open_source(records)[1]
+    rows = (_mapping(row, number) for number, row in open_source(records)[1])
     try:
         with replacing(target) as draft:
-            write((_plain_record(row, number) for number, row in rows), draft)
+            write(rows, draft)
     except DataError as error:
         raise DataError(f"{path}: {error}.") from error
     except OSError as error:
@@ -59,59 +59,60 @@ def save_records(records: Any, path: str | Path) -> Path:
     return target
 
 
-def _plain_record(row: Any, number: int) -> dict[str, Any]:
+def _mapping(row: Any, number: int) -> Mapping[str, Any]:
     if not isinstance(row, Mapping):
         raise DataError(f"record {number}: an object belongs here, not {type(row).__name__}")
-    return _plain(row)
+    return row
 
 
-def _plain(value: Any) -> Any:
-    """A value with Python's own numbers and lists in it, and None where there is none."""
-    if is_missing(value):
-        return None
-    if isinstance(value, Mapping):
-        return {_plain(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if not hasattr(value, "tolist"):
-        return value
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
-        # a time of NumPy: its nanoseconds would come out as bare numbers
-        value = value.astype(f"{value.dtype.kind}8[us]")
-    return _plain(value.tolist())
-
-
-def _write_jsonl(records: Iterable[dict[str, Any]], draft: Path) -> None:
+def _write_jsonl(records: Iterable[Mapping[str, Any]], draft: Path) -> None:
     """Write one JSON object a line."""
-
-    def worded(value: Any) -> str:
-        if isinstance(value, _WORDED):
-            return str(value)
-        raise ValueError(f"{type(value).__name__} has no form in JSON")
-
     number = 0
     with draft.open("w", encoding="utf-8", newline="\n") as file:
         for number, record in enumerate(records, 1):
             try:
-                text = json.dumps(record, ensure_ascii=False, allow_nan=False, default=worded)
-                file.write(f"{text}\n")
+                # read back, as only then every NaN is seen, however deep it is nested
+                plain = json.loads(json.dumps(record, default=_plain), parse_constant=_nothing)
+                file.write(json.dumps(plain, ensure_ascii=False) + "\n")
             except (ValueError, TypeError, RecursionError) as error:  # half a character is one too
                 raise DataError(f"record {number}: {first_line(error)}") from error
     if not number:
         raise DataError("there are no records to write")
 
 
-def _write_parquet(records: Iterable[dict[str, Any]], draft: Path) -> None:
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: in words, or as Python's own number or list."""
+    if is_missing(value):
+        return None
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M"):
+        # a time of NumPy: its nanoseconds would come out as bare numbers
+        return value.astype(f"{value.dtype.kind}8[us]").tolist()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, _WORDED):
+        return str(value)
+    raise ValueError(f"{type(value).__name__} has no form in JSON")
+
+
+def _nothing(constant: str) -> None:
+    """NaN means that there is no value."""
+    if constant != "NaN":
+        raise ValueError(f"{constant} has no form in JSON")
+
+
+def _write_parquet(records: Iterable[Mapping[str, Any]], draft: Path) -> None:
     """Write a table that has the fields of all records."""
     import pyarrow as pa
     from datasets import Dataset
 
     rows = list(records)  # a table needs all its columns before the first row is written
+    if not rows:
+        raise DataError("there are no records to write")
     columns: dict[str, pa.Array] = {}
     name = ""
     try:
         for name in dict.fromkeys(name for row in rows for name in row):
-            columns[name] = pa.array([row.get(name) for row in rows])
+            columns[name] = pa.array([row.get(name) for row in rows], from_pandas=True)
         with quiet_datasets():
             Dataset(pa.table(columns)).to_parquet(str(draft))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -119,5 +120,3 @@ def _write_parquet(records: Iterable[dict[str, Any]], draft: Path) -> None:
             f"field {name!a}: a .parquet file can't hold its values ({first_line(error)}). Make "
             f"them one kind, or save as .jsonl"
         ) from error
-    if not columns:
-        raise DataError("there are no records to write")

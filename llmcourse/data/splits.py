@@ -40,13 +40,16 @@ def split(
         seed: Another number gives another split.
 
     Raises:
-        SettingError: the shares are no mapping of names to numbers above 0 that sum to 1, or
-            `seed` is no whole number of at least 0.
+        SettingError: the shares are not above 0 or do not sum to 1, or `seed` is no whole number
+            of at least 0.
         DataError: the records can't be read, there is no such column, or a part would be empty.
     """
     from datasets import DatasetDict
 
-    _check(shares)
+    if min(shares.values(), default=0) <= 0 or abs(sum(shares.values()) - 1) >= 1e-6:
+        raise SettingError(
+            f"shares={shares!r:.80} must be numbers above 0 that sum to 1: {SHARES}."
+        )
     seed = whole("seed", seed, 0)
     records = as_records(dataset, may_be_blank=True)
     members: dict[str, list[int]] = {}
@@ -62,21 +65,6 @@ def split(
             f"larger share, or use more records."
         )
     return DatasetDict({name: records.select(sorted(places)) for name, places in parts.items()})
-
-
-def _check(shares: Any) -> None:
-    """Refuse shares that mean nothing.
-
-    Raises:
-        SettingError: see `split`.
-    """
-    try:
-        fine = all(isinstance(name, str) and share > 0 for name, share in shares.items())
-        if fine and abs(sum(shares.values()) - 1) < 1e-6:
-            return
-    except (AttributeError, TypeError):  # no mapping, no numbers
-        pass
-    raise SettingError(f"shares={shares!r:.80} must be numbers above 0 that sum to 1: {SHARES}.")
 
 
 def _groups(records: Dataset, group: str | None) -> Iterator[str]:

@@ -12,14 +12,16 @@ from llmcourse import templates
 from llmcourse.data.records import WEIGHTS, as_records
 from llmcourse.data.tables import mapped
 from llmcourse.encoding.tokens import end_ids, tokenized
-from llmcourse.errors import CourseError, DataError, SettingError, whole
+from llmcourse.errors import CourseError, DataError, SettingError, one_of, whole
 from llmcourse.stats import percent
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-TOO_LONG = ("leave out", "cut prompt", "cut completion", "error")
+TOO_LONG = ("leave out", "cut prompt", "cut completion")
+_IDS = ["int32"]  # a list of numbers
+COLUMNS = {"input_ids": _IDS, "labels": _IDS, "length": "int32", "record": "int64", "cut": "bool"}
 SHORTEST = 8  # tokens; a max_length below this is a mistake
 UNTRAINED = -100  # the label that torch's cross-entropy leaves out
 
@@ -114,8 +116,8 @@ def encode(
             comes before the last answer loses its beginning (a beginning-of-sequence token stays),
             the answer stays complete; left out where even that does not fit. "cut completion": the
             last answer loses its end and gets no end token, since the text does not end there;
-            left out where the rest alone fills the row. "error": a `DataError`. What was cut or
-            left out is listed in the result.
+            left out where the rest alone fills the row. What was cut or left out is listed in
+            the result.
         mask_prompt: False trains on the prompt as well.
         every_turn: False trains on the last answer of a conversation alone.
         add_end: False leaves out the last end token, and the model never learns to stop.
@@ -125,12 +127,11 @@ def encode(
         SettingError: `max_length`, `too_long` or `workers` means nothing, or `tokenizer` is none
             or has no end-of-sequence token.
         TemplateError: see `templates.render` and `tokens.prompt_ids`.
-        DataError: there are no records, or one is blank, has a problem or is too long ("error").
+        DataError: there are no records, or one is blank or has a problem.
     """
     import numpy
 
-    if too_long not in TOO_LONG:
-        raise SettingError(f"too_long={too_long!r} is not known. Use one of {TOO_LONG}.")
+    too_long = one_of("too_long", too_long, TOO_LONG)
     max_length = whole("max_length", max_length, SHORTEST)
     tokenizer = templates.tokenizer_of(tokenizer)
     if tokenizer.eos_token_id is None:
@@ -143,18 +144,11 @@ def encode(
     source = as_records(records)
     names = (*templates.FIELDS, "history", "text", WEIGHTS)
     texts = source.select_columns([name for name in names if name in source.column_names])
-    columns = {
-        "input_ids": ["int32"],
-        "labels": ["int32"],
-        "length": "int32",
-        "record": "int64",
-        "cut": "bool",
-    }
     end = end_ids(tokenizer, template) if add_end else []
     encoder = _Encoder(
         tokenizer, template, system, max_length, too_long, mask_prompt, every_turn, end
     )
-    rows = mapped(texts, encoder, columns, workers, "Encoding")
+    rows = mapped(texts, encoder, COLUMNS, workers, "Encoding")
     record, cut = (rows.data.column(name).to_numpy() for name in ("record", "cut"))
     left_out = numpy.setdiff1d(numpy.arange(len(source)), record, assume_unique=True)
     return Encoded(
@@ -184,8 +178,7 @@ class _Encoder:
         """
         records = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
         rendered = list(map(self._rendered, records, numbers))
-        rows: dict[str, list] = {"input_ids": [], "labels": [], "length": [], "record": []}
-        rows["cut"] = []
+        rows: dict[str, list] = {name: [] for name in COLUMNS}
         weights = batch.get(WEIGHTS, [""] * len(numbers))
         every = zip(numbers, tokenized(rendered, self.tokenizer), weights, strict=True)
         for number, parts, said in every:
@@ -200,7 +193,7 @@ class _Encoder:
                     written = weighed[place // 2 - 1] != 0
                 ids += part
                 labels += part if written or not self.mask_prompt else [UNTRAINED] * len(part)
-            fitted = self._fitted(ids, labels, len(parts[-1]), number)
+            fitted = self._fitted(ids, labels, len(parts[-1]))
             if fitted is not None:
                 rows["cut"].append(len(fitted[0]) < len(ids))
                 rows["input_ids"].append(fitted[0])
@@ -225,7 +218,7 @@ class _Encoder:
             raise type(error)(f"Record {number} (counted from 0): {error}") from error
 
     def _fitted(
-        self, ids: list[int], labels: list[int], answer: int, number: int
+        self, ids: list[int], labels: list[int], answer: int
     ) -> tuple[list[int], list[int]] | None:
         """The ids and labels of a row within `max_length`; None leaves it out.
 
@@ -233,17 +226,10 @@ class _Encoder:
             ids: All of the record.
             labels: Its labels.
             answer: How many of them, at the end, are the last answer and its end.
-            number: Of the record.
         """
         size, start = self.max_length, len(ids) - answer
         if len(ids) <= size:
             return ids, labels
-        if self.too_long == "error":
-            raise DataError(
-                f"Record {number} (counted from 0) has {len(ids)} tokens, and max_length is "
-                f"{size}. Raise max_length, shorten the record, or choose what becomes of "
-                f"such records: too_long={TOO_LONG[0]!r}, {TOO_LONG[1]!r} or {TOO_LONG[2]!r}."
-            )
         if self.too_long == "cut prompt":
             # models lean on the first token whatever it says (attention sinks, Xiao et al., 2023)
             begin = 1 if ids[:1] == [self.tokenizer.bos_token_id] else 0

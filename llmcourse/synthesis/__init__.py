@@ -8,12 +8,12 @@ is useless. So everything goes through filters, and what was rejected is kept wi
 from llmcourse.synthesis.documents import questions_from_documents, sentences, topic
 from llmcourse.synthesis.filters import (
     Pool,
+    Synthesis,
     answer_trouble,
     groundedness,
     instruction_trouble,
 )
 from llmcourse.synthesis.instructions import self_instruct
-from llmcourse.synthesis.results import Synthesis
 
 __all__ = [
     "Pool",

@@ -12,8 +12,13 @@ from llmcourse import retrieval
 from llmcourse.data import Passage
 from llmcourse.errors import DataError
 from llmcourse.generation import generate
-from llmcourse.synthesis.filters import Pool, first_reason, instruction_trouble
-from llmcourse.synthesis.results import Sieve, Synthesis
+from llmcourse.synthesis.filters import (
+    Pool,
+    Sieve,
+    Synthesis,
+    first_reason,
+    instruction_trouble,
+)
 from llmcourse.words import ENDS, content_words, numbers, size
 
 if TYPE_CHECKING:

@@ -11,8 +11,14 @@ from llmcourse.data.records import as_records
 from llmcourse.errors import DataError
 from llmcourse.generation import Answer, generate
 from llmcourse.progress import bar
-from llmcourse.synthesis.filters import Pool, answer_trouble, first_reason, instruction_trouble
-from llmcourse.synthesis.results import Sieve, Synthesis
+from llmcourse.synthesis.filters import (
+    Pool,
+    Sieve,
+    Synthesis,
+    answer_trouble,
+    first_reason,
+    instruction_trouble,
+)
 
 if TYPE_CHECKING:
     from llmcourse.models import LoadedModel
