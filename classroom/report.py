@@ -90,7 +90,10 @@ def collect(folder: Path) -> Class:
 
 def _is_complete(content: Mapping[str, Any], parts: Mapping[str, type]) -> bool:
     wanted = {"name": str, "when": str, **parts}
-    return all(isinstance(content.get(part), kind) for part, kind in wanted.items())
+    ledgers = content.get("ledger", {})
+    return all(isinstance(content.get(part), kind) for part, kind in wanted.items()) and all(
+        isinstance(ledger, dict) for ledger in ledgers.values()
+    )
 
 
 def _when(content: Mapping[str, Any]) -> str:
@@ -272,7 +275,7 @@ def replications(
     for claim_id in claims.CLAIMS:
         rows: dict[Any, dict[str, Any]] = {}
         for name, ledger in ledgers.items():
-            entry = ledger.get(claim_id)
+            entry = ledger.get(claim_id, {})
             if not claims.is_entry(entry):
                 continue
             if entry.get("published"):

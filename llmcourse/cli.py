@@ -509,6 +509,7 @@ def _lab(options: argparse.Namespace) -> int:
         f"--LabApp.default_url=/lab/tree/{first}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
+        "--ServerApp.contents_manager_class=llmcourse.lab.Lessons",
         *["--no-browser"] * options.no_browser,
         *options.options,
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -235,3 +236,33 @@ def test_lab_opens_the_first_lesson_without_news(
     assert "-- --ip 0.0.0.0 --port 8888" in capsys.readouterr().out
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     assert cli_module.main(["lab"]) == 0 and capsys.readouterr().out == ""
+
+
+def test_a_lesson_opens_with_this_machines_kernel_in_its_metadata(tmp_path: Path) -> None:
+    """Else JupyterLab writes it there, and shows a lesson that nobody has changed as unsaved."""
+    from ipykernel.ipkernel import IPythonKernel
+
+    from llmcourse.lab import Lessons
+
+    kernels = {"a": {"name": "python3", "display_name": "Old"}, "b": {"name": "julia"}, "c": None}
+    for name, kernel in kernels.items():
+        metadata = {"language_info": {"name": "python"}} | (
+            {"kernelspec": kernel} if kernel else {}
+        )
+        book = {"cells": [], "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+        (tmp_path / f"{name}.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    before = (tmp_path / "a.ipynb").read_bytes()
+    manager = Lessons(root_dir=str(tmp_path))
+
+    def metadata_of(name: str) -> dict[str, Any]:
+        return asyncio.run(manager.get(f"{name}.ipynb"))["content"]["metadata"]
+
+    shown = metadata_of("a")
+    assert shown["language_info"] == IPythonKernel.language_info
+    assert shown["kernelspec"]["display_name"] != "Old"
+    assert (tmp_path / "a.ipynb").read_bytes() == before
+    assert metadata_of("b")["kernelspec"] == {"name": "julia"} and "kernelspec" not in metadata_of(
+        "c"
+    )
+    assert asyncio.run(manager.get("a.ipynb", content=False))["content"] is None
+    assert len(asyncio.run(manager.get(""))["content"]) == 3

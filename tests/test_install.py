@@ -58,6 +58,11 @@ def test_nothing_is_set_up_twice_and_a_change_of_pins_installs_again(install: Mo
     assert install.main() == install.main() == 0
     assert len(install.calls) == 4 and install.calls[0].endswith("+cpu")  # without a GPU
     assert "--require-hashes" in install.calls[-1] and "--no-deps" in install.calls[-1]
+    settings = install.VENV / "etc" / "jupyter" / "labconfig"
+    shown = json.loads((settings / "default_setting_overrides.json").read_text(encoding="utf-8"))
+    # the lessons' names have the width of this column
+    assert shown["@jupyterlab/filebrowser-extension:browser"] == {"showLastModifiedColumn": False}
+    assert "announcements" in (settings / "page_config.json").read_text(encoding="utf-8")
     (install.HERE / "requirements.txt").write_text("torch==9.9.9\n")
     install.main()
     assert len(install.calls) == 8 and "torch==9.9.9+cpu" in install.calls[4]
