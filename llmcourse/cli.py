@@ -7,10 +7,8 @@ Heavy modules are imported inside the commands, so that `--help` answers at once
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,10 +20,8 @@ from llmcourse.errors import (
     HubError,
     ModelNotInstalled,
     NotebookError,
-    SettingError,
     first_line,
 )
-from llmcourse.files import is_writable, writable_cache
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -495,42 +491,4 @@ def _serve_kit(options: argparse.Namespace) -> None:
 def _lab(options: argparse.Namespace) -> int:
     from llmcourse import notebooks
 
-    folder = notebooks.folder(options.notebooks).resolve()
-    # The lessons link to docs, beside their folder: JupyterLab opens nothing above its root.
-    root = folder.parent if (folder.parent / "docs").is_dir() else folder
-    first = notebooks.find(folder)[0].relative_to(root).as_posix()
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        f"--notebook-dir={root}",
-        f"--LabApp.default_url=/lab/tree/{first}",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.news_url=None",
-        "--ServerApp.contents_manager_class=llmcourse.lab.Lessons",
-        *["--no-browser"] * options.no_browser,
-        *options.options,
-    ]
-    if (options.no_browser or "SSH_CONNECTION" in os.environ) and not options.options:
-        print(
-            "To open it from another machine, forward its port (ssh -L 8888:localhost:8888 …), or "
-            "end this command with: -- --ip 0.0.0.0 --port 8888 (whoever has the address that is "
-            "printed below can then run programs here).",
-            flush=True,
-        )
-    # Terminals and `!python` in a lesson find this Python, activated or not.
-    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
-    environment = os.environ | {"PATH": os.pathsep.join(filter(None, paths))}
-    if sys.prefix != sys.base_prefix:
-        environment["VIRTUAL_ENV"] = sys.prefix
-    # Jupyter keeps settings, running servers and histories in the home folder, and ends where it
-    # can't; an unknown user of a container has none.
-    home = os.path.expanduser("~")  # noqa: PTH111 - stays "~" where there is none
-    if home == "~":
-        raise SettingError("JupyterLab needs a home folder. Set HOME to a folder that is yours.")
-    if not is_writable(Path(home)):
-        for place in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
-            environment[place] = str(writable_cache("jupyter") / place.lower())
-    return subprocess.call(command, env=environment)
+    return notebooks.open_lab(options.notebooks, options.options, browser=not options.no_browser)

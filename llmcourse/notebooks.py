@@ -10,6 +10,9 @@ import hashlib
 import html
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -21,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from llmcourse import tiers
-from llmcourse.errors import NoSpace, NotebookError, first_line
-from llmcourse.files import work_dir, write_json, write_text
+from llmcourse.errors import NoSpace, NotebookError, SettingError, first_line
+from llmcourse.files import is_writable, work_dir, writable_cache, write_json, write_text
 from llmcourse.progress import Pace, bar
 
 if TYPE_CHECKING:
@@ -386,3 +389,61 @@ def html_page(notebook: NotebookNode) -> str:
                 page = page.replace(missing, f'alt="{text}"', 1)
                 break
     return page
+
+
+def open_lab(
+    lessons: str | None = None, options: Sequence[str] = (), *, browser: bool = True
+) -> int:
+    """Open JupyterLab on the first lesson, and wait for its end.
+
+    Args:
+        lessons: The lessons' folder, see `folder`.
+        options: Further options for JupyterLab.
+        browser: Whether it opens a browser.
+
+    Returns:
+        JupyterLab's exit status.
+
+    Raises:
+        NotebookError: JupyterLab is not installed.
+        SettingError: there is no home folder.
+    """
+    place = folder(lessons).resolve()
+    # The lessons link to docs, beside their folder: JupyterLab opens nothing above its root.
+    root = place.parent if (place.parent / "docs").is_dir() else place
+    first = find(place)[0].relative_to(root).as_posix()
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--notebook-dir={root}",
+        f"--LabApp.default_url=/lab/tree/{first}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.news_url=None",
+        "--ServerApp.contents_manager_class=llmcourse.lab.Lessons",
+        *["--no-browser"] * (not browser),
+        *options,
+    ]
+    if (not browser or "SSH_CONNECTION" in os.environ) and not options:
+        print(
+            "To open it from another machine, forward its port (ssh -L 8888:localhost:8888 …), or "
+            "end this command with: -- --ip 0.0.0.0 --port 8888 (whoever has the address that is "
+            "printed below can then run programs here).",
+            flush=True,
+        )
+    # Terminals and `!python` in a lesson find this Python, activated or not.
+    paths = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    environment = os.environ | {"PATH": os.pathsep.join(filter(None, paths))}
+    if sys.prefix != sys.base_prefix:
+        environment["VIRTUAL_ENV"] = sys.prefix
+    # Jupyter keeps settings, running servers and histories in the home folder, and ends where it
+    # can't; an unknown user of a container has none.
+    home = os.path.expanduser("~")  # noqa: PTH111 - stays "~" where there is none
+    if home == "~":
+        raise SettingError("JupyterLab needs a home folder. Set HOME to a folder that is yours.")
+    if not is_writable(Path(home)):
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+            environment[name] = str(writable_cache("jupyter") / name.lower())
+    return subprocess.call(command, env=environment)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llmcourse import cli as cli_module
-from llmcourse import doctor, models
+from llmcourse import doctor, models, notebooks
 from llmcourse.files import write_lines
 from tests.conftest import ROOT, Run
 
@@ -221,7 +221,7 @@ def test_lab_opens_the_first_lesson_without_news(
 ) -> None:
     called: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(
-        cli_module.subprocess, "call", lambda command, env: called.append((command, env)) or 0
+        notebooks.subprocess, "call", lambda command, env: called.append((command, env)) or 0
     )
     assert cli_module.main(["lab", "--no-browser", "--", "--allow-root"]) == 0
     ((command, environment),) = called

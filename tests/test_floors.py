@@ -15,7 +15,7 @@ FLOORS = (
     ("errors", "prompts", "turns"),
     ("files", "progress", "stats", "words", "templates", "company", "club"),
     ("tiers", "pages", "data", "colab"),
-    ("encoding", "claims", "models", "sizing", "notebooks", "ui", "hosted"),
+    ("encoding", "claims", "models", "sizing", "notebooks", "lab", "ui", "hosted"),
     ("generation", "retrieval", "loss", "doctor", "exercises"),
     ("finetuning", "synthesis", "evaluation", "workshop"),
     ("plots", "llama"),
