@@ -178,7 +178,8 @@ class Kernel:
         header = {"msg_id": number, "msg_type": "execute_request", "username": ""}
         header |= {"session": self.session, "version": "5.3", "date": datetime.now(UTC).isoformat()}
         content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
-        content |= {"allow_stdin": False, "stop_on_error": True}
+        # After an error the kernel would pass over a cell that comes too soon, without a word.
+        content |= {"allow_stdin": False, "stop_on_error": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content}
         self.socket.send(json.dumps(message | {"channel": "shell", "buffers": []}))
         return number
@@ -195,7 +196,7 @@ class Kernel:
         Raises:
             RuntimeError: it failed, with its traceback's last line.
         """
-        number, outputs = self.send(code), []
+        number, outputs, error = self.send(code), [], ""
         for message in self.messages():
             if message["parent_header"].get("msg_id") != number:
                 continue
@@ -203,8 +204,10 @@ class Kernel:
             if kind in ("stream", "display_data", "execute_result"):
                 outputs.append(nbformat.v4.output_from_msg(message))
             elif kind == "error":
-                raise RuntimeError(f"{content['ename']}: {content['evalue']}")
+                error = f"{content['ename']}: {content['evalue']}"
             elif kind == "status" and content["execution_state"] == "idle":
+                if error:
+                    raise RuntimeError(error)
                 return outputs
         raise AssertionError("unreachable")
 
