@@ -45,7 +45,7 @@ class Sizes:
 
 # By hand, so that all steps together take some minutes on the machine that a tier is for.
 SIZES: dict[str, Sizes] = {
-    "smoke": Sizes(12, 24, 1_500, 2, 6, 24, 1),
+    "smoke": Sizes(16, 24, 1_500, 2, 6, 24, 1),
     "cpu": Sizes(160, 100, 25_000, 10, 20, 40, 2),
     "gpu": Sizes(4_000, 2_000, 600_000, 10, 100, 64, 3),
 }
