@@ -56,7 +56,8 @@ class TestEveryNotebook:
         assert made.get("sources") == notebooks.fingerprint(read(path)), (
             f"{path.name} was edited after it was run: python -m llmcourse run --tier cpu --save"
         )
-        assert made["tier"] == "cpu"
+        few = path.stem == "05_sfttrainer"  # run in an environment of its own, with few updates
+        assert made["tier"] == ("smoke" if few else "cpu")
 
     def test_was_run_from_top_to_bottom_without_errors(self, path: Path) -> None:
         counts = [cell.execution_count for cell in code(path)]

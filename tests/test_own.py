@@ -100,7 +100,7 @@ def test_what_can_not_be_read_says_why(tmp_path: Path) -> None:
     for name, message in (
         ("nothing.csv", "no such file"),
         ("one.md", "is one document. Name the folder"),
-        ("empty", "In it: scan.pdf"),
+        ("empty", "scan.pdf"),
         ("texts.csv", "needs the columns question and answer"),
     ):
         with pytest.raises(DataError, match=message):
