@@ -306,7 +306,8 @@ def summary(path: Path) -> str:
             texts = {
                 n: as_share(v) if claim.unit == "share" else f"{v:.3g}" for n, v in numbers.items()
             }
-            source = f"{max(arm['n'] for arm in arms.values())} questions, seeds: {found['seeds']}"
+            source = f"{max(arm['n'] for arm in arms.values())} questions"
+            source += f", {found['seeds']} seeds" * (found["seeds"] > 1)
         else:
             texts = {name: _short(entry["numbers"][name]) for name in claim.shown}
             source = "in the lesson"
