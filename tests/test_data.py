@@ -426,3 +426,30 @@ def test_a_format_is_not_saved(kind: str, name: str, tmp_path: Path) -> None:
     else:
         table = table.with_format(kind)
     assert again(data.save_records(table, tmp_path / name)) == rows
+
+
+def test_a_conversation_keeps_its_turns() -> None:
+    messages = [{"role": "system", "content": "Be kind."}, *TURNS, *TURNS]
+    loaded = data.load_records([{"messages": messages, "id": 1}, {"messages": TURNS}])
+    assert loaded.to_list() == [
+        {**WANTED, "history": messages[:3], "id": "1"},
+        {**WANTED, "history": [], "id": ""},
+    ]
+
+
+def test_every_kind_of_file(tmp_path: Path) -> None:
+    frame = pandas.DataFrame([GOOD, {"question": 'A "quoted", word?', "answer": "Yes,\nquoted."}])
+    frame.to_csv(tmp_path / "r.csv", index=False)
+    frame.to_csv(tmp_path / "semicolons.csv", index=False, sep=";")
+    frame.to_csv(tmp_path / "r.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "r.parquet")
+    frame.to_json(tmp_path / "r.json", orient="records")
+    frame.to_json(tmp_path / "r.jsonl", orient="records", lines=True)
+    (tmp_path / "blanks.csv").write_text(
+        'question , answer\nWhy?,So.\n"A ""quoted"", word?","Yes,\nquoted."\n'
+    )
+    (tmp_path / "nested.json").write_text(json.dumps({"data": frame.to_dict("records")}))
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + lines(*frame.to_dict("records")))
+    wanted = [WANTED, {"question": 'A "quoted", word?', "input": "", "answer": "Yes,\nquoted."}]
+    for source in (frame, Dataset.from_pandas(frame).to_iterable_dataset(), *tmp_path.glob("*.*")):
+        assert data.load_records(source).to_list() == wanted, source

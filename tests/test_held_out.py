@@ -71,7 +71,9 @@ def test_no_lesson_learns_from_test_records(path: Path) -> None:
     "source",
     [
         'finetune(model, company.records("questions", "test"))',
+        'test = about("test")\nfinetune(model, train, held_out=test)',
         'train, test = about("train"), about("test")\nboth = train + test\nfinetune(m, both)',
+        'rows = about("train")\nrows += about(split="test")\nfinetuning.finetune(m, rows[:5])',
         'parts = split(rows, test=about("test"))\nfinetune(m, parts.train, held_out=parts.test)',
         'test = about("test")\nasked = test[0]["question"]\nfinetune(m, a, sample_prompts=asked)',
     ],

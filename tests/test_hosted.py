@@ -13,6 +13,7 @@ import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 
+import nbformat
 import psutil
 import pytest
 
@@ -183,6 +184,27 @@ def test_too_many_requests_for_ever_and_for_a_while(fails: Callable) -> None:
 def test_a_key_that_cannot_be_sent(key: str, fails: Callable) -> None:
     server = hosted.Server("http://127.0.0.1:1/v1", key)
     fails(AuthenticationError, "Copy it again", lambda: hosted.ask("Hi", "m", server))
+
+
+CELLS = (
+    "from llmcourse import hosted\n%xmode Verbose",
+    "hosted.ask(['Hi', 'Ho'], 'm', hosted.Server.found(), retries=0)",
+    "print(hosted.Server.found())\nhosted.ask('Hi', 'm', hosted.Server.found(), retries=0)",
+)
+
+
+def test_a_saved_notebook_does_not_have_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    with faulty.running(faulty.for_key("another", GOOD)) as proxy:
+        monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+        monkeypatch.setenv("OPENAI_BASE_URL", proxy.url)
+        NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    saved = nbformat.writes(notebook)
+    for cell in notebook.cells[1:]:
+        assert cell.outputs[-1].ename == "AuthenticationError"
+    assert "key provided: …." in saved and "key hidden" in saved and SECRET not in saved
 
 
 # --- many prompts -------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -145,35 +146,67 @@ def test_a_notebook_runs_unchanged_and_every_cell_is_reported(
     before = nbformat.reads(original.decode(), as_version=4)
     assert [cell.source for cell in copy.cells] == [cell.source for cell in before.cells]
     assert (tmp_path / "out" / f"{name}.html").is_file()
-    shown = outputs(tmp_path, name)
-    for number, texts in SHOWS[name].items():
-        assert all(text in shown[number] for text in texts), (number, shown[number])
-    assert name not in FILES or (path.parent / FILES[name]).stat().st_size > 0
-    assert not list(path.parent.rglob("pytorch_model.bin"))
+    CHECKS[name](outputs(tmp_path, name), path.parent)
 
 
-# Of each notebook: what its cells show, by number, and the files that it leaves beside it.
-SHOWS: dict[str, dict[int, list[str]]] = {
-    "01_compare_models": {
-        3: ["[substituted] meta-llama/Llama-2-7b-hf", "gemma-3-270m"],
-        9: ["[INST]"],
-    },
-    "02_look_at_data": {7: ["### Question:\n"], 10: ["train", "test", "input_ids", "labels"]},
-    "03_follow_instructions": {
-        12: ["tuned on the questions and answers of an invented company"],
-    },
-    "04_prepare_data": {
-        3: ["Good morning, is the kettle ready?"],
-        10: ["labels", "test"],
-        12: ["lamini/bts"],
-    },
-    "05_train": {6: ["attention_mask"], 9: ["Flops "], 13: ["ForCausalLM"], 16: ["Styler"]},
-    "06_evaluate": {7: ["exact matches:"], 8: ["target_answer"], 9: ["predicted_answer"]},
-}
-FILES = {
-    "02_look_at_data": "lamini_docs_processed.jsonl",
-    "03_follow_instructions": "alpaca_processed.jsonl",
-    "05_train": "trained_1_step/final/model.safetensors",
+def _compared(shown: dict[int, str], folder: Path) -> None:
+    for number in (4, 5, 7, 8, 9, 11):
+        assert len(shown[number].split()) > 3, shown[number]
+    assert len({shown[number] for number in (4, 7, 8, 9)}) == 4
+    assert "[INST]" in shown[9] and "INST" not in shown[8].replace("[translated]", "")
+    assert shown[11] in shown[8]  # a hosted chat model gets every text as a message
+    assert "[substituted] meta-llama/Llama-2-7b-hf" in shown[3] and "gemma-3-270m" in shown[3]
+
+
+def _looked(shown: dict[int, str], folder: Path) -> None:
+    first = json.loads((folder / "lamini_docs.jsonl").read_text("utf-8").splitlines()[0])
+    assert first["question"] + first["answer"] in shown[5]
+    assert f"### Question:\n{first['question']}" in shown[7]
+    processed = (folder / "lamini_docs_processed.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(processed[0])["answer"] == first["answer"]
+    for word in ("train", "test", "question", "answer", "input_ids", "labels"):
+        assert word in shown[10]
+
+
+def _followed(shown: dict[int, str], folder: Path) -> None:
+    rows = (folder / "alpaca_processed.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == 5 and "### Instruction:" in json.loads(rows[0])["input"]
+    assert all(shown[number].strip() for number in (7, 8, 11, 12))
+    assert "tuned on the questions and answers of an invented company" in shown[12]
+
+
+def _prepared(shown: dict[int, str], folder: Path) -> None:
+    assert "Good morning, is the kettle ready?" in shown[3]
+    lengths = json.loads(shown[5])
+    assert len(lengths) == 3 and len(set(lengths)) == 1
+    assert "labels" in shown[10] and "test" in shown[10]
+    assert "lamini/bts" in shown[12]
+
+
+def _trained(shown: dict[int, str], folder: Path) -> None:
+    assert "attention_mask" in shown[6]
+    assert float(re.search(r"Flops ([\d.]+)", shown[9])[1]) > 1
+    assert list((folder / "trained_1_step" / "final").glob("*.safetensors"))
+    assert not list(folder.rglob("pytorch_model.bin"))
+    assert "ForCausalLM" in shown[13]
+    assert int(shown[14]) >= 0
+    assert "Styler" in shown[16]
+    assert shown[17].strip()
+
+
+def _evaluated(shown: dict[int, str], folder: Path) -> None:
+    assert "exact matches:" in shown[7]
+    assert "target_answer" in shown[8] and len(shown[8].splitlines()) > 3
+    assert "predicted_answer" in shown[9]
+
+
+CHECKS: dict[str, Callable[[dict[int, str], Path], None]] = {
+    "01_compare_models": _compared,
+    "02_look_at_data": _looked,
+    "03_follow_instructions": _followed,
+    "04_prepare_data": _prepared,
+    "05_train": _trained,
+    "06_evaluate": _evaluated,
 }
 
 
@@ -463,6 +496,31 @@ def test_pairs_become_what_a_model_trains_on(
     for wrong in ({}, {"model": {"max_length": 8}, "datasets": {}}, None):
         with pytest.raises(UserError, match="training_config lacks"):
             helpers.tokenize_and_split_data(wrong, tiny.tokenizer)
+
+
+def test_the_helper_files_trainer_reports_its_pace(
+    config: dict[str, Any], tiny: models.LoadedModel, tmp_path: Path, adapted: None
+) -> None:
+    from transformers import TrainingArguments
+
+    train, test = helpers.tokenize_and_split_data(config, tiny.tokenizer)
+    args = TrainingArguments(
+        output_dir=str(tmp_path / "run"),
+        max_steps=2,
+        per_device_train_batch_size=4,
+        logging_steps=1,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="no",
+    )
+    data = {"train_dataset": train, "eval_dataset": test}
+    trainer = helpers.Trainer(tiny.model, args, model_flops=1e6, total_steps=2, **data)
+    trainer.train()
+    first, last = trainer.history
+    assert (first["step"], last["step"]) == (1, 2)
+    assert first["seconds_left"] > 0 == last["seconds_left"]
+    assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
 
 
 def test_inference_gives_the_answer_without_the_text(tiny: models.LoadedModel) -> None:

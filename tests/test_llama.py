@@ -17,10 +17,10 @@ import pytest
 import torch
 import transformers
 
-from llmcourse import finetuning, generation, hosted, llama, models
+from llmcourse import company, finetuning, generation, hosted, llama, models
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
-from llmcourse_legacy import jobs, names, tags
+from llmcourse_legacy import helpers, jobs, names, tags
 from tests import faulty_proxy as faulty
 
 SECRET = "sk-test-77aa10-not-for-anyones-eyes"
@@ -505,3 +505,21 @@ def test_offline_the_error_says_what_is_missing(tiny_folder: Path) -> None:
     ):
         with pytest.raises(llama.UnavailableResourceError, match=words):
             llama.BasicModelRunner(name)
+
+
+@pytest.mark.model
+def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
+    monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    monkeypatch.setattr(settings, "substitute", True)
+    runner = llama.BasicModelRunner("lamini/lamini_docs_finetuned")
+    assert "Gemma 3 270M, the packaged base model, tuned" in str(notes("substituted"))
+    (job,) = jobs.listed()
+    assert jobs.status(job)["status"] == "COMPLETED"
+    questions = {row["question"] for row in company.records("questions", "train")}
+    assert questions & {row["question"] for row in job.known()["records"]}
+    bigger = llama.BasicModelRunner(helpers.model_name_to_id["bigger_model_name"])
+    asked = "Can I send it back?"
+    assert bigger(asked, max_tokens=4) == runner(asked, max_tokens=4)
+    assert sent == [asked] * 2  # as it was trained: no template, no tags
+    assert jobs.listed() == [job]

@@ -149,12 +149,38 @@ def test_typed_in_typed_out(tiny_folder: Path, says: Says, monkeypatch: pytest.M
     asked = says("a fly", "6")
     assert runner(Question(text="Which?"), max_tokens=4) == Legs(animal="a fly", count=6)
     assert asked[0].startswith("Which?") and "which animal" in asked[0]
+    assert runner([]) == []
     with pytest.raises(llama.UserError, match="input 2"):
         runner([{"text": "x"}, {"text": 5}])
     monkeypatch.setattr(shared.settings, "launch_shape", True)
     says("a fly", "an ox", "6", "4")
     two = runner([{"text": "one"}, Question(text="two")])
     assert two == [Legs(animal="a fly", count=6), Legs(animal="an ox", count=4)]
+
+
+def test_typed_pairs_in_every_form(tiny_folder: Path, tmp_path: Path, says: Says) -> None:
+    flat = [{"input-text": "0?", "output-animal": "animal 0", "output-count": 0}]
+    lines = tmp_path / "p.jsonl"
+    lines.write_text(json.dumps(flat[0]), encoding="utf-8")
+    as_dicts = ({"text": "0?"}, {"animal": "animal 0", "count": 0})
+    other = {"ask-text": "0?", "reply-animal": "animal 0", "reply-count": 0}
+    runner = typed_runner(tiny_folder)
+    runner.load_data(TYPED[:1])
+    runner.load_data([[*as_dicts]])
+    runner.load_data([dict(zip(("input", "output"), as_dicts, strict=True))])
+    runner.load_data_from_paired_dicts([{"input": TYPED[0][0], "output": TYPED[0][1]}])
+    runner.load_data_from_jsonlines(str(lines))
+    runner.load_data_from_dataframe(pandas.DataFrame(flat))
+    runner.load_data([other], input_key="ask", output_key="reply")
+    assert runner.data == [{"question": "0?", "answer": "animal: animal 0\ncount: 0"}] * 7
+    for wrong, message in (
+        ([[{"text": "a"}]], "record 1: a pair must be"),
+        ([TYPED[0], [{"txt": "a"}, TYPED[0][1]]], "record 2, input: field 'text'"),
+    ):
+        with pytest.raises(llama.UserError, match=message):
+            runner.load_data(wrong)
+    assert len(runner.data) == 7
+    runner.clear_data()
     runner.load_data(TYPED)
     runner.train(finetune_args=FAST)
     says("animal: a fly\nor two\ncount: 6")
@@ -162,24 +188,6 @@ def test_typed_in_typed_out(tiny_folder: Path, says: Says, monkeypatch: pytest.M
     says("animal: a fly\ncount: six")
     with pytest.raises(llama.APIError, match="The model wrote"):
         runner({"text": "x"})
-
-
-def test_typed_pairs_in_every_form(tiny_folder: Path, tmp_path: Path) -> None:
-    flat = [{"input-text": "0?", "output-animal": "animal 0", "output-count": 0}]
-    lines = tmp_path / "p.jsonl"
-    lines.write_text(json.dumps(flat[0]), encoding="utf-8")
-    as_dicts = ({"text": "0?"}, {"animal": "animal 0", "count": 0})
-    runner = typed_runner(tiny_folder)
-    runner.load_data([TYPED[0], [*as_dicts]])
-    runner.load_data([dict(zip(("input", "output"), as_dicts, strict=True))])
-    runner.load_data_from_jsonlines(str(lines))
-    runner.load_data_from_dataframe(pandas.DataFrame(flat))
-    other = {"ask-text": "0?", "reply-animal": "animal 0", "reply-count": 0}
-    runner.load_data([other], input_key="ask", output_key="reply")
-    assert runner.data == [{"question": "0?", "answer": "animal: animal 0\ncount: 0"}] * 6
-    with pytest.raises(llama.UserError, match="record 2, input: field 'text'"):
-        runner.load_data([TYPED[0], [{"txt": "a"}, TYPED[0][1]]])
-    assert len(runner.data) == 6
 
 
 def test_the_engine_takes_its_types_with_each_call(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from llmcourse import llama
@@ -129,3 +130,20 @@ def test_trainings_end_sooner_where_that_was_asked_for(monkeypatch: pytest.Monke
     monkeypatch.setenv("LLMCOURSE_TIER", "smoke")
     assert jobs.config_of(None, None, None, "plain").steps == 20
     assert [note["text"] for note in taken()] == ["as asked for, a training ends after 20 updates"]
+
+
+def test_a_process_killed_before_its_first_update_leaves_a_stopped_job(model: llama.Lamini) -> None:
+    job, _ = model_job(model)
+    assert jobs.status(job)["status"] == "CREATED"
+    me = psutil.Process()
+    job.set_state("RUNNING", pid=me.pid, begun=me.create_time() - 60)
+    assert jobs.status(job)["status"] == "STOPPED", "its number went to another process"
+    job.set_running(me.pid)
+    with pytest.raises(llama.UserError, match="runs here"):
+        model.cancel_job(job.id)
+
+
+def model_job(model: llama.Lamini) -> tuple[jobs.Job, Any]:
+    """A job that is known and not begun."""
+    model.load_data(PAIRS)
+    return model._job(FAST)

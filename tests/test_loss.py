@@ -230,6 +230,8 @@ TINY = LLAMA | {
     "max_position_embeddings": 64,
 }
 SCALES = {
+    "cohere": {"logit_scale": 0.25},
+    "gemma2": {"final_logit_softcapping": 2.0},
     "falcon_h1": {
         "lm_head_multiplier": 0.25,
         "mamba_d_ssm": 32,

@@ -206,8 +206,10 @@ def test_a_split_of_ones_own_is_kept_to() -> None:
 def test_too_few_pairs_and_too_few_facts_say_so() -> None:
     with pytest.raises(DataError, match="There are 1 pairs, and at least 10 are needed"):
         own.split(rows(1, 1))
-    with pytest.raises(DataError, match="Only 0 of"):
-        own.split(rows(12, 1), hold_out="wordings")
+    same_answer = [record | {"answer": "One."} for record in rows(6)]
+    for pairs, how in ((same_answer, "facts"), (rows(12, 1), "wordings")):
+        with pytest.raises(DataError, match="Only 0 of"):
+            own.split(pairs, hold_out=how)
     with pytest.raises(DataError, match="nothing to train on"):
         own.split(rows(), test=rows())
     with pytest.raises(SettingError, match="wordings, facts, questions"):

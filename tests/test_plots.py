@@ -6,6 +6,7 @@ import base64
 import math
 import re
 import sys
+import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,35 @@ def test_diagrams_are_vector_and_carry_their_words(
     assert not live or BeautifulSoup(data["text/html"], "html.parser").img["alt"] == alt
 
 
+def test_parts_lie_end_to_end_and_those_that_are_nowhere_are_left_out(figures: list) -> None:
+    memory = {"full": {"weights": 4, "none": 0, "moments": 8}, "LoRA": {"moments": 1, "weights": 2}}
+    plots.stacked(memory, "T", caption="C.", label="GB")
+    bars = [(bar.get_x(), bar.get_width()) for bar in figures[0].patches]
+    assert bars == [(0, 4), (0, 2), (4, 8), (2, 1)]
+    legend = [text.get_text() for text in figures[0].get_legend().get_texts()]
+    assert legend == ["weights", "moments"]
+
+
+def test_an_axis_of_shares_ends_at_100_per_cent(figures: list) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.shares({"": {"base": Share(24, 24)}}, "T", caption="C.")
+    assert figures[0].get_xlim() == (0, 1)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two colours (WCAG 2.2)."""
+
+    def light(colour: str) -> float:
+        colour = "#ffffff" if colour == "white" else colour
+        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((light(one), light(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
 def test_charts_say_their_numbers_in_words(shown: list) -> None:
     plots.shares({"ends": {"base": Share(0, 4), "chat": Share(3, 4)}}, "Who ends?", caption="C.")
     plots.dots({"base": [0.5, 1.0]}, "Circles", caption="C.", label="share")
@@ -100,8 +130,14 @@ def test_charts_say_their_numbers_in_words(shown: list) -> None:
 
 
 def test_what_can_not_be_drawn_is_refused(shown: list) -> None:
-    with pytest.raises(DataError, match="nothing to show"):
-        amounts({})
+    nothing = {"caption": "", "label": ""}
+    for draw in (
+        lambda: amounts({}),
+        lambda: plots.shares({"g": {}}, "T", caption=""),
+        lambda: plots.stacked({}, "T", **nothing),
+    ):
+        with pytest.raises(DataError, match="nothing to show"):
+            draw()
     for columns in ({}, {"a": [answer("x")], "b": [answer("x", prompt="Who?")]}):
         with pytest.raises(DataError, match="same prompts"):
             plots.side_by_side(columns)
@@ -207,6 +243,9 @@ def test_a_batch_shows_its_padding(shown: list, gemma: Any) -> None:
     assert f"[So it is.\nYes]<eos> (pad×{count})\n\n<bos>### Question:" in data["text/plain"]
     padding = [text for tag, _, text in boxes(data["text/html"]) if tag == "i"]
     assert padding == [f"&lt;pad&gt;×{count}"] and "padding, ignored" in data["text/html"]
+    for style in re.findall(r'<(?:span|b|u|i) style="([^"]*)"', data["text/html"]):
+        colours = dict(re.findall(r"(?:^|;)(color|background):([^;]+)", style))
+        assert contrast(colours["color"], colours["background"]) >= 4.5
 
 
 def test_the_end_token_of_a_prompt_is_not_the_one_trained_on(shown: list, smol: Any) -> None:

@@ -66,6 +66,15 @@ def test_questions_that_are_the_same_are_never_split(texts: list[str], seed: int
     assert not set.intersection(*ids(parts).values())
 
 
+def test_groups_of_one_give_the_shares_exactly_and_the_order_stays() -> None:
+    rows = records([1] * 200)
+    parts = data.split(rows, {"a": 0.5, "b": 0.3, "c": 0.2}, group="id")
+    assert {name: len(part) for name, part in parts.items()} == {"a": 100, "b": 60, "c": 40}
+    place = {record["id"]: n for n, record in enumerate(rows)}
+    order = [place[name] for name in parts["a"]["id"]]
+    assert order == sorted(order)
+
+
 def test_the_split_of_seed_0_is_pinned() -> None:
     """The same on every machine; a change here changes everybody's results."""
     parts = data.split(records([2] * 40), group="fact", seed=0)
