@@ -379,12 +379,12 @@ def _answered(
 
 @contextmanager
 def reading(model: LoadedModel) -> Iterator[None]:
-    """A model ready to answer inside the block: no dropout, fast adapters, logits checked.
+    """A model ready to answer inside the block: no dropout, fast layers, logits checked.
 
     Raises:
         NotFinite: the logits of a next token are NaN or infinite; `generate` would answer "".
     """
-    from llmcourse.models.lora import fast_adapters
+    from llmcourse.models.lora import fast_layers
 
     was_training, head = model.model.training, model.model.get_output_embeddings()
     hooks = (
@@ -397,7 +397,7 @@ def reading(model: LoadedModel) -> Iterator[None]:
     )
     model.model.eval()
     try:
-        with fast_adapters(model.model):
+        with fast_layers(model.model):
             yield
     finally:
         model.model.train(was_training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from llmcourse import company, encoding, finetuning, loss, models
 from llmcourse.errors import DataError
 from llmcourse.finetuning import Config, completion_loss
 from llmcourse.loss import _HeadLoss
-from llmcourse.models.lora import adapter_layers, fast_adapters
+from llmcourse.models.lora import adapter_layers, fast_layers
 from tests.conftest import get_peft_model
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
@@ -106,7 +107,7 @@ def test_the_loss_and_gradients_of_an_adapter(name: str) -> None:
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.1)
     batch = random_batch()
     plain = gradients(model, plain_loss(model, batch))
-    with fast_adapters(model, training=True):
+    with fast_layers(model, training=True):
         changed = [layer for layer in adapter_layers(model) if "forward" in vars(layer)]
         assert bool(changed) == (name != "gpt2")
         count = int((batch["labels"][:, 1:] != -100).sum())
@@ -127,21 +128,43 @@ def test_pefts_layers_answer_in_the_bases_type(within_training: bool) -> None:
     ids = torch.arange(12).reshape(2, 6)
     with (
         torch.no_grad(),
-        fast_adapters(model, training=True) if within_training else contextlib.nullcontext(),
+        fast_layers(model, training=True) if within_training else contextlib.nullcontext(),
     ):
         usual = model(ids).logits
         before = [vars(layer).get("forward") for layer in adapter_layers(model)]
-        with fast_adapters(model):
+        with fast_layers(model):
             changed = [vars(layer).get("forward") for layer in adapter_layers(model)]
             assert all(a is not b for a, b in zip(before, changed, strict=True))
             assert torch.allclose(model(ids).logits, usual, atol=1e-5)
         assert [vars(layer).get("forward") for layer in adapter_layers(model)] == before
-        with model.disable_adapter(), fast_adapters(model):
+        with model.disable_adapter(), fast_layers(model):
             bare = model(ids).logits
     assert not torch.allclose(bare, usual, atol=1e-3)
     half = model.bfloat16()
-    with torch.no_grad(), fast_adapters(half):
+    with torch.no_grad(), fast_layers(half):
         assert torch.allclose(half(ids).logits.float(), usual, atol=0.05)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="torch has no MKL here")
+def test_packed_weights_answer_as_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what peft's merge or a training has changed in place is packed again."""
+    model, ids = random_model("bias"), torch.arange(12).reshape(2, 6)
+    with torch.no_grad():
+        for shift in (0.0, 0.1):
+            for layer in linear_layers(model):
+                layer.weight.data += shift  # as peft merges: the version stays the same
+            usual = model(ids).logits
+            with fast_layers(model):
+                assert all("forward" in vars(layer) for layer in linear_layers(model))
+                assert torch.allclose(model(ids).logits, usual, atol=1e-5)
+            assert not any("forward" in vars(layer) for layer in linear_layers(model))
+        monkeypatch.setattr("llmcourse.models.lora.float32_path", lambda _: Path.cwd())
+        with fast_layers(model):  # several users share the weights: no second copy for each
+            assert not any("forward" in vars(layer) for layer in linear_layers(model))
+
+
+def linear_layers(model: Any) -> list[torch.nn.Linear]:
+    return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
 
 
 @pytest.mark.parametrize("which", ["base32", "chat32"])
@@ -154,7 +177,7 @@ def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
     for layer in adapter_layers(adapted)[::7]:
         torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.01)
     # Float32 sums over 18 and 30 layers: how far they differ depends on the processor's order.
-    with fast_adapters(adapted, training=True):
+    with fast_layers(adapted, training=True):
         check(adapted, batch, within=3e-4)
 
 

@@ -29,7 +29,7 @@ from llmcourse.finetuning.checkpoints import put_weights, trained_weights
 from llmcourse.finetuning.plan import Plan
 from llmcourse.finetuning.settings import OPTIMIZERS, Config
 from llmcourse.loss import completion_loss, has_separate_head
-from llmcourse.models.lora import fast_adapters
+from llmcourse.models.lora import fast_layers
 from llmcourse.progress import quiet
 
 SHORT = 256  # tokens in a row up to which plain attention is faster than the fused one on a CPU
@@ -127,7 +127,7 @@ def _prepared(model: Any, layout: Plan, checkpointing: bool) -> Iterator[None]:
     if _on_cpu(model) and attention == "sdpa" and short:
         plain.set_attn_implementation("eager")
     try:
-        with fast_adapters(model, training=True):
+        with fast_layers(model, training=True):
             yield
     finally:
         plain.set_attn_implementation(attention)
