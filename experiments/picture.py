@@ -1,11 +1,11 @@
-"""Draw the README's opening picture from a run of its own: before, training, after.
+"""Draw the README's opening picture from the published run's answers.
 
+    python -m experiments structured-output     made them, and goes on where one is missing
     python -m experiments.picture [--out docs/opening.svg]
 
-The base model of the `cpu` tier is told to write the JSON that an order desk needs of a customer's
-message, is trained on other messages, and is asked again. Everything in the picture is measured
-while it runs, on messages that are not trained on; nothing is kept but the picture. Takes a few
-minutes.
+An order desk needs five fields of each customer's message as JSON. The picture shows what the chat
+model wrote after three examples in the prompt, and what it wrote after training on other messages;
+below, how many messages of the test each way got all right, beside rules that a programmer wrote.
 """
 
 from __future__ import annotations
@@ -14,26 +14,22 @@ import argparse
 import html
 import io
 import json
-import os
-import platform
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.textpath import TextPath
 
-from experiments.desk import prompted
-from experiments.run import Record
-from llmcourse import models, tiers
+from experiments.__main__ import ANSWERS
+from experiments.desk import CLAIMS
+from experiments.run import SIZES, Run
+from llmcourse import tiers
 from llmcourse.company import desk
-from llmcourse.errors import CourseError
-from llmcourse.files import write_text
-from llmcourse.finetuning import Config, finetune
-from llmcourse.generation import generate
-from llmcourse.notebooks import duration
-from llmcourse.plots.base import GREEN, INK, ORANGE, PALE, STYLE, label_text
+from llmcourse.files import work_dir, write_text
+from llmcourse.models import PACKAGED
+from llmcourse.plots.base import BLUE, GREEN, INK, ORANGE, PALE, STYLE, label_text
 from llmcourse.plots.sketch import SMALL, Sketch
 from llmcourse.stats import Score, percent
 
@@ -41,83 +37,63 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
-SETTINGS = Config(epochs=3)
+ARMS = {  # in the picture: in `experiments.desk`
+    "three examples": "desk, few-shot, seed 0, messages",
+    "rules": "rules, seed 0, messages",
+    "tuned": "desk, tuned chat, seed 0, messages",
+}
+COLOURS = {"three examples": ORANGE, "rules": BLUE, "tuned": GREEN}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the run measured.
+    """What the picture shows.
 
     Attributes:
-        model: The model's name.
-        message: One of the test messages.
-        before: What the model wrote when it was told the schema.
-        after: What the tuned model wrote to the message alone.
-        right_before: Share of the fields that were right, over all test messages.
-        right_after: The same after training.
+        model: The chat model's name.
+        message: A test message: the first with all five fields in it of which the tuned model alone
+            gets all right.
+        answer: The right answer, as JSON.
+        few_shot: What the model wrote after three examples.
+        tuned: What the tuned model wrote.
+        right: Way -> share of the test messages with all five fields right.
         records: Messages that were trained on.
-        seconds: How long the training took.
-        machine: What it ran on.
     """
 
     model: str
     message: str
-    before: str
-    after: str
-    right_before: Score
-    right_after: Score
+    answer: str
+    few_shot: str
+    tuned: str
+    right: Mapping[str, Score]
     records: int
-    seconds: float
-    machine: str
 
 
-def measure(model: models.LoadedModel, size: tiers.Tier, settings: Config = SETTINGS) -> Found:
-    """Ask, train, and ask again.
-
-    The message shown is the first that only the tuned model reads rightly; the first of all where
-    there is none. The shares are over all test messages.
+def published(run: Run) -> Found:
+    """The picture of a run's answers; what is not kept yet is measured first.
 
     Args:
-        model: The model to train.
-        size: How many messages are asked, at least.
-        settings: Of the training.
+        run: See `experiments.run`.
     """
-    train = desk.records("train")
+    CLAIMS["structured-output"](run)
+    kept: dict[str, Any] = {name: run.kept(what, dict) for name, what in ARMS.items()}
     test = desk.records("test")
-    if size.name == "smoke":
-        train, test = train[:6], test[:3]
-    before = prompted(model)(test)
-    tuned = finetune(model, train, settings)
-    answers = generate(tuned, [r["question"] for r in test], max_new_tokens=desk.LONGEST)
-    after = [answer.text.strip() for answer in answers]
-    old, new = _scores(before, test), _scores(after, test)
-    learned = [n for n, (a, b) in enumerate(zip(old, new, strict=True)) if b == 1 > a]
-    number = next((n for n in learned if len(test[n]["question"]) < 220), 0)
-    return Found(
-        model.title,
-        test[number]["question"],
-        before[number],
-        after[number],
-        Score.of_values(old),
-        Score.of_values(new),
-        len(train),
-        tuned.seconds,
-        machine(model),
-    )
-
-
-def _scores(texts: Sequence[str], records: Sequence[Record]) -> list[float]:
-    return [
-        desk.scores(text, json.loads(record["answer"]))["fields right"]
-        for text, record in zip(texts, records, strict=True)
+    alone = [
+        place
+        for place, record in enumerate(test[: len(kept["tuned"]["answers"])])
+        if "null" not in record["answer"]
+        and [kept[name]["all right"][place] for name in ARMS] == [0, 0, 1]
     ]
-
-
-def machine(model: models.LoadedModel) -> str:
-    """What the training ran on, in words."""
-    if str(model.device).startswith("cpu"):
-        return f"{os.cpu_count()} cores, no GPU"
-    return f"{platform.machine()} with {model.device}"
+    number = alone[0] if alone else 0
+    return Found(
+        PACKAGED[run.pair["chat"]].title if run.pair["chat"] in PACKAGED else run.pair["chat"],
+        test[number]["question"],
+        test[number]["answer"],
+        kept["three examples"]["answers"][number],
+        kept["tuned"]["answers"][number],
+        {name: Score.of_values(found["all right"]) for name, found in kept.items()},
+        len(desk.records("train")),
+    )
 
 
 def lines(text: str, width: int, most: int) -> str:
@@ -129,6 +105,19 @@ def lines(text: str, width: int, most: int) -> str:
         if width <= 8 or max(map(breadth, wrapped)) <= allowed:
             return label_text("\n".join(wrapped))
         width -= 2
+
+
+def marked(text: str, answer: str) -> str:
+    """A line for each field and whether it is right; what is no JSON as it was written."""
+    right = json.loads(answer)
+    if not desk.scores(text, right)["valid"]:
+        return lines(text, 36, 7)
+    filed = json.loads(text)
+    ok = {field for field in right if field in filed and filed[field] == right[field]}
+    return "\n".join(
+        lines(f"{'✓' if field in ok else '✗'}  {field}: {json.dumps(filed.get(field))}", 40, 1)
+        for field in right
+    )
 
 
 def breadth(line: str) -> float:
@@ -144,36 +133,34 @@ def draw(found: Found) -> Figure:
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        sketch = Sketch(9.6, 4.6)
-        sketch.bold(48, 43.5, lines(found.message, 92, 3), fontsize=11)
-        _side(sketch, 1, "before", found.model, found.before, ORANGE)
-        _side(sketch, 61, "after", f"{found.model}, tuned", found.after, GREEN)
-        sketch.box(39, 22, 18, 11, "", INK, fill=PALE)
-        sketch.label(48, 30.4, "training", fontsize=SMALL)
-        sketch.bold(48, 27.3, duration(found.seconds), fontsize=13)
-        sketch.label(48, 24.2, f"{found.records} messages", fontsize=SMALL)
-        sketch.label(48, 19.5, found.machine, fontsize=SMALL)
-        sketch.arrow(35, 27.5, 39, 27.5)
-        sketch.arrow(57, 27.5, 61, 27.5)
-        unseen = f"{found.right_after.total} unseen messages"
-        sketch.label(1, 11.2, "fields right in", ha="left", fontsize=SMALL)
-        sketch.label(1, 8.2, unseen, ha="left", fontsize=SMALL)
-        _interval(sketch, 12, "before", found.right_before, ORANGE)
-        _interval(sketch, 7, "after", found.right_after, GREEN)
-        sketch.label(50, 2.2, "thin line: 95 % interval", fontsize=SMALL)
+        sketch = Sketch(9.6, 4.9)
+        sketch.bold(48, 46, lines(found.message, 92, 3), fontsize=11)
+        for left, name, text, colour in (
+            (1, "three examples in the prompt", found.few_shot, ORANGE),
+            (61, "tuned", found.tuned, GREEN),
+        ):
+            sketch.box(left, 21, 34, 20, "", colour)
+            sketch.bold(left + 17, 38.6, name, fontsize=SMALL, color=colour)
+            shown = {"fontsize": 10.5, "linespacing": 1.5, "multialignment": "left"}
+            sketch.label(left + 17, 29.3, marked(text, found.answer), **shown)
+        sketch.box(39, 25, 18, 10, "", INK, fill=PALE)
+        sketch.label(48, 32.4, "training", fontsize=SMALL)
+        sketch.bold(48, 29.8, f"{found.records} messages", fontsize=12)
+        sketch.label(48, 26.9, found.model, fontsize=SMALL)
+        sketch.arrow(35, 30, 39, 30)
+        sketch.arrow(57, 30, 61, 30)
+        total = found.right["tuned"].total
+        sketch.label(1, 13.6, "all five fields right", ha="left", fontsize=SMALL)
+        sketch.label(1, 10.6, f"in {total} unseen messages", ha="left", fontsize=SMALL)
+        for row, (name, rate) in enumerate(found.right.items()):
+            _interval(sketch, 15.5 - 4.6 * row, name, rate, COLOURS[name])
+        sketch.label(58, 1.6, "thin line: 95 % interval", fontsize=SMALL)
     return sketch.figure
 
 
-def _side(sketch: Sketch, left: float, name: str, model: str, answer: str, colour: str) -> None:
-    """One model's answer."""
-    sketch.box(left, 18, 34, 20.5, "", colour)
-    sketch.bold(left + 17, 36, f"{name} · {model}", fontsize=SMALL, color=colour)
-    sketch.label(left + 17, 26.5, lines(answer, 36, 7), fontsize=10, linespacing=1.35)
-
-
 def _interval(sketch: Sketch, y: float, name: str, rate: Score, colour: str) -> None:
-    """A bar for a mean share, with its 95 % interval as a thin line."""
-    x, length = 30, 40
+    """A bar for a share, with its 95 % interval as a thin line."""
+    x, length = 38, 40
     track = {"y": y, "height": 3.2, "left": x}
     sketch.axes.barh(width=length, facecolor=PALE, **track)
     sketch.axes.barh(width=length * rate.mean, facecolor=colour, **track)
@@ -188,15 +175,13 @@ def alt(found: Found) -> str:
     """The picture in words."""
     said = [
         "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
-        for text in (found.message, found.before, found.after)
+        for text in (found.message, found.few_shot, found.tuned)
     ]
-    shares = [f"{percent(score.mean)} %" for score in (found.right_before, found.right_after)]
+    shares = ", ".join(f"{name} {percent(rate.mean)} %" for name, rate in found.right.items())
     return (
-        f"{found.model} is told to write the JSON that an order desk needs of this message: "
-        f"{said[0]} Before training it writes: {said[1]} After {duration(found.seconds)} of "
-        f"training on {found.records} other messages ({found.machine}) it writes: {said[2]} "
-        f"Fields right in {found.right_after.total} unseen messages: {shares[0]} before, "
-        f"{shares[1]} after."
+        f"A customer writes: {said[0]} After three examples in the prompt, {found.model} makes "
+        f"this of it: {said[1]} After training on {found.records} other messages: {said[2]} All "
+        f"five fields right in {found.right['tuned'].total} unseen messages: {shares}."
     )
 
 
@@ -212,16 +197,16 @@ def svg(found: Found) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, draw, and print the line for the README."""
+    """Draw, and print the line for the README."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "opening.svg")
     options = parser.parse_args(arguments)
-    size = tiers.TIERS["cpu"]
-    try:
-        found = measure(models.load(tiers.PAIRS[size.models].base), size)
-        write_text(options.out, svg(found))
-    except CourseError as error:
-        parser.exit(1, f"{error}\n")
+    size = SIZES["published"]
+    pair = {"base": tiers.PAIRS["packaged"].base, "chat": tiers.PAIRS["packaged"].chat}
+    folder = work_dir() / "experiments" / size.name
+    # one seed: the picture shows single answers
+    found = published(Run(folder, replace(size, seeds=1), pair, ANSWERS))
+    write_text(options.out, svg(found))
     words = alt(found).replace("[", "(").replace("]", ")")  # they would end the picture's text
     print(f"{options.out} is drawn. For the README:\n![{words}]({options.out.name})")
 

@@ -1,22 +1,26 @@
-"""The README's opening picture: all of it comes from a run, whatever a model wrote."""
+"""The README's opening picture: all of it comes from the published run, whatever was written."""
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from experiments import picture
-from llmcourse import models, tiers
+from experiments.run import SIZES, Run
 from llmcourse.company import desk
-from llmcourse.finetuning import Config
 from llmcourse.stats import Score
+from tests.conftest import ROOT
 from tests.pictures import crossed, misplaced, strange_colours, texts
 
+RIGHT = dict(zip(desk.FIELDS, ("FW-1-A", "Ambra", None, "high", "refund"), strict=True))
 ANSWERS = {
-    "usual": "The lamp turns itself off after 85 minutes.",
+    "right": json.dumps(RIGHT),
+    "a field too few, one too long": json.dumps({"order": "W" * 300}),
     "long": "It goes on and on, and then it goes on. " * 20,
     "one word": "W" * 300,
     "nothing": " \n ",
@@ -27,40 +31,26 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_it_holds_whatever_was_written(name: str) -> None:
     text = ANSWERS[name]
-    question = "How long is it? " * 30 if name == "long" else "How long does the lamp shine?"
-    shares = Score(0.0, 0.0, 0.2, 20), Score(1.0, 0.8, 1.0, 20)
-    machine = "128 cores, no GPU"
-    found = picture.Found("Gemma 3 270M", question, text, text, *shares, 60, 84.2, machine)
+    message = "Where is my kettle? " * 30 if name == "long" else "Where is my kettle?"
+    right = dict.fromkeys(picture.ARMS, Score(0.0, 0.0, 0.2, 20)) | {"tuned": Score(1, 0.8, 1, 20)}
+    found = picture.Found("A model", message, json.dumps(RIGHT), text, text, right, 500)
     figure = picture.draw(found)
     assert misplaced(figure) == [] and crossed(figure) == [] and strange_colours(figure) == set()
     shown = " ".join(text.get_text() for text in texts(figure))
-    assert "1 min 24 s" in shown and "100 %" in shown
+    assert "500 messages" in shown and "100 %" in shown
+    assert ("✓" in shown) == (name == "right")
     page = ET.fromstring(picture.svg(found))
     assert page.attrib["role"] == "img"
-    assert "in 20 unseen messages: 0 % before, 100 % after." in page.attrib["aria-label"]
+    assert "three examples 0 %, rules 0 %, tuned 100 %." in page.attrib["aria-label"]
 
 
-def test_its_numbers_are_measured(
-    tiny: models.LoadedModel, monkeypatch: pytest.MonkeyPatch
+def test_it_is_drawn_from_the_kept_answers_and_the_readme_says_so(
+    tmp_path: Path, capsys: Any
 ) -> None:
-    monkeypatch.setattr(desk, "SCHEMA", "JSON:")  # the tiny model reads few tokens
-    found = picture.measure(tiny, tiers.TIERS["smoke"], Config(steps=1))
-    assert found.message == desk.records("test")[0]["question"]  # a random model learns nothing
-    assert found.right_before == found.right_after and found.right_after.mean == 0
-    assert found.records == 6 and found.seconds > 0
-    assert found.model == tiny.title and "no GPU" in found.machine
-
-
-def test_it_is_written_with_its_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    scores = Score(0.25, 0.1, 0.5, 4), Score(0.75, 0.5, 0.9, 4)
-    found = picture.Found("M", "Why [so]?", "a", "b", *scores, 9, 5.0, "2 cores")
-    asked = []
-    monkeypatch.setattr(picture.models, "load", lambda name: asked.append(name))
-    monkeypatch.setattr(picture, "measure", lambda base, size: found)
-    picture.main(["--out", str(tmp_path / "x.svg")])
-    assert asked == ["gemma-3-270m"]
-    assert (tmp_path / "x.svg").read_text("utf-8").startswith("<?xml")
-    said = capsys.readouterr().out
-    assert "of this message: Why (so)? Before training it writes: a After 5 s" in said
+    picture.main(["--out", str(tmp_path / "opening.svg")])
+    line = capsys.readouterr().out.splitlines()[-1].replace("(opening.svg)", "(docs/opening.svg)")
+    assert line in (ROOT / "README.md").read_text("utf-8")
+    kept = Run(tmp_path, replace(SIZES["published"], seeds=1), answers=picture.ANSWERS)
+    found = picture.published(kept)
+    assert desk.scores(found.tuned, json.loads(found.answer))["all right"] == 1
+    assert desk.scores(found.few_shot, json.loads(found.answer))["all right"] == 0
