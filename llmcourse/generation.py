@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import encoding, templates, tiers, turns
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 TOP_K = 50  # tokens that one is drawn from; the default of transformers
+SHARED = 128  # tokens that must be spared before a batch's common start is read on its own
 
 
 @dataclass(frozen=True)
@@ -351,9 +353,15 @@ def _answered(
     start = time.perf_counter()
     width = max(len(job.ids) for job in batch)
     pad, ends = model.tokenizer.pad_token_id, end_tokens(model)
-    # Padding is on the left: the answer follows the prompt's last token directly.
-    ids = torch.tensor([[pad] * (width - len(job.ids)) + job.ids for job in batch])
-    mask = torch.tensor([[0] * (width - len(job.ids)) + [1] * len(job.ids) for job in batch])
+    shared = _shared(model, batch, width + limits[1])
+    # Padding is before what differs: the answer follows the prompt's last token directly.
+    gaps = [width - len(job.ids) for job in batch]
+    rows = [
+        (job.ids[:shared] + [pad] * gap + job.ids[shared:], [1] * shared + [0] * gap)
+        for job, gap in zip(batch, gaps, strict=True)
+    ]
+    ids = torch.tensor([row for row, _ in rows])
+    mask = torch.tensor([seen + [1] * (width - len(seen)) for _, seen in rows])
     config = GenerationConfig(
         min_new_tokens=limits[0],
         max_new_tokens=limits[1],
@@ -366,15 +374,39 @@ def _answered(
     with torch.inference_mode(), reading(model), torch.random.fork_rng(enabled=bool(sampling)):
         if sampling:
             torch.manual_seed(sampling["seed"])
+        cache = None
+        if shared:  # read once, and known to every row
+            start_ids = ids[:1, :shared].to(model.device)
+            cache = model.model(start_ids, use_cache=True, logits_to_keep=1).past_key_values
+            cache.batch_repeat_interleave(len(batch))
         out = model.model.generate(
             ids.to(model.device),
             attention_mask=mask.to(model.device),
+            past_key_values=cache,
             generation_config=config,
             logits_processor=LogitsProcessorList(processors),
             stopping_criteria=StoppingCriteriaList([criterion]),
         )
     rows, seconds = out[:, width:].tolist(), (time.perf_counter() - start) / len(batch)
     return [_cut(model, job, row, ends, seconds) for job, row in zip(batch, rows, strict=True)]
+
+
+def _shared(model: LoadedModel, batch: list[_Job], longest: int) -> int:
+    """Tokens that all prompts begin with, such as a few-shot prompt's examples; 0 where too few,
+    or where the model keeps something else than keys and values of each token (Mamba, say).
+
+    Args:
+        model: From `models.load`.
+        batch: Prompts.
+        longest: Tokens of the longest prompt and its answer.
+    """
+    columns = zip(*(job.ids[:-1] for job in batch), strict=False)
+    same = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
+    if same * (len(batch) - 1) < SHARED or model.model._is_stateful:
+        return 0
+    # A layer with a window counts the padding behind the shared tokens as part of its window.
+    window = getattr(model.model.config, "sliding_window", None) or longest
+    return same if longest <= window else 0
 
 
 @contextmanager

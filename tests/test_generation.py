@@ -19,6 +19,7 @@ from llmcourse.models import LoadedModel
 from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
 
 PROMPTS = (*INSTRUCTIONS[:5], "Mars", *QUESTIONS[:5], "A longer prompt. " * 12)
+SHOTS = "Question: How many legs has a spider?\nAnswer: Eight.\n\n" * 3 + "Question: "
 
 
 @pytest.mark.parametrize("role", ["base", "chat"])
@@ -33,6 +34,23 @@ def test_batched_answers_are_those_given_one_at_a_time(
     assert [a.finished for a in together] == [a.finished for a in alone]
     assert [a.new_tokens for a in together] == [a.new_tokens for a in alone]
     assert [a.prompt for a in together] == list(PROMPTS)  # input order, whatever the lengths
+
+
+@pytest.mark.parametrize("role", ["base", "chat"])
+@pytest.mark.model
+def test_what_prompts_begin_with_is_read_once(role: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(f"{role}32")
+    prompts = [f"{SHOTS}{question}\nAnswer:" for question in QUESTIONS[:4]]
+    read = []
+    hook = model.model.get_input_embeddings().register_forward_hook(
+        lambda _, inputs, __: read.append(inputs[0].shape)
+    )
+    together = generate(model, prompts, max_new_tokens=6)
+    hook.remove()
+    assert read[0][0] == 1 and read[1][0] == len(prompts) and read[0][1] > read[1][1]
+    alone = [generate(model, prompt, max_new_tokens=6)[0] for prompt in prompts]
+    assert [a.text for a in together] == [a.text for a in alone]
+    assert [a.prompt_tokens for a in together] == [a.prompt_tokens for a in alone]
 
 
 def test_answers_are_transformers_own(chat32: LoadedModel) -> None:

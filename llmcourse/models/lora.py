@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from peft.tuners.lora.layer import Linear
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
-# Weights -> what they were when they were packed, and the packed ones. They go with the weights.
+# Weights -> what they were when they were packed, and the packed ones. They go with the weights, or
+# when another model answers: packed weights take as much memory as the weights.
 _packed = WeakTensorKeyDictionary()
 
 
@@ -96,9 +97,11 @@ def fast_layers(model: Any, *, training: bool = False) -> Iterator[None]:
     adapters = adapter_layers(model)
     if not training and _packing_pays(model):
         thin = {a for layer in adapters for a in (*layer.lora_A.values(), *layer.lora_B.values())}
-        for layer in model.modules():
-            if type(layer) is torch.nn.Linear and layer not in thin and _can_be_packed(layer):
-                forwards[layer] = _packed_forward(layer)
+        linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m not in thin]
+        known = {id(layer.weight) for layer in linear}
+        for weight in [weight for weight in _packed if id(weight) not in known]:
+            del _packed[weight]
+        forwards |= {layer: _packed_forward(layer) for layer in linear if _can_be_packed(layer)}
     fast = _training_forward if training else _answering_forward
     for layer in adapters:
         # Under FSDP a layer's weights are in parts until it is called: none can be cast ahead.

@@ -230,7 +230,7 @@ class _Run:
         """
         learner, folder = self.models[1], self.folder / MODEL
         # (from the fifth on, so that five pairs have one as well)
-        development = parts.train[4::8]
+        validation = parts.train[4::8]
         learned = [pair for place, pair in enumerate(parts.train) if place % 8 != 4]
         config = training.settings(learned, learner)
         # The test is not in it: another one asks the same model.
@@ -244,7 +244,7 @@ class _Run:
             learner,
             learned,
             config,
-            held_out=development,
+            held_out=validation,
             epochs=epochs,
             out=folder,
             progress=self.progress,

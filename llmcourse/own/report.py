@@ -64,7 +64,7 @@ def advice(result: Result) -> list[str]:
         lines.append("No training pair has the tested facts: write paraphrases of each of them.")
     if better.get((TUNED, PROMPT)) is False:
         lines.append("The prompt beats the tuned model: train longer while the loss falls.")
-    # By the development pairs' loss, never by the test: who chooses epochs by it trains on it.
+    # By the validation pairs' loss, never by the test: who chooses epochs by it trains on it.
     if len(losses) > 1 and losses[-1] > min(losses):
         lines.append("The held-out loss rose at the end (overfitting): add pairs, not epochs.")
     elif len(losses) > 1:
