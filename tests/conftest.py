@@ -107,7 +107,9 @@ def tiny(tiny_once: models.LoadedModel) -> Iterator[models.LoadedModel]:
     """That model, fresh, and one thread, with which it is fastest."""
     usual = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield dataclasses.replace(tiny_once, model=copy.deepcopy(tiny_once.model))
+    # (an adapter that a test put on the shared one has frozen its weights)
+    fresh = copy.deepcopy(tiny_once.model).requires_grad_(True)
+    yield dataclasses.replace(tiny_once, model=fresh)
     torch.set_num_threads(usual)
 
 
