@@ -521,6 +521,12 @@ def test_the_helper_files_trainer_reports_its_pace(
     assert (first["step"], last["step"]) == (1, 2)
     assert first["seconds_left"] > 0 == last["seconds_left"]
     assert first["flops_a_second"] == pytest.approx(1e6 / first["seconds_a_step"])
+    taken()
+    # On this tier, as with --steps, a long evaluation is cut short like the training.
+    found = trainer.evaluate(train.select([0] * 40))
+    asked = found["eval_samples_per_second"] * found["eval_runtime"]
+    assert asked == pytest.approx(helpers.EVALUATED, rel=0.1)
+    assert "24 of 40 test records" in taken()[0]["text"]
 
 
 def test_inference_gives_the_answer_without_the_text(tiny: models.LoadedModel) -> None:
