@@ -28,8 +28,8 @@ def test_batched_answers_are_those_given_one_at_a_time(
     role: str, request: pytest.FixtureRequest
 ) -> None:
     model = request.getfixturevalue(f"{role}32")
-    together = generate(model, PROMPTS, max_new_tokens=8, batch_size=12)
-    alone = [generate(model, prompt, max_new_tokens=8)[0] for prompt in PROMPTS]
+    together = generate(model, PROMPTS, max_new_tokens=20, batch_size=12)
+    alone = [generate(model, prompt, max_new_tokens=20)[0] for prompt in PROMPTS]
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.finished for a in together] == [a.finished for a in alone]
     assert [a.new_tokens for a in together] == [a.new_tokens for a in alone]

@@ -498,15 +498,23 @@ def test_memory_grows_with_the_model_and_an_adapter_a_customer_shares_the_base()
 
 
 def test_the_command_stops_for_a_review_and_goes_on(
-    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    called: list[dict[str, Any]] = []
+    run = own.run
+    monkeypatch.setattr(own, "run", lambda *a, **how: called.append(how) or run(*a, **how))
     source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
     options = (str(source), "--out", str(out), "--base", base)
     assert cli.main(["own", *options, "--review"]) == 0
     assert "run the same without --review" in capsys.readouterr().out
     assert (out / "pairs.csv").exists() and not (out / "model").exists()
     assert cli.main(["own", *options, "--hold-out", "facts", "--epochs", "1"]) == 0
+    assert called[-1]["hold_out"] == "facts" and called[-1]["epochs"] == 1
     shown = capsys.readouterr().out
+    assert "- Highest in f1" in shown
     assert "report.html" in shown and re.search(r"^tuned +0", shown, flags=re.M)
 
 

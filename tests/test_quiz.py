@@ -32,7 +32,9 @@ def test_every_lesson_has_a_quiz_whose_options_are_all_explained() -> None:
         assert question.text.endswith("?")
         texts, reasons = zip(*question.options.values(), strict=True)
         assert len({*texts}) == len(texts) and len({*reasons}) == len(reasons)
-        assert all(t.strip() == t and t.endswith((".", "?”")) for t in (*texts, *reasons))
+        assert all(text.strip() == text for text in (*texts, *reasons))
+        assert all(reason.endswith(".") for reason in reasons)
+        assert all(text.endswith((".", "?”")) for text in texts)  # a quoted question ends itself
         assert all(len(reason) > 15 for reason in reasons)
 
 
