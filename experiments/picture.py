@@ -4,7 +4,7 @@
     python -m experiments.picture [--out docs/opening.svg]
 
 An order desk needs five fields of each customer's message as JSON. The picture shows what the chat
-model wrote after three examples in the prompt, and what it wrote after training on other messages;
+model wrote after five examples in the prompt, and what it wrote after training on other messages;
 below, how many messages of the test each way got all right, beside rules that a programmer wrote.
 """
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 ARMS = {  # in the picture: in `experiments.desk`
-    "three examples": "desk, few-shot, seed 0, messages",
+    "five examples": "desk, few-shot, seed 0, messages",
     "rules": "rules, seed 0, messages",
     "tuned": "desk, tuned chat, seed 0, messages",
 }
-COLOURS = {"three examples": ORANGE, "rules": BLUE, "tuned": GREEN}
+COLOURS = {"five examples": ORANGE, "rules": BLUE, "tuned": GREEN}
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Found:
         message: A test message: the first with all five fields in it of which the tuned model alone
             gets all right.
         answer: The right answer, as JSON.
-        few_shot: What the model wrote after three examples.
+        few_shot: What the model wrote after five examples.
         tuned: What the tuned model wrote.
         right: Way -> share of the test messages with all five fields right.
         records: Messages that were trained on.
@@ -89,7 +89,7 @@ def published(run: Run) -> Found:
         PACKAGED[run.pair["chat"]].title if run.pair["chat"] in PACKAGED else run.pair["chat"],
         test[number]["question"],
         test[number]["answer"],
-        kept["three examples"]["answers"][number],
+        kept["five examples"]["answers"][number],
         kept["tuned"]["answers"][number],
         {name: Score.of_values(found["all right"]) for name, found in kept.items()},
         len(desk.records("train")),
@@ -136,7 +136,7 @@ def draw(found: Found) -> Figure:
         sketch = Sketch(9.6, 4.9)
         sketch.bold(48, 46, lines(found.message, 92, 3), fontsize=11)
         for left, name, text, colour in (
-            (1, "three examples in the prompt", found.few_shot, ORANGE),
+            (1, "five examples in the prompt", found.few_shot, ORANGE),
             (61, "tuned", found.tuned, GREEN),
         ):
             sketch.box(left, 21, 34, 20, "", colour)
@@ -179,7 +179,7 @@ def alt(found: Found) -> str:
     ]
     shares = ", ".join(f"{name} {percent(rate.mean)} %" for name, rate in found.right.items())
     return (
-        f"A customer writes: {said[0]} After three examples in the prompt, {found.model} makes "
+        f"A customer writes: {said[0]} After five examples in the prompt, {found.model} makes "
         f"this of it: {said[1]} After training on {found.records} other messages: {said[2]} All "
         f"five fields right in {found.right['tuned'].total} unseen messages: {shares}."
     )

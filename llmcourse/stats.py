@@ -274,6 +274,16 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     return Paired(float(apart.mean()), float(low), float(high), float(p), wins, losses, ties)
 
 
+def verdict(tests: Iterable[Paired]) -> bool | None:
+    """Whether every test finds its first method larger.
+
+    Returns:
+        False where one finds the opposite, None where none does but one can't tell.
+    """
+    found = [test.larger for test in tests]
+    return False if False in found else None if None in found else True
+
+
 def _bootstrap(
     data: tuple[numpy.ndarray, ...], statistic: Callable, paired: bool = False
 ) -> tuple[float, float]:

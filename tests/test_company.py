@@ -289,9 +289,12 @@ def test_the_desk_scores_fields_and_its_rules_read_most_numbers_and_products() -
 
 def test_the_desks_prompt_has_the_schema_and_solved_training_messages() -> None:
     solved, message = desk.examples(), desk.records("test")[0]["question"]
-    assert len(solved) == 3 and all(record in desk.records("train") for record in solved)
+    assert len(solved) == 5 and all(record in desk.records("train") for record in solved)
+    answers = [json.loads(record["answer"]) for record in solved]
+    missing = {name for answer in answers for name, value in answer.items() if value is None}
+    assert missing == set(desk.FIELDS)  # each may be null, and the prompt shows it
     text = desk.prompt(message, solved)
-    assert text.count("Message:") == 4 and text.endswith(f"Message: {message}\nJSON:")
+    assert text.count("Message:") == 6 and text.endswith(f"Message: {message}\nJSON:")
     assert all(f'"{name}": ' in desk.SCHEMA for name in desk.FIELDS)
     assert all(f"JSON: {record['answer']}" in text for record in solved)
 

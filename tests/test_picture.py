@@ -41,7 +41,7 @@ def test_it_holds_whatever_was_written(name: str) -> None:
     assert ("✓" in shown) == (name == "right")
     page = ET.fromstring(picture.svg(found))
     assert page.attrib["role"] == "img"
-    assert "three examples 0 %, rules 0 %, tuned 100 %." in page.attrib["aria-label"]
+    assert "five examples 0 %, rules 0 %, tuned 100 %." in page.attrib["aria-label"]
 
 
 def test_it_is_drawn_from_the_kept_answers_and_the_readme_says_so(

@@ -156,11 +156,10 @@ def suggest(
         "epochs": (float(round(passes)), why),
         "learning_rate": (
             float(f"{rate:.1e}"),
-            f"{config.method}, weights near "
-            f"{weight_size:.2g}, {length:.0f} trained tokens a record",
+            f"for {config.method}, this model and {length:.0f} trained tokens per record",
         ),
-        "rank": (RANK, "enough for facts"),
-        "prompt_dropout": (PROMPT_DROPOUT, "for questions in other words"),
+        "rank": (RANK, "enough for small data"),
+        "prompt_dropout": (PROMPT_DROPOUT, "so that other wordings are understood"),
     }
     ignored = (
         "epochs" if config.steps else "",

@@ -57,7 +57,7 @@ def what_it_does() -> None:
     )
 
 
-_ROLES, _TAGS = ("base", "chat"), ("base, no tags", "chat, its tags")
+_ROLES, _TAGS = ("base", "chat"), ("base, no template", "chat, its template")
 _BEHAVIOURS = (
     ("ends by itself", "base-continues", _ROLES, "ends by itself"),
     ("repeated 4-grams", "base-continues", _ROLES, "repeated 4-grams, mean share"),
@@ -101,7 +101,7 @@ _AGAINST_PROMPTING = (
 _FOR_TUNING = ("as much data as you have", "learns facts and styles", "short requests")
 _AGAINST_TUNING = ("good pairs must be collected", "training costs time", "needs some knowledge")
 _SIDES = (
-    ("Prompting", "prompt, few-shot", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
+    ("Prompting", "the right passage", ORANGE, _FOR_PROMPTING, _AGAINST_PROMPTING),
     ("Fine-tuning", "tuned on the facts", GREEN, _FOR_TUNING, _AGAINST_TUNING),
 )
 _COSTS = (
@@ -131,9 +131,10 @@ def prompt_or_tune() -> None:
         values = draw.measured.texts("prompt-rag-finetune", number, [side[1] for side in _SIDES])
         for column, value in enumerate(values):
             draw.label(39.5 + column * 37, height, value)
-        sentences.append(f"{text}: {values[0]} with a careful prompt, {values[1]} tuned")
+        sentences.append(f"{text}: {values[0]} with the right passage, {values[1]} tuned")
     draw.finish(
-        "Two ways to change what a model does, and what they came to on the same questions.",
+        "Two ways to change what a model does. Numbers: with the right passage in the prompt, and "
+        "tuned on the facts; the same questions.",
         "Diagram. " + ". ".join(sentences) + ".",
     )
 
@@ -147,7 +148,7 @@ def benefits() -> None:
         )
         for before, number in (
             ("prompt, zero-shot", "facts right"),
-            ("prompt, few-shot", "prompt tokens"),
+            ("the right passage", "prompt tokens"),
         )
     )
     private = draw.measured.text("private", "connections to other machines")

@@ -68,6 +68,7 @@ def answer_trouble(answer: Answer, question: str) -> str:
         ("refuses", refuses(text)),
         ("goes on with the question", continues_the_sentence(answer.text)),
         ("asks back", is_question(text)),
+        ("breaks off", text.endswith((",", ":"))),
         ("repeats itself", repeated_ngrams(text) > 0.2),
         ("only repeats the question", not content_words(text) - content_words(question)),
     )
