@@ -114,7 +114,7 @@ class Run:
     ) -> LoadedModel:
         """A model trained on `records`; a stopped training goes on, a finished one is loaded."""
         folder = self.folder / "models" / f"{_file_name(name)}-{config.seed}"
-        return finetune(model or self.chat, records, config, out=folder, save_every=100)
+        return finetune(model or self.chat, records, config, out=folder, save_steps=100)
 
     def method(self, arm: Arm, seed: int) -> Any:
         """How the arm is asked; the last one is kept, since it is usually asked several times."""

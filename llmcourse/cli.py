@@ -148,11 +148,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", metavar="FOLDER", help="for the tuned model (default: DATA-BASE)")
     sub.add_argument("--test", metavar="FILE", help="records to measure the loss on meanwhile")
     called(sub)
-    # --watch and --every are the names of version 0.1
     prompt = "answered at each evaluation"
-    sub.add_argument("--sample-prompt", "--watch", metavar="QUESTION", help=prompt)
+    sub.add_argument("--sample-prompt", metavar="QUESTION", help=prompt)
     between = "updates between two evaluations (default: %(default)s)"
-    sub.add_argument("--eval-steps", "--every", type=int, default=10, metavar="N", help=between)
+    sub.add_argument("--eval-steps", type=int, default=10, metavar="N", help=between)
     sub.add_argument("--fresh", action="store_true", help="start over, removing what is in --out")
     for name, (kind, text) in CONFIG.items():
         metavar = "NAME" if kind is str else "N"
@@ -345,16 +344,17 @@ def _inspect(options: argparse.Namespace) -> None:
 def _load(source: str, called: dict[str, Any]) -> tuple[Any, Any, list[dict[str, Any]]]:
     """Records of a file or a folder of documents, a table of the bad ones, the skipped files."""
     from llmcourse import data
-    from llmcourse.data import documents
 
     given: Any = source
     skipped: list[dict[str, Any]] = []
     if os.path.isdir(source):  # noqa: PTH112 - Path.is_dir raises for some names, this does not
-        passages = data.from_documents(source)
-        skipped = [vars(problem) for problem in data.skipped_documents(source)]
-        for guess in documents.guessed_encodings(source):
+        found = data.read_documents(source)
+        skipped = [vars(problem) for problem in found.skipped]
+        for guess in found.guessed:
             print(f"note: {guess}", file=sys.stderr)
-        given = [{"text": p.text, "document": p.document, "heading": p.heading} for p in passages]
+        given = [
+            {"text": p.text, "document": p.document, "heading": p.heading} for p in found.passages
+        ]
         called = {"schema": "text"}
     records, problems = data.load_records(given, **called, strict=False)
     return records, problems, skipped

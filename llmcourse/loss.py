@@ -10,7 +10,6 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,7 +21,7 @@ from llmcourse.models import LoadedModel, require_finite
 from llmcourse.sizing import SCORE_BYTES  # logits held in memory at once
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    pass
 
 CHECKED_TOKENS = 16  # of a batch, on which the separate head is compared with the model's logits
 # For each model whether its head may be computed apart. An entry goes with its model.
@@ -198,26 +197,7 @@ def _loss_and_grad(
     return loss.sum(), probs.to(dtype)
 
 
-def held_out_loss(
-    model: LoadedModel, records: Dataset | Sequence[Any], template: str | None = None
-) -> float:
-    """The loss on the answers of records that the model was not trained on.
-
-    Args:
-        model: Tuned or not.
-        records: With question and answer.
-        template: The model's own if not given.
-
-    Returns:
-        The mean cross-entropy of the answers' tokens, end tokens among them, in nats per token.
-
-    Raises:
-        DataError: see `encoding.encode`; or no record is short enough.
-    """
-    return mean_loss(model, encoding.encode(records, model.tokenizer, template or model.template))
-
-
-def mean_loss(model: LoadedModel, encoded: encoding.Encoded, batch_size: int = 8) -> float:
+def mean_loss(model: LoadedModel, encoded: encoding.Encoded) -> float:
     """The mean cross-entropy over all labels of `encoded`, in nats per token.
 
     Raises:
@@ -230,9 +210,7 @@ def mean_loss(model: LoadedModel, encoded: encoding.Encoded, batch_size: int = 8
     was_training = model.model.training
     model.model.eval()
     with torch.no_grad():
-        for batch in encoding.batches_by_length(
-            encoded.dataset["length"], batch_size, shuffle=False
-        ):
+        for batch in encoding.batches_by_length(encoded.dataset["length"], 8, shuffle=False):
             inputs = collate([rows[index] for index in batch])
             inputs = {name: value.to(model.device) for name, value in inputs.items()}
             total += completion_loss(model.model, **inputs).item()

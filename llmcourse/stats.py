@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy
 
 LEVEL = 0.05  # of all tests; the intervals are 1 - LEVEL wide
+POWER = 0.8  # of `detectable`
 DRAWS = 2000  # of the bootstrap and of the permutation test
 _AT_ONCE = 2**22  # numbers drawn in one go: 2,000 draws of a million records fill no memory
 
@@ -300,43 +301,33 @@ def _draws(count: int) -> dict[str, Any]:
     return {"n_resamples": DRAWS, "vectorized": True, "batch": batch, "rng": 0}
 
 
-def detectable(
-    n: int,
-    rate: float = 0.5,
-    *,
-    paired: bool = True,
-    differ: float | None = None,
-    power: float = 0.8,
-) -> float:
-    """The smallest gain in accuracy that a comparison on `n` questions detects with that power.
+def detectable(n: int, rate: float = 0.5, *, differ: float | None = None) -> float:
+    """The smallest gain in accuracy that a paired test on `n` questions sees four times in five.
 
-    It assumes the tests of this module: McNemar's exact test where both methods answer the same
-    questions (`paired`), Newcombe's interval where each has `n` questions of its own
-    (`more_often`). The power is exact, by the binomial distribution, not by simulation.
+    For McNemar's exact test, on which both methods answer the same questions. The power of 80 % is
+    exact, by the binomial distribution, not by simulation.
 
     Args:
         n: Questions.
         rate: Accuracy that the gain is added to, from 0 to 1.
-        paired: Whether both methods answer the same questions.
         differ: Share of the questions on which exactly one of the two is right, where that is
             known. If not given, the methods are taken to be right independently of each other,
             which is cautious: on the same questions they usually agree more.
-        power: Probability of a verdict in favour of the better method.
 
     Returns:
         The gain as a part of 1; NaN where no gain is large enough to be seen.
     """
     from scipy.optimize import brentq
 
-    seen = _paired_power(n, rate, differ) if paired else _unpaired_power(n, rate)
-    most = 1 - rate if differ is None or not paired else min(1 - rate, differ)
-    if most <= 0 or seen(most) < power:
+    power = _power(n, rate, differ)
+    most = 1 - rate if differ is None else min(1 - rate, differ)
+    if most <= 0 or power(most) < POWER:
         return math.nan
     # The power grows with the gain, so there is one root.
-    return float(brentq(lambda gain: seen(gain) - power, 1e-9, most, xtol=1e-6))
+    return float(brentq(lambda gain: power(gain) - POWER, 1e-9, most, xtol=1e-6))
 
 
-def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float], float]:
+def _power(n: int, rate: float, differ: float | None) -> Callable[[float], float]:
     """The power of McNemar's exact test at 5 %, as a function of the gain."""
     import numpy
     from scipy.stats import binom
@@ -351,23 +342,5 @@ def _paired_power(n: int, rate: float, differ: float | None) -> Callable[[float]
             # Independent methods: one right and the other wrong, both ways round.
             apart = rate * (1 - rate - gain) + (rate + gain) * (1 - rate)
         return binom.pmf(pairs, n, apart) @ binom.cdf(losses, pairs, (apart - gain) / (2 * apart))
-
-    return power
-
-
-def _unpaired_power(n: int, rate: float) -> Callable[[float], float]:
-    """The power of `more_often` with `n` questions on each side, as a function of the gain."""
-    import numpy
-    from scipy.stats import binom
-
-    counts = numpy.arange(n + 1)
-    value = counts / n
-    low, high = numpy.transpose([Share(count, n).interval for count in range(n + 1)])
-    # seen[i, j]: i right answers of the better method against j of the other one.
-    apart = value[:, None] - value
-    seen = apart > numpy.hypot((value - low)[:, None], high - value)
-
-    def power(gain: float) -> float:
-        return binom.pmf(counts, n, rate + gain) @ seen @ binom.pmf(counts, n, rate)
 
     return power

@@ -131,10 +131,13 @@ def _say(turns: Turns, turn: Mapping[str, Any]) -> None:
         for role, name in zip(ROLES[1:], pair, strict=True):
             turns.say(role, _content(turn[name], turns))
         return
-    speaker = turn[role_key] if role_key else None
-    if isinstance(speaker, Mapping):
-        speaker = speaker.get("role")
-    name = str(speaker).strip().casefold().replace(" ", "_").replace("-", "_")
+    name = (
+        str(turn[role_key] if role_key else None)
+        .strip()
+        .casefold()
+        .replace(" ", "_")
+        .replace("-", "_")
+    )
     if name not in _ROLE:
         raise ValueError(
             f"a turn needs a role and its text; its fields are {', '.join(map(str, turn)):.80}"

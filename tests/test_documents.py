@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from llmcourse import company, data
-from llmcourse.data import skipped_documents
 from llmcourse.errors import DataError
 from tests.conftest import ROOT
 
@@ -59,7 +58,7 @@ def test_hidden_folders_and_those_of_tools_are_listed_as_skipped(tmp_path: Path)
         (tmp_path / "sub" / name).mkdir(parents=True)
         (tmp_path / "sub" / name / "a.md").write_text("Text.")
     assert [one.document for one in data.from_documents(tmp_path)] == ["sub/docs/a.md"]
-    assert [(one.source, one.problem) for one in skipped_documents(tmp_path)] == [
+    assert [(one.source, one.problem) for one in data.read_documents(tmp_path).skipped] == [
         (str(tmp_path / "sub" / name), "a hidden folder or one of tools, which is not read")
         for name in closed
     ]
@@ -142,7 +141,7 @@ def test_what_is_skipped_is_listed(tmp_path: Path) -> None:
         "nul.txt": b"a\0b",
     }.items():
         (tmp_path / name).write_bytes(content)
-    found = skipped_documents(tmp_path)
+    found = data.read_documents(tmp_path).skipped
     assert all(isinstance(one, data.Problem) and one.line == 0 for one in found)
     told = {Path(one.source).relative_to(tmp_path).as_posix(): one.problem for one in found}
     assert set(told) == {
@@ -157,9 +156,9 @@ def test_what_is_skipped_is_listed(tmp_path: Path) -> None:
     assert told["sub/photo.jpg"].startswith("of the kind '.jpg'; documents are read from .md")
     assert told["sub/Makefile"].startswith("of the kind 'without ending'")
     assert told["nul.txt"].startswith("it holds NUL bytes")
-    assert skipped_documents(Path(company.__path__[0]) / "documents") == []
+    assert data.read_documents(Path(company.__path__[0]) / "documents").skipped == []
     with pytest.raises(DataError, match="there is no such folder"):
-        skipped_documents(tmp_path / "nowhere")
+        data.read_documents(tmp_path / "nowhere")
 
 
 def test_html_is_read_without_its_scripts(tmp_path: Path) -> None:
@@ -240,7 +239,7 @@ def test_a_line_of_many_dashes_takes_no_time(tmp_path: Path) -> None:
     [
         ({}, "holds no documents. They are read from .md"),
         ({"photo.jpg": b"x"}, "holds no documents"),
-        ({"only.md": b"# Heading\n\n"}, "hold no text"),
+        ({"only.md": b"# Heading\n\n"}, "only.md: it holds no text"),
         ({"damaged.txt": b"caf\xe9 \xc3\xa9"}, "damaged.txt: it is not UTF-8 (byte 0xe9"),
         ({"nul.txt": b"a\x00b"}, "nul.txt: it holds NUL bytes"),
         ({"huge.txt": b"x" * 20_000_001}, "has over 20 MB"),
@@ -261,9 +260,9 @@ def test_loops_of_links_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("Text.")
     (tmp_path / "loop").symlink_to(tmp_path)
     assert len(data.from_documents(tmp_path)) == 1
-    assert [str(one) for one in skipped_documents(tmp_path)] == [
+    assert [str(one) for one in data.read_documents(tmp_path).skipped] == [
         f"{tmp_path / 'loop'}: a link to a folder, which is not followed"
     ]
     (tmp_path / "b.md").symlink_to(tmp_path / "b.md")
     assert len(data.from_documents(tmp_path)) == 1
-    assert any("b.md: can't be read" in str(one) for one in skipped_documents(tmp_path))
+    assert any("b.md: can't be read" in str(one) for one in data.read_documents(tmp_path).skipped)

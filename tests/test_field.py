@@ -19,7 +19,6 @@ import pandas
 import pytest
 
 from llmcourse import cli, data, encoding, evaluation, generation, models, own, synthesis, words
-from llmcourse.data import documents
 from llmcourse.errors import DataError, SettingError, TemplateError
 from llmcourse.evaluation import METRICS
 from llmcourse.widgets import Chat
@@ -523,9 +522,9 @@ def test_one_bad_file_never_stops_the_rest(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / left).write_bytes(b"\0")
     passages = data.from_documents(tmp_path)
     assert [p.text for p in passages] == ["It leaves at 6.40.", "Das Café öffnet um acht."]
-    skipped = {Path(one.source).name for one in data.skipped_documents(tmp_path)}
+    skipped = {Path(one.source).name for one in data.read_documents(tmp_path).skipped}
     assert skipped == {"damaged.txt", "scan.pdf", "gone.md"}
-    [guess] = documents.guessed_encodings(tmp_path)
+    [guess] = data.read_documents(tmp_path).guessed
     assert guess.startswith("old.txt is read as ") and guess in str(own.read(tmp_path))
 
 
@@ -600,7 +599,7 @@ def test_attachments_and_mailboxes_are_read_or_told(tmp_path: Path) -> None:
             ("Pier", "It is wet."),
         ]
     )
-    told = [one.problem for one in data.skipped_documents(tmp_path)]
+    told = [one.problem for one in data.read_documents(tmp_path).skipped]
     assert told[:2] == ["the attachment 'pier.png' is not read: it is of the kind '.png'"] * 2
     assert told[2:] == ["records and no document; name the file itself"]
 
@@ -612,7 +611,7 @@ def test_pdf_and_word_go_through_markitdown_or_say_what_is_missing(
     (tmp_path / "b.docx").write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "markitdown", None)
     assert len(data.from_documents(tmp_path)) == 1
-    [problem] = data.skipped_documents(tmp_path)
+    [problem] = data.read_documents(tmp_path).skipped
     assert "pip install" in problem.problem and "markitdown" in problem.problem
     (tmp_path / "a.md").unlink()
     with pytest.raises(DataError, match="pip install"):

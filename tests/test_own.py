@@ -243,7 +243,7 @@ def test_a_file_of_pairs_leaves_every_steps_file(finished: own.Result) -> None:
     for name in ("pairs.csv", "split/train.jsonl", "split/test.jsonl", "report.html"):
         assert (out / name).is_file(), name
     assert len(parts.train) <= SMALL.pairs and len(parts.test) == SMALL.questions
-    assert found.methods == found.ways == [LOOK_UP, PROMPT, TUNED] and found.main == "f1"
+    assert found.methods == [LOOK_UP, PROMPT, TUNED] and found.main == "f1"
     answers = json.loads((out / "answers.json").read_text(encoding="utf-8"))
     assert answers == found.answers().to_dict("records") and len(answers) == SMALL.questions
     worst = found.worst(count=2)

@@ -229,7 +229,7 @@ def test_the_held_out_loss_stops_the_training_at_its_lowest(tiny: models.LoadedM
     assert list(found)[:3] == [0, 2, 4]
     assert max(found) == lowest + 4 < 40  # two evaluations later
     assert "the held-out loss was lowest after update" in tuned.notes[0]
-    back = finetuning.held_out_loss(tuned, held_out)
+    back = finetuning.mean_loss(tuned, encoding.encode(held_out, tuned.tokenizer, tuned.template))
     assert back == pytest.approx(found[lowest], abs=1e-5)
     with pytest.raises(SettingError, match="patience= needs held_out= records"):
         train(tiny, patience=1)

@@ -242,7 +242,12 @@ def losses(tuned: Any) -> list[float]:
 
 
 def test_the_monitor_trains_as_finetune_does(tiny: LoadedModel) -> None:
-    looks = {"held_out": RECORDS[:2], "watch": "What is number 3?", "every": 2, "watch_tokens": 3}
+    looks = {
+        "held_out": RECORDS[:2],
+        "sample_prompts": "What is number 3?",
+        "eval_steps": 2,
+        "sample_tokens": 3,
+    }
     usual = finetune(tiny, RECORDS, FEW, **looks, progress=False)
     shown = TrainingMonitor(tiny, RECORDS, FEW, **looks)
     assert "Not begun." in texts(shown)
@@ -261,7 +266,7 @@ def test_stop_saves_and_train_goes_on_with_the_same_result(
     tiny: LoadedModel, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     usual = finetune(tiny, RECORDS, FEW, progress=False)
-    shown = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out", save_every=100, fresh=True)
+    shown = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out", save_steps=100, fresh=True)
     shown.start(lambda: shown.step == 2 and shown.buttons["stop"].click())
     assert len(shown.result().history) == 2  # what it had learned, and a word about it
     assert "Stopped after update 2: this is the model" in capsys.readouterr().out
@@ -376,7 +381,7 @@ def everything(tiny: LoadedModel, tmp_path: Path) -> list[ui.Widget]:
         Chat({EVIL: tiny}, EVIL),
         TokenExplorer(tiny, EVIL),
         TemplatePlayground(tiny, record),
-        TrainingMonitor(tiny, RECORDS, FEW, watch=EVIL),
+        TrainingMonitor(tiny, RECORDS, FEW, sample_prompts=EVIL),
         ErrorBrowser(evil, tmp_path / "labels.jsonl"),
         PairReview(review),
     ]

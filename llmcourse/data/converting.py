@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.policy
-import functools
 import json
 import mailbox
 import re
@@ -24,22 +23,12 @@ OFFICE = (".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".epub", ".msg")
 _CUE = re.compile(r"^(?:\d+|WEBVTT.*|NOTE.*|STYLE|[\d:.,]+ *--> .*)$")  # a subtitle's number, time
 
 
-def converted(path: Path) -> str:
-    """A file of one of `CONVERTED` as Markdown.
+def converted(path: Path) -> tuple[str, list[str]]:
+    """A file of one of `CONVERTED` as Markdown, and what of it is not in that: some attachments.
 
     Raises:
         DataError: it can't be; the message has no full stop.
     """
-    return _converted(path, path.stat().st_mtime_ns, path.stat().st_size)[0]
-
-
-def unread(path: Path) -> list[str]:
-    """What of a file is not in its Markdown: attachments of e-mail. Raises as `converted` does."""
-    return _converted(path, path.stat().st_mtime_ns, path.stat().st_size)[1]
-
-
-@functools.lru_cache(maxsize=256)  # `skipped_documents` asks for what `from_documents` has read
-def _converted(path: Path, *_: int) -> tuple[str, list[str]]:
     try:
         done = CONVERTED[path.suffix.lower()](path)
         return (done, []) if isinstance(done, str) else done
@@ -129,7 +118,7 @@ def _attached(part: Any, kind: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, f"attachment{kind}")
             copy.write_bytes(content)
-            return converted(copy)
+            return converted(copy)[0]
     if part.get_content_maintype() != "text":
         raise DataError(f"it is of the kind {kind or part.get_content_type()!r}")
     text = any_text(content)[0]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmcourse.data.converting import CONVERTED, converted, unread
+from llmcourse.data.converting import CONVERTED, converted
 from llmcourse.data.patterns import readable, ungarbled
 from llmcourse.data.readers import TABLES, any_text, decoded
 from llmcourse.data.records import Problem
@@ -22,6 +22,7 @@ _MARKDOWN = (".md", ".markdown", "", *CONVERTED)  # without ending: README
 _UNREAD = ("node_modules", "__pycache__", "venv")  # folders of tools; hidden ones are unread too
 # What systems and programs leave behind in folders: nobody misses it.
 _LEFT = re.compile(r"\._.*|~\$.*|\.~lock.*|\.DS_Store|Thumbs\.db|desktop\.ini|__MACOSX", re.I)
+SHOWN = 5  # files that are named where a folder gives nothing
 LARGEST = 20_000_000  # bytes; more is no document that a person wrote
 # Up to the mark that ends a sentence, or to the end of a line.
 _SENTENCE = re.compile(
@@ -47,7 +48,27 @@ class Passage:
     number: int
 
 
+@dataclass(frozen=True)
+class Documents:
+    """A folder of documents, read.
+
+    Attributes:
+        passages: Of all its documents.
+        skipped: What gave no passages, or not all, and why: nothing vanishes without a word.
+        guessed: Which documents are in an encoding that was guessed, in a line each.
+    """
+
+    passages: list[Passage]
+    skipped: list[Problem]
+    guessed: list[str]
+
+
 def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
+    """Cut every document below `folder` into passages; see `read_documents`."""
+    return read_documents(folder, words=words).passages
+
+
+def read_documents(folder: str | Path, *, words: int = 80) -> Documents:
     """Cut every document below `folder` into passages, at headings and between paragraphs.
 
     A table longer than `words` is cut between its rows, and each piece begins with the names of its
@@ -55,11 +76,10 @@ def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
 
     Markdown, reStructuredText, plain text, HTML, notebooks, subtitles and e-mail are read (`KINDS`,
     and files named README), and with the package markitdown PDF, Word and others. A file that can't
-    be read stops no other; `skipped_documents` lists those that gave nothing. Links to folders are
-    not followed, so that a loop of links does no harm; hidden folders and those of tools (.git,
-    node_modules) are not read. Headings that begin with "#" are Markdown's alone. Settings at a
-    document's beginning (front matter) are left out, as is what a page hides. Characters of HTML
-    pages that were decoded wrongly are fixed.
+    be read stops no other; it is listed. Links to folders are not followed, so that a loop of links
+    does no harm; hidden folders and those of tools (.git, node_modules) are not read. Headings that
+    begin with "#" are Markdown's alone. Settings at a document's beginning (front matter) are left
+    out, as is what a page hides. Characters of HTML pages that were decoded wrongly are fixed.
 
     Args:
         folder: Where the documents are.
@@ -71,57 +91,36 @@ def from_documents(folder: str | Path, *, words: int = 80) -> list[Passage]:
         DataError: no such folder, no document in it, or none that gives a text.
         SettingError: `folder` is no path or blank, or `words` is below 1.
     """
-    words = whole("words", words, 1)
-    root = _root(folder)
-    paths = [path for path in _files(root) if _is_document(path)]
-    if not paths:
-        raise DataError(f"{folder} holds no documents. They are read from {', '.join(KINDS)}.")
-    passages, problem = [], None
+    words, root, found = whole("words", words, 1), _root(folder), Documents([], [], [])
+    paths = _files(root)
     for path in paths:
-        name = path.relative_to(root).as_posix()
-        try:
-            pieces = enumerate(_passages(path, words), 1)
-            passages += [Passage(text, heading, name, n) for n, (heading, text) in pieces]
-        except DataError as error:
-            problem = problem or error
-    if not passages:
-        raise problem or DataError(f"The documents in {folder} hold no text.")
-    return passages
-
-
-def skipped_documents(folder: str | Path) -> list[Problem]:
-    """What below `folder` gives no passages, or not all, and why: nothing vanishes without a word.
-
-    Raises:
-        DataError: no such folder, or one that can't be read.
-        SettingError: `folder` is no path or blank.
-    """
-    found = ((path, _why_skipped(path)) for path in _files(_root(folder)))
-    return [Problem(str(path), 0, "", why) for path, why in found if why]
-
-
-def guessed_encodings(folder: str | Path) -> list[str]:
-    """Which documents below `folder` are in an encoding that was guessed, in a line each.
-
-    Raises:
-        DataError, SettingError: see `skipped_documents`.
-    """
-    root = _root(folder)
-    texts = (path for path in _files(root) if path.suffix.lower() in _TEXTS and _is_document(path))
-    found = []
-    for path in texts:
-        try:
-            encoding = any_text(path.read_bytes())[1]
-        except OSError:  # `skipped_documents` says so
-            continue
-        if encoding:
-            found.append(
-                f"{path.relative_to(root)} is read as {encoding}; save it as UTF-8 if not so"
-            )
+        name, why = path.relative_to(root).as_posix(), _no_document(path)
+        if not why:
+            try:
+                text, encoding, unread = _text(path)
+            except DataError as error:
+                why = str(error).rstrip(".")
+            else:
+                pieces = list(_passages(text, path.suffix.lower(), words))
+                found.passages.extend(Passage(t, h, name, n) for n, (h, t) in enumerate(pieces, 1))
+                why = "; ".join(unread) if pieces else _no_text(path)
+                if encoding:
+                    found.guessed.append(
+                        f"{name} is read as {encoding}; save it as UTF-8 if not so"
+                    )
+        if why:
+            found.skipped.append(Problem(str(path), 0, "", why))
+    if not found.passages:
+        what = f"holds no documents. They are read from {', '.join(KINDS)}"
+        if any(_is_document(path) for path in paths):
+            what = "holds no document with a text"
+        listed = (f"{Path(p.source).relative_to(root)}: {p.problem}" for p in found.skipped[:SHOWN])
+        raise DataError(f"{folder} {what}. In it: {'; '.join(listed) or 'nothing at all'}.")
     return found
 
 
-def _why_skipped(path: Path) -> str:
+def _no_document(path: Path) -> str:
+    """Why a path is no document; "" where it is one."""
     if path.is_dir():
         link = "a link to a folder, which is not followed"
         if path.is_symlink():
@@ -129,18 +128,17 @@ def _why_skipped(path: Path) -> str:
         if not os.access(path, os.R_OK | os.X_OK):
             return "a folder that can't be read"
         return "a hidden folder or one of tools, which is not read"
-    if not _is_document(path):
-        kind = path.suffix or "without ending"
-        if path.suffix.lower() in TABLES:
-            return "records and no document; name the file itself"
-        return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
-    try:
-        scanned = "; scanned pages need text recognition first" * (path.suffix.lower() == ".pdf")
-        if next(_passages(path, 1), None):
-            return "; ".join(unread(path) if path.suffix.lower() in CONVERTED else ())
-        return f"it holds no text{scanned}"
-    except DataError as error:
-        return str(error).removeprefix(str(path)).lstrip(": ").rstrip(".")
+    if _is_document(path):
+        return ""
+    if path.suffix.lower() in TABLES:
+        return "records and no document; name the file itself"
+    kind = path.suffix or "without ending"
+    return f"of the kind {kind!r}; documents are read from {', '.join(KINDS)}"
+
+
+def _no_text(path: Path) -> str:
+    scanned = "; scanned pages need text recognition first"
+    return f"it holds no text{scanned if path.suffix.lower() == '.pdf' else ''}"
 
 
 def _root(folder: str | Path) -> Path:
@@ -178,26 +176,28 @@ def _is_document(path: Path) -> bool:
     return named and not path.is_dir()
 
 
-def _passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
-    """(heading, piece) for each passage of a document.
+def _text(path: Path) -> tuple[str, str, list[str]]:
+    """A document's text, the encoding that was guessed for it, and what of it is not read.
 
     Raises:
         DataError: it can't be read.
     """
-    kind = path.suffix.lower()
     try:
-        if kind in CONVERTED:
-            text = converted(path)
-        elif path.stat().st_size > LARGEST:
+        if path.suffix.lower() in CONVERTED:
+            text, unread = converted(path)
+            return text, "", unread
+        if path.stat().st_size > LARGEST:
             raise DataError(f"it has over {LARGEST // 1_000_000} MB; that is no document")
-        else:
-            text, encoding = any_text(path.read_bytes())
-            if not encoding:
-                decoded(text.encode("utf-8", "surrogateescape"))  # damaged, or NUL bytes
-    except (DataError, OSError) as error:
-        if isinstance(error, DataError):
-            raise DataError(f"{path}: {error}.") from error
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+        text, encoding = any_text(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"can't be read: {error.strerror}") from error
+    if not encoding:
+        decoded(text.encode("utf-8", "surrogateescape"))  # damaged, or NUL bytes
+    return text, encoding, []
+
+
+def _passages(text: str, kind: str, words: int) -> Iterator[tuple[str, str]]:
+    """(heading, piece) for each passage of a document."""
     sections = _of_page(text) if kind in (".html", ".htm") else _of_text(text, kind)
     for heading, blocks in sections:
         for piece in _pieces(blocks, words):

@@ -208,26 +208,14 @@ def copies(records: Dataset, table: pandas.DataFrame) -> Iterator[Finding]:
 
 
 def _near_duplicates(records: Dataset, table: pandas.DataFrame) -> Finding:
-    """Of each group of records that are nearly the same, all but the first."""
-    import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
+    """The records that are nearly the same as an earlier one."""
     pairs = near_duplicates.candidates(table[RECORD])
     question = table.question.to_dict()
     # with the same question they are contradictions, which are reported by themselves
     apart = [pair for pair in pairs if question[pair[0]] != question[pair[1]]]
-    near = list(
-        near_duplicates.near(apart, records, records, lambda r: " ".join(texts_of(r).values()))
-    )
-    first, second = np.array(near, dtype=int).reshape(-1, 2).T
-    # A near B and B near C make one group, though A and C may share less
-    size = (len(records), len(records))
-    _, group = connected_components(coo_array((np.ones(len(near)), (first, second)), size))
-    places = np.unique(np.concatenate([first, second]))
-    _, firsts = np.unique(group[places], return_index=True)
+    near = near_duplicates.near(apart, records, records, lambda r: " ".join(texts_of(r).values()))
     least = " (or more: the search was cut short)" if len(pairs) == MOST_PAIRS else ""
-    return _finding("near-duplicates", records, np.delete(places, firsts), least=least)
+    return _finding("near-duplicates", records, sorted({later for _, later in near}), least=least)
 
 
 def leaks(

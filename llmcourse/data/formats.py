@@ -135,7 +135,7 @@ def unified(
     row = renamed(row, fields)
     if schema not in (None, "messages"):
         return schema or "", row, []
-    for read in (_rated, _tree, _export, _preference, _conversation, _answers, _other_pair):
+    for read in (_rated, _tree, _preference, _conversation, _answers, _other_pair):
         found = read(row)
         if found is not None:
             return found
@@ -255,20 +255,6 @@ def _tree(row: Mapping[str, Any]) -> Found:
     return done and (*done[:2], [*done[2], "of each tree the best-ranked path is taken"])
 
 
-def _export(row: Mapping[str, Any]) -> Found:
-    """ChatGPT's export: the branch that was shown last."""
-    nodes, here = row.get("mapping"), row.get("current_node")
-    if not isinstance(nodes, Mapping) or here not in nodes:
-        return None
-    said: list[Any] = []
-    while here in nodes:
-        message = nodes[here].get("message")
-        if message and (message.get("content") or {}).get("parts", [""]) != [""]:
-            said.insert(0, {name: message[name] for name in ("author", "content")})
-        here = nodes[here].get("parent")
-    return _read("mapping", said, row, "current_node", name="ChatGPT's export")
-
-
 def _answers(row: Mapping[str, Any]) -> Found:
     """SQuAD and its like: several answers, of which the first is taken."""
     name = next((n for n in ("answers", *FIELDS["answer"]) if not is_none(row.get(n))), "")
@@ -337,7 +323,7 @@ def _held(value: Mapping[str, Any]) -> Iterator[Any] | None:
         return (dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True))
     if pair and all(isinstance(p, Mapping) for p in parts):  # pandas' {"question": {"0": …}, …}
         return ({name: value[name].get(n) for name in value} for n in parts[0])
-    others = {"answers", "chosen", "mapping", "preferred_output", "prompt", "text"}
+    others = {"answers", "chosen", "preferred_output", "prompt", "text"}
     if keys & ({*CONVERSATIONS, *others} - {"data"}) or pair or not parts:
         return None
     if all(isinstance(part, Mapping) for part in parts):  # {"first": {…}, …}

@@ -164,13 +164,9 @@ def bands(texts: Iterable[str]) -> np.ndarray:
     sets = ([one.encode("utf-8", "surrogatepass") for one in shingles(text)] for text in texts)
     minima = [one.hashvalues for one in MinHash.generator(sets, num_perm=BANDS * ROWS, seed=1)]
     values = np.array(minima, dtype=np.uint64).reshape(len(minima), BANDS, ROWS)
-    mixed: np.ndarray = np.zeros((len(minima), BANDS), dtype=np.uint64)
-    # four numbers become one (Fibonacci hashing: 2**64 divided by the golden ratio), which wraps
-    # around at 64 bits as hashes do
-    for row in range(ROWS):
-        mixed = (mixed ^ values[:, :, row]) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    return mixed.view(np.int64)
+    # four numbers become one, by random odd factors; it wraps around at 64 bits as hashes do
+    mix = np.random.default_rng(0).integers(1, 2**63, ROWS, dtype=np.uint64) | np.uint64(1)
+    return (values * mix).sum(axis=2, dtype=np.uint64).view(np.int64)
 
 
 def candidates(table: pandas.DataFrame) -> list[tuple[int, int]]:

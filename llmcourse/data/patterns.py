@@ -350,15 +350,9 @@ def ungarbled(text: str) -> str:
         return text
     from ftfy import fix_text
 
-    return _CONTROL.sub("", fix_text(text, _fixes()))
-
-
-@cache
-def _fixes() -> Any:
-    """What `ftfy` may fix: wrong decoding. Quotes, ligatures and entities are the author's."""
-    from ftfy import TextFixerConfig
-
-    return TextFixerConfig(
+    # What is fixed is wrong decoding. Quotes, ligatures and entities are the author's.
+    fixed = fix_text(
+        text,
         unescape_html=False,
         fix_latin_ligatures=False,
         fix_character_width=False,
@@ -367,3 +361,4 @@ def _fixes() -> Any:
         normalization=None,
         explain=False,
     )
+    return _CONTROL.sub("", fixed)

@@ -21,16 +21,3 @@ from llmcourse.encoding.records import (
     padding_share,
 )
 from llmcourse.encoding.tokens import end_ids, prompt_ids, tokenized
-
-__all__ = [
-    "TOO_LONG",
-    "UNTRAINED",
-    "Collator",
-    "Encoded",
-    "batches_by_length",
-    "encode",
-    "end_ids",
-    "padding_share",
-    "prompt_ids",
-    "tokenized",
-]

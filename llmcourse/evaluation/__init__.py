@@ -26,31 +26,3 @@ from llmcourse.evaluation.running import (
     evaluate,
     measured,
 )
-
-Way = Method  # its name in version 0.1
-
-__all__ = [
-    "KINDS",
-    "METRICS",
-    "Comparison",
-    "Evaluation",
-    "Method",
-    "Way",
-    "agreement",
-    "agreement_by_class",
-    "compare",
-    "consistency",
-    "counted",
-    "elo",
-    "evaluate",
-    "judged_against",
-    "keys_of",
-    "label",
-    "load_labels",
-    "measured",
-    "perplexity",
-    "position_bias",
-    "prefer",
-    "record_losses",
-    "save_labels",
-]

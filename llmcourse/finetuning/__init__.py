@@ -10,17 +10,4 @@ from llmcourse.finetuning.adapters import merge, with_adapter
 from llmcourse.finetuning.runner import finetune
 from llmcourse.finetuning.settings import Config, suggest
 from llmcourse.finetuning.tuned import TrainingStopped, TunedModel, save
-from llmcourse.loss import completion_loss, held_out_loss
-
-__all__ = [
-    "Config",
-    "TrainingStopped",
-    "TunedModel",
-    "completion_loss",
-    "finetune",
-    "held_out_loss",
-    "merge",
-    "save",
-    "suggest",
-    "with_adapter",
-]
+from llmcourse.loss import completion_loss, mean_loss

@@ -180,8 +180,7 @@ def _differences(path: Path, now: Mapping[str, Any], ignored: Sequence[str] = ()
     except (ValueError, TypeError) as error:
         return f"{path.name} can't be read ({first_line(error)})"
     now = json.loads(json.dumps(now))
-    # (a setting that was off and is gone makes no difference: `packing`, up to version 0.1)
-    names = [name for name in {**before, **now} if before.get(name, False) != now.get(name, False)]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     names = [name for name in names if name not in ignored]
     shown = [f"{name} {before.get(name)!r} there, {now.get(name)!r} now" for name in names[:3]]
     return "; ".join(shown) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")

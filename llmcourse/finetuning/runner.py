@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,31 +34,11 @@ from llmcourse.sizing import Hardware, Size
 if TYPE_CHECKING:
     from datasets import Dataset
 
-T = TypeVar("T")
 CPU_SPEED = 180e9  # FLOP/s in bfloat16 on two cores: both models in benchmarks/README.md
 # Settings that change how much memory a training takes, and nothing of its result.
 RESULT_FREE = ("micro_batch", "memory_gb", "checkpointing")
-# What `finetune` called its arguments up to version 0.1: notebooks of that time still run.
-OLD_NAMES = {
-    "watch": "sample_prompts",
-    "watch_tokens": "sample_tokens",
-    "every": "eval_steps",
-    "save_every": "save_steps",
-    "seen": "callback",
-}
 
 
-def _with_old_names(function: Callable[..., T]) -> Callable[..., T]:
-    @functools.wraps(function)
-    def renamed(*args: Any, **named: Any) -> T:
-        return function(
-            *args, **{OLD_NAMES.get(name, name): given for name, given in named.items()}
-        )
-
-    return renamed
-
-
-@_with_old_names
 def finetune(
     model: LoadedModel,
     records: Dataset | Sequence[Any],

@@ -56,25 +56,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = [
-    "FACTS",
-    "INSTALL",
-    "PACKAGED",
-    "ROLES",
-    "LoadedModel",
-    "convert",
-    "converted_path",
-    "fingerprint",
-    "is_converted",
-    "load",
-    "load_adapter",
-    "load_tokenizer",
-    "package_folder",
-    "part_paths",
-    "prefetch",
-    "require_finite",
-    "resolve",
-]
 
 ROLES = ("base", "chat")
 # What is named like a file is no hub name.

@@ -13,32 +13,3 @@ from llmcourse.own.report import Result, advice, report
 from llmcourse.own.source import Source, pairs, read
 from llmcourse.own.training import SIZES, Sizes, settings, sizes, train
 from llmcourse.sizing import considerations, customers
-
-ways = methods  # its name in version 0.1
-
-__all__ = [
-    "SIZES",
-    "Assessment",
-    "Parts",
-    "Result",
-    "Sizes",
-    "Source",
-    "advice",
-    "assess",
-    "considerations",
-    "customers",
-    "load_reviewed",
-    "methods",
-    "pairs",
-    "read",
-    "report",
-    "run",
-    "save_for_review",
-    "settings",
-    "sizes",
-    "split",
-    "train",
-    "trimmed",
-    "ways",
-    "write_pairs",
-]

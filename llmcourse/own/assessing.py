@@ -49,8 +49,6 @@ class Assessment(Comparison):
         """Their names."""
         return list(self.evaluations)
 
-    ways = methods  # its name in version 0.1
-
     @property
     def caution(self) -> str:
         """What the scores can't tell, in a sentence or two; "" where facts were checked."""

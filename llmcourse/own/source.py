@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import data, tiers
-from llmcourse.data.documents import KINDS, guessed_encodings
+from llmcourse.data.documents import KINDS
 from llmcourse.data.readers import TABLES
 from llmcourse.data.reviewing import NO, YES
 from llmcourse.errors import DataError
@@ -104,18 +104,9 @@ def read(source: str | os.PathLike[str], **called: Any) -> Source:
         if kind in KINDS and kind not in TABLES and path.exists():
             raise DataError(f"{name} is one document. Name the folder that it is in.")
         return pairs_of(path, **called)
-    # Nothing vanishes without a word: a folder of PDFs must not look like an empty one.
-    skipped = data.skipped_documents(path)
-    problems = [f"{Path(one.source).relative_to(path)}: {one.problem}" for one in skipped]
-    try:
-        passages = data.from_documents(path)
-        return Source("documents", name, passages, [], problems, guessed_encodings(path))
-    except DataError as error:
-        said = str(error).rstrip(".")
-        others = [one for one in problems if one.partition(": ")[2] not in said]
-        others = others[:SHOWN] or ["nothing at all"] * (not problems)
-        more = f". In it: {'; '.join(others)}" if others else ""
-        raise DataError(f"{said}{more}.") from error
+    found = data.read_documents(path)
+    problems = [f"{Path(one.source).relative_to(path)}: {one.problem}" for one in found.skipped]
+    return Source("documents", name, found.passages, [], problems, found.guessed)
 
 
 def pairs_of(path: Path | str, **called: Any) -> Source:

@@ -26,21 +26,3 @@ from llmcourse.sizing.tables import (
     markdown,
     table,
 )
-
-__all__ = [
-    "FSDP",
-    "HARDWARE",
-    "KNOWN",
-    "METHODS",
-    "SCORE_BYTES",
-    "SHOWN",
-    "Hardware",
-    "Memory",
-    "Size",
-    "considerations",
-    "customers",
-    "fit",
-    "fsdp_table",
-    "markdown",
-    "table",
-]

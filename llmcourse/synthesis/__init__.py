@@ -14,15 +14,3 @@ from llmcourse.synthesis.filters import (
     instruction_trouble,
 )
 from llmcourse.synthesis.instructions import self_instruct
-
-__all__ = [
-    "Pool",
-    "Synthesis",
-    "answer_trouble",
-    "groundedness",
-    "instruction_trouble",
-    "questions_from_documents",
-    "self_instruct",
-    "sentences",
-    "topic",
-]

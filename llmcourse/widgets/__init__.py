@@ -14,14 +14,3 @@ from llmcourse.widgets.monitor import TrainingMonitor
 from llmcourse.widgets.reviewer import PairReview
 from llmcourse.widgets.tokens import TemplatePlayground, TokenExplorer
 from llmcourse.widgets.vote import CHOICES, BlindVote
-
-__all__ = [
-    "CHOICES",
-    "BlindVote",
-    "Chat",
-    "ErrorBrowser",
-    "PairReview",
-    "TemplatePlayground",
-    "TokenExplorer",
-    "TrainingMonitor",
-]
