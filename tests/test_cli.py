@@ -57,12 +57,9 @@ def test_wrong_use_exits_2_and_shows_usage(arguments: str, capsys: Capture) -> N
     ("arguments", "environment", "message"),
     [
         ("ask Hi --model bsae", {}, "Did you mean 'base'?"),
-        pytest.param("ask Hi --tokens 0", {}, "max_new_tokens=0", marks=pytest.mark.model),
         ("ask Hi", {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
         ("results", {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big'"),
         ("inspect nowhere.jsonl", {}, "nowhere.jsonl: no such file"),
-        ("inspect tools", {}, "tools holds no documents"),
-        ("own nowhere --out x", {}, "nowhere: no such file"),
         ("run 77", {}, "There is no lesson '77'"),
     ],
 )
@@ -106,13 +103,9 @@ def test_a_python_without_the_packages_is_told_which_one_to_use() -> None:
 @pytest.mark.model
 def test_prefetch_and_ask(cli: Run) -> None:
     assert cli("prefetch", "chat").stdout.startswith("smollm2-135m-instruct: ready in")
-    done = cli(
-        "ask", "What is the opposite of cold? 🎉", "--tokens", "64", PYTHONIOENCODING="ascii"
-    )
-    assert done.returncode == 0 and done.stderr == ""
-    assert "opposite" in done.stdout and "im_start" not in done.stdout
-    cut = cli("ask", "Tell me about Mars", "--tokens", "4", "--model", "base")
-    assert "(cut off after 4 tokens; --tokens N allows more)" in cut.stderr
+    done = cli("ask", "What is the opposite of cold? 🎉", "--tokens", "4", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stdout and "im_start" not in done.stdout
+    assert "(cut off after 4 tokens; --tokens N allows more)" in done.stderr
 
 
 @pytest.mark.model

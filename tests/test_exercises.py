@@ -125,9 +125,14 @@ def test_every_exercise_is_tried_with_wrong_answers() -> None:
     ],
 )
 def test_the_printed_solution_is_right_and_all_hints_print(
-    name: str, capsys: pytest.CaptureFixture
+    name: str,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     task = BY_NAME[name]
+    loaded = lambda role: request.getfixturevalue(f"{role}32")  # once for all of them
+    monkeypatch.setattr("llmcourse.models.load", loaded)
     task.solution()
     printed, space = capsys.readouterr().out, {}
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import datasets
@@ -257,17 +256,6 @@ def test_lengths_in_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase
 def test_hashes_are_the_same_on_every_machine() -> None:
     assert near_duplicates.number("Ferrowick") == -89918596862276702
     assert near_duplicates.number("\ud800") != near_duplicates.number("\ud801")
-
-
-def test_two_processes_find_what_one_does(
-    tokenizer: PreTrainedTokenizerBase, capfd: pytest.CaptureFixture
-) -> None:
-    before = os.environ.get("TOKENIZERS_PARALLELISM")
-    records = company.records("messy")
-    reports = [data.inspect(records, tokenizer=tokenizer, workers=n) for n in (1, 2)]
-    assert reports[0] == reports[1]
-    assert os.environ.get("TOKENIZERS_PARALLELISM") == before
-    assert datasets.is_progress_bar_enabled() and capfd.readouterr() == ("", "")
 
 
 # --- the report ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import transformers
 from peft import LoraConfig
 
 from llmcourse import company, encoding, finetuning, loss, models
-from llmcourse.finetuning import Config, completion_loss
+from llmcourse.finetuning import completion_loss
 from llmcourse.loss import _HeadLoss
 from llmcourse.models.lora import adapter_layers, fast_layers
 from tests.conftest import get_peft_model
@@ -164,20 +164,6 @@ def test_packed_weights_answer_as_the_plain_ones(monkeypatch: pytest.MonkeyPatch
 
 def linear_layers(model: Any) -> list[torch.nn.Linear]:
     return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-
-
-@pytest.mark.parametrize("which", ["base32", "chat32"])
-@pytest.mark.model
-def test_the_real_models(which: str, request: pytest.FixtureRequest) -> None:
-    model: models.LoadedModel = request.getfixturevalue(which)
-    rows = encoding.encode(company.records("questions", "train")[:2], model.tokenizer).dataset
-    batch = encoding.Collator(model.tokenizer)(list(rows))
-    adapted = finetuning.with_adapter(model, Config(rank=4))
-    for layer in adapter_layers(adapted)[::7]:
-        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.01)
-    # Float32 sums over 18 and 30 layers: how far they differ depends on the processor's order.
-    with fast_layers(adapted, training=True):
-        check(adapted, batch, within=3e-4)
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 4])

@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from llmcourse import notebooks
 from tests.conftest import ROOT, Run
 from tests.test_notebooks import lesson_with
 
@@ -18,18 +17,9 @@ GUARD = str(ROOT / "tests" / "guard")
 CALL = "import socket; socket.create_connection(('192.0.2.1', 80), timeout=2)"
 
 
-def test_the_guard_refuses_and_notes(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    env = os.environ | {"PYTHONPATH": GUARD, "LLMCOURSE_GUARD_LOG": str(log)}
-    done = subprocess.run([sys.executable, "-c", CALL], env=env, capture_output=True, text=True)
-    assert done.returncode != 0
-    assert "the guard refused" in done.stderr
-    assert "192.0.2.1" in log.read_text()
-
-
 @pytest.mark.notebook
 def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path) -> None:
-    """The kernels of lessons inherit the guard, or the last test would prove nothing."""
+    """The kernels of lessons inherit the guard; the command itself calls nobody."""
     lesson_with(tmp_path / "00_calls_out.ipynb", CALL)
     done = cli(
         *("run", "--notebooks", str(tmp_path), "--out", str(tmp_path / "out")),
@@ -37,7 +27,8 @@ def test_a_lesson_that_calls_out_fails_under_the_guard(cli: Run, tmp_path: Path)
         LLMCOURSE_GUARD_LOG=str(tmp_path / "log"),
     )
     assert done.returncode == 1 and "the guard refused" in done.stderr
-    assert "192.0.2.1" in (tmp_path / "log").read_text()
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log and all("192.0.2.1" in line for line in log), log  # and nothing else called out
 
 
 @pytest.mark.notebook
@@ -59,18 +50,3 @@ def test_a_cell_that_calls_out_fails_under_nbval_too(tmp_path: Path) -> None:
     )
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "the cell tried to" in done.stdout
-
-
-@pytest.mark.notebook
-def test_the_first_lesson_runs_as_a_command_without_a_network(cli: Run, tmp_path: Path) -> None:
-    log, out = tmp_path / "log", tmp_path / "out"
-    first = notebooks.find(ROOT / "notebooks")[0]
-    done = cli(
-        *("run", first.stem[:2], "--tier", "smoke", "--out", str(out)),
-        PYTHONPATH=GUARD,
-        LLMCOURSE_GUARD_LOG=str(log),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{first.stem}: done in" in done.stdout
-    assert (out / first.name).is_file() and (out / f"{first.stem}.html").is_file()
-    assert not log.exists(), f"tried to reach {log.read_text()}"

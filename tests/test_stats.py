@@ -68,12 +68,6 @@ def test_the_bootstrap_finds_the_usual_interval() -> None:
     assert score == Score.of_values(values), "the same at every call"
 
 
-def test_an_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    rng = numpy.random.default_rng(1)
-    runs = [Score.of_values(rng.exponential(3, 60)) for _ in range(200)]
-    assert 0.88 <= sum(run.low <= 3 <= run.high for run in runs) / 200 <= 0.98
-
-
 def test_right_and_wrong_have_wilsons_interval_and_nan_is_left_out() -> None:
     score = Score.of_values([0.0] * 24 + [math.nan])
     assert score.total == 24
@@ -115,9 +109,6 @@ def test_paired_numbers_are_compared_by_a_permutation_test() -> None:
     assert paired(first + 0.5, first + rng.normal(0, 0.1, 80)).p < 0.01
     assert paired(first, rng.permutation(first)).p > 0.05
     assert paired([0.5, 0.6, 0.7], [0.1, 0.2, 0.4]).p == 2 / 2**3, "exact where all fit"
-    # Chance alone is called a difference about as rarely as it should be.
-    found = [paired(*rng.normal(0, 1, (2, 30))).p < 0.05 for _ in range(200)]
-    assert sum(found) / 200 <= 0.1
 
 
 # --- power ---------------------------------------------------------------------------------------

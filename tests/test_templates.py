@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from llmcourse.errors import PromptError, TemplateError
-from llmcourse.models import LoadedModel
 from llmcourse.templates import render
 
 
@@ -35,10 +34,6 @@ def test_alpaca_with_and_without_input() -> None:
     assert full.endswith("### Instruction:\nAdd\n\n### Input:\n1 2\n\n### Response:\n")
 
 
-def test_system_text_stands_before_other_prompts() -> None:
-    assert render("Hi", "plain", system="Be brief.").prompt == "Be brief.\n\nHi"
-
-
 def test_earlier_turns_come_before_the_question() -> None:
     turns = [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello"), ("user", "Well")]
     history = [{"role": role, "content": content} for role, content in turns]
@@ -56,13 +51,6 @@ def test_braces_in_a_record_stay_text() -> None:
         "Print {input} and {question}\n\n### Input:\n{question}\n"
         in render(record, "alpaca").prompt
     )
-
-
-def test_the_models_own_template(chat32: LoadedModel) -> None:
-    rendered = render("Hi", "chat", tokenizer=chat32.tokenizer, system="Be brief.")
-    assert rendered.prompt.startswith("<|im_start|>system\nBe brief.<|im_end|>")
-    assert rendered.prompt.endswith("<|im_start|>assistant\n")
-    assert rendered.special
 
 
 @pytest.mark.parametrize(
