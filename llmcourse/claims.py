@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -68,12 +68,11 @@ BORROWED = {"row": "in the published run", "adapter": "here, with the published 
 borrowed = ""  # set once this process has loaded such an adapter
 
 
-def ledger_path(tier: str | None = None) -> Path:
-    """The ledger file of a tier (this run's if not given), one for each pair of models."""
-    size = tiers.TIERS[tier] if tier else tiers.current()
+def ledger_path() -> Path:
+    """The ledger file of this run's tier, one for each pair of models."""
     # Numbers of other models answer another question, so they never mix.
-    pair = tiers.pair_name(size)
-    return work_dir() / f"ledger-{size.name}{'' if pair == size.models else f'-{pair}'}.json"
+    tier, pair = tiers.current(), tiers.pair_name()
+    return work_dir() / f"ledger-{tier.name}{'' if pair == tier.models else f'-{pair}'}.json"
 
 
 def record(
@@ -83,7 +82,6 @@ def record(
     holds: bool | None,
     because: str = "",
     models: Mapping[str, str] | None = None,
-    seed: int | None = None,
 ) -> None:
     """Write a claim's numbers into the ledger; the next run of the same lesson replaces them.
 
@@ -94,7 +92,6 @@ def record(
             honest no is a result.
         because: A sentence on why, for a claim that came out false or in part.
         models: Which model played which role; the tier's pair if not given.
-        seed: Of the trainings behind the numbers; `tiers.seed()` if not given.
 
     Raises:
         ClaimError: unknown claim, no numbers, a number that is not finite, or a ledger that can't
@@ -105,22 +102,21 @@ def record(
         raise ClaimError(f"There is no claim {claim_id!r}. There are: {', '.join(CLAIMS)}.")
     if not numbers:
         raise ClaimError(f"Claim {claim_id!r} needs at least one number.")
-    tier = tiers.current()
-    pair = tiers.pair(tier)
+    pair = tiers.pair()
     entry: dict[str, Any] = {
         "numbers": {name: _as_json(claim_id, name, value) for name, value in numbers.items()},
         "holds": None if holds is None else bool(holds),  # numpy's bool is not JSON's
         "because": because,
         "lesson": CLAIMS[claim_id].lesson,
-        "tier": tier.name,
+        "tier": tiers.current().name,
         "models": {"base": pair.base, "chat": pair.chat} if models is None else dict(models),
-        "seed": tiers.seed() if seed is None else int(seed),
+        "seed": tiers.seed(),
         "versions": {"llmcourse": __version__, "python": platform.python_version()}
         | {package: metadata.version(package) for package in ("torch", "transformers")},
         "machine": f"{platform.system()} {platform.machine()}",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     } | ({"published": borrowed} if borrowed else {})
-    _store(ledger_path(tier.name)).update(lambda entries: entries.update({claim_id: entry}))
+    _store(ledger_path()).update(lambda entries: entries.update({claim_id: entry}))
     if in_notebook():
         print(
             f"Noted in your ledger: {CLAIMS[claim_id].text} ({claim_id}). "
@@ -164,15 +160,15 @@ def is_entry(entry: Any) -> bool:
         return False
 
 
-def read(tier: str | None = None, path: Path | None = None) -> dict[str, dict[str, Any]]:
-    """The ledger of a tier, claim id to entry, in the order of `CLAIMS`; empty if there is none.
+def read(path: Path | None = None) -> dict[str, dict[str, Any]]:
+    """A ledger (this run's if not given), claim id to entry, in the order of `CLAIMS`.
 
     Claims of another version of the course stay in the file and are not shown.
 
     Raises:
         ClaimError: the file is not a ledger, or can't be opened.
     """
-    path = path or ledger_path(tier)
+    path = path or ledger_path()
     entries, undamaged = _store(path).read()
     if not undamaged:  # only `record` may repair it, with a copy kept
         raise ClaimError(f"{path} is not a ledger. Move it away; the lessons write a new one.")
@@ -213,11 +209,6 @@ def result(claim_id: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def where_measured(entry: Mapping[str, Any]) -> str:
-    """Where a row was measured: here, or as `BORROWED` says."""
-    return BORROWED.get(entry.get("published", ""), "here")
-
-
 def shown(value: Any) -> str:
     """A number of the ledger as text: shares with their counts, others with three digits."""
     value = number(value)
@@ -232,18 +223,15 @@ def as_share(value: float) -> str:
 
 
 def rows(
-    *, lesson: str | None = None, tier: str | None = None, path: Path | None = None
-) -> list[dict[str, str]]:
-    """The ledger as one row per number, for tables."""
-    result = []
-    for claim_id, entry in read(tier, path).items():
+    *, lesson: str | None = None, path: Path | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """The ledger as one row per number: claim id, measured, value, holds."""
+    for claim_id, entry in read(path).items():
         if lesson in (None, CLAIMS[claim_id].lesson):
             claim, holds = claim_id, HOLDS[entry["holds"]]
             for name, value in entry["numbers"].items():
-                row = {"claim": claim, "measured": name, "value": shown(value), "holds": holds}
-                result.append(row)
+                yield claim, name, shown(value), holds
                 claim = holds = ""  # only a claim's first row names it
-    return result
 
 
 def notes(*, lesson: str | None = None, path: Path | None = None) -> list[str]:
@@ -256,10 +244,9 @@ def notes(*, lesson: str | None = None, path: Path | None = None) -> list[str]:
     ]
 
 
-def as_text(tier: str | None = None, path: Path | None = None) -> str:
+def as_text() -> str:
     """The ledger for a terminal."""
-    entries = read(tier, path)
-    tier = tier or tiers.current().name
+    entries, tier = read(), tiers.current().name
     if not entries:
         return (
             f"Nothing measured yet on the {tier} tier. Run the lessons (`python -m llmcourse run "
@@ -271,7 +258,8 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
     lines += [f"Models: {'; '.join(filter(None, used)) or 'not noted'}", ""]
     for claim_id, entry in entries.items():
         lines.append(f"{claim_id}: {CLAIMS[claim_id].text}")
-        lines.append(f"    holds {where_measured(entry)}: {HOLDS[entry['holds']]}")
+        where = BORROWED.get(entry.get("published", ""), "here")
+        lines.append(f"    holds {where}: {HOLDS[entry['holds']]}")
         width = max(map(len, entry["numbers"]))
         lines += [
             f"    {name:<{width}}  {shown(value)}" for name, value in entry["numbers"].items()
@@ -281,13 +269,13 @@ def as_text(tier: str | None = None, path: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def as_markdown(tier: str, path: Path) -> str:
+def as_markdown(path: Path) -> str:
     """The ledger in `path` as a Markdown table, with all numbers, for the site."""
     lines = ["| claim | measured | value | holds |", "|---|---|---|---|"]
-    for row in rows(tier=tier, path=path):
-        said = f"**{CLAIMS[row['claim']].text}**" if row["claim"] else ""
-        name = row["measured"].replace("|", r"\|")
-        lines.append(f"| {said} | {name} | {row['value']} | {row['holds']} |")
+    for claim, name, value, holds in rows(path=path):
+        said = f"**{CLAIMS[claim].text}**" if claim else ""
+        name = name.replace("|", r"\|")
+        lines.append(f"| {said} | {name} | {value} | {holds} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes(path=path))])
 
 

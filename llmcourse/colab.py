@@ -20,14 +20,11 @@ def is_here() -> bool:
     return "google.colab" in sys.modules
 
 
-def keep_on_drive(folder: str = "llmcourse") -> Path:
-    """Keep what the lessons make (ledger, data, adapters) in a folder of your Google Drive.
+def keep_on_drive() -> Path:
+    """Keep what the lessons make (ledger, data, adapters) in `llmcourse` on your Google Drive.
 
     What is not on Drive is gone when Colab ends the session. Call it in each session, before a
     lesson writes anything. Colab asks you for access to Drive.
-
-    Args:
-        folder: Its name in "My Drive"; made where it is missing.
 
     Returns:
         The folder.
@@ -46,7 +43,7 @@ def keep_on_drive(folder: str = "llmcourse") -> Path:
             f"Drive could not be mounted ({type(error).__name__}: {error}). Allow the access that "
             "Colab asks for, or go on without: then the work is gone with the session."
         ) from error
-    place = MOUNT / "MyDrive" / folder
+    place = MOUNT / "MyDrive" / "llmcourse"
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -125,8 +125,7 @@ def _device() -> list[Check]:
 
 
 def _tier() -> list[Check]:
-    tier = tiers.current()
-    pair = tiers.pair(tier)
+    tier, pair = tiers.current(), tiers.pair()
     return [Check("Tier", f"{tier.name}, for {tier.purpose}: {pair.base} and {pair.chat}")]
 
 

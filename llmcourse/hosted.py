@@ -14,7 +14,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
@@ -101,7 +101,6 @@ def ask(
     *,
     system: str | None = None,
     max_new_tokens: int | None = None,
-    stop: str | Sequence[str] | None = None,
     temperature: float | None = None,
     timeout: float = 60.0,
     retries: int = 2,
@@ -117,8 +116,6 @@ def ask(
         system: The system prompt.
         max_new_tokens: Longest answer in tokens; the server's own limit if not given. For a
             model that thinks first, its thoughts count too.
-        stop: Text that ends an answer, or several; removed from the answer where a server leaves
-            it in.
         temperature: 0 is greedy decoding; the server's own if not given.
         timeout: Seconds to wait for the server, at each try.
         retries: How often the client repeats a request after a 408, 409, 429 or 5xx, a time-out
@@ -146,9 +143,8 @@ def ask(
     for number, prompt in enumerate(questions, 1):
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(f"Prompt {number} of {total} is empty, or no text: {prompt!r:.60}")
-    stops = [stop] if isinstance(stop, str) else list(stop or ())
     # What is not given is not sent, so that the server's own default holds.
-    shared: dict[str, Any] = {"model": model, "temperature": temperature, "stop": stops or None}
+    shared: dict[str, Any] = {"model": model, "temperature": temperature}
     if max_new_tokens is not None:
         shared["max_completion_tokens"] = whole("max_new_tokens", max_new_tokens, 1)
         # OpenAI's reasoning models refuse the older name, max_tokens. Other servers, older versions
@@ -161,15 +157,14 @@ def ask(
     client = _connect(server, timeout, retries)
     begin = [{"role": "system", "content": system}] if system else []
 
-    def answer(index: int) -> tuple[int, str]:
+    def answer(index: int) -> str:
         request = shared | {"messages": [*begin, {"role": "user", "content": questions[index]}]}
         result = _text(client, server, request)
         if isinstance(result, CourseError):
             raise type(result)(f"Prompt {index + 1} of {total}: {result}" if total > 1 else result)
-        ends = [result.find(word) for word in stops if word in result]
-        return index, result[: min(ends, default=None)]
+        return result
 
-    texts = [""] * total
+    texts: list[str] = []
     title = f"{model} answers {total} prompt{'s' * (total != 1)}"
     # A ThreadPool's threads are daemons: an error or Ctrl-C waits for no other request.
     with (
@@ -177,13 +172,11 @@ def ask(
         ThreadPool(whole("at_once", at_once, 1)) as pool,
         bar(total, title, enabled=progress) as line,
     ):
-        results, done = pool.imap_unordered(answer, range(total)), 0
-        while done < total:
+        results = pool.imap(answer, range(total))
+        while len(texts) < total:
             # In short turns: on Windows, Ctrl-C does not interrupt a long wait.
             with suppress(multiprocessing.TimeoutError):
-                index, text = results.next(timeout=0.5)
-                texts[index] = text
-                done += 1
+                texts.append(results.next(timeout=0.5))
                 line.update()
     return texts
 

@@ -31,7 +31,6 @@ class Pair:
     Attributes:
         base: Name of the pretrained model.
         chat: Name of the model that was tuned to chat.
-        licence: The terms of the two.
         same_family: True where `chat` is `base` after tuning, so that they differ in tuning alone.
         learner: Name of the chat model that lesson 05 also trains in full; `chat` if not given.
         bits: What `models.load` stores a weight of the two in; 4 takes the package bitsandbytes.
@@ -39,7 +38,6 @@ class Pair:
 
     base: str
     chat: str
-    licence: str
     same_family: bool = False
     learner: str = ""
     bits: int = 16
@@ -48,26 +46,16 @@ class Pair:
         object.__setattr__(self, "learner", self.learner or self.chat)
 
 
-_GEMMA, _APACHE = "Gemma Terms of Use; Apache-2.0", "Apache-2.0"
 # Training every weight takes 16 bytes per weight: a T4 can do it for 400 million, not for 1.7B.
 _SMALL = "HuggingFaceTB/SmolLM2-360M-Instruct"
 
 PAIRS: dict[str, Pair] = {
-    "packaged": Pair("gemma-3-270m", "smollm2-135m-instruct", _GEMMA),
-    "hub": Pair("google/gemma-3-270m", "HuggingFaceTB/SmolLM2-135M-Instruct", _GEMMA),
-    "apache": Pair(
-        "HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M-Instruct", _APACHE, True
-    ),
-    "open": Pair(
-        "HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct", _APACHE, True, _SMALL
-    ),
+    "packaged": Pair("gemma-3-270m", "smollm2-135m-instruct"),
+    "hub": Pair("google/gemma-3-270m", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+    "apache": Pair("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M-Instruct", True),
+    "open": Pair("HuggingFaceTB/SmolLM2-1.7B", "HuggingFaceTB/SmolLM2-1.7B-Instruct", True, _SMALL),
     "llama2": Pair(
-        "meta-llama/Llama-2-7b-hf",
-        "meta-llama/Llama-2-7b-chat-hf",
-        "Llama 2 Community License",
-        True,
-        _SMALL,
-        bits=4,
+        "meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-7b-chat-hf", True, _SMALL, bits=4
     ),
 }
 
@@ -161,22 +149,22 @@ def current() -> Tier:
     return TIERS[_setting("LLMCOURSE_TIER", TIERS, default)]
 
 
-def pair_name(tier: Tier | None = None) -> str:
+def pair_name() -> str:
     """Key of `PAIRS` of this run: `LLMCOURSE_MODELS`, else the tier's.
 
     Raises:
         SettingError: `LLMCOURSE_MODELS` names no pair.
     """
-    return _setting("LLMCOURSE_MODELS", PAIRS, (tier or current()).models)
+    return _setting("LLMCOURSE_MODELS", PAIRS, current().models)
 
 
-def pair(tier: Tier | None = None) -> Pair:
+def pair() -> Pair:
     """The base and the chat model of this run.
 
     Raises:
         SettingError: `LLMCOURSE_MODELS` names no pair.
     """
-    return PAIRS[pair_name(tier)]
+    return PAIRS[pair_name()]
 
 
 def seed() -> int:

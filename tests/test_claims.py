@@ -27,11 +27,11 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_claim_is_recorded_with_all_it_depends_on(ledger: Path) -> None:
     numbers = {"a": Share(9, 10), "b": numpy.float32(0.5), "c": numpy.int64(3), "d": 12.5}
-    claims.record("lora", numbers, holds=numpy.bool_(True), seed=3)
+    claims.record("lora", numbers, holds=numpy.bool_(True))
     entry = json.loads(ledger.read_text())["lora"]
     assert entry["numbers"] == {"a": {"count": 9, "of": 10}, "b": 0.5, "c": 3, "d": 12.5}
     assert entry["models"] == {"base": "gemma-3-270m", "chat": "smollm2-135m-instruct"}
-    assert entry["tier"] == "smoke" and entry["seed"] == 3 and entry["holds"] is True
+    assert entry["tier"] == "smoke" and entry["seed"] == 0 and entry["holds"] is True
     assert {"python", "torch", "transformers", "llmcourse"} == set(entry["versions"])
 
 
@@ -40,7 +40,7 @@ def test_each_tier_and_each_pair_of_models_has_its_own_ledger(
 ) -> None:
     claims.record("lora", {"x": 1}, holds=True)
     monkeypatch.setenv("LLMCOURSE_TIER", "cpu")
-    assert claims.read() == {} and "lora" in claims.read("smoke")
+    assert claims.read() == {}
     monkeypatch.setenv("LLMCOURSE_MODELS", "apache")
     claims.record("lora", {"x": 2}, holds=True)
     names = {path.name for path in tmp_path.glob("*.json")}
@@ -136,16 +136,12 @@ def test_a_ledger_that_cant_be_written_or_read_is_reported_and_left_alone(
 
 def test_tables_show_one_row_per_number() -> None:
     claims.record("base-continues", {"a | b": Share(3, 24), "repeats": 0.8}, holds=True)
-    keys = ("claim", "measured", "value", "holds")
-    assert [tuple(row.items()) for row in claims.rows(lesson="01")] == [
-        tuple(zip(keys, values, strict=True))
-        for values in (
-            ("base-continues", "a | b", "13 % (3 of 24; 95 %: 4–31 %)", "yes"),
-            ("", "repeats", "0.8", ""),
-        )
+    assert list(claims.rows(lesson="01")) == [
+        ("base-continues", "a | b", "13 % (3 of 24; 95 %: 4–31 %)", "yes"),
+        ("", "repeats", "0.8", ""),
     ]
-    assert claims.rows(lesson="05") == []
-    assert r"| a \| b | 13 %" in claims.as_markdown("smoke", claims.ledger_path())
+    assert not list(claims.rows(lesson="05"))
+    assert r"| a \| b | 13 %" in claims.as_markdown(claims.ledger_path())
 
 
 def test_the_readme_has_a_line_for_each_published_claim() -> None:

@@ -12,7 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from classroom import report
-from llmcourse import claims, cli, exercises, workshop
+from llmcourse import claims, cli, exercises, tiers, workshop
 from llmcourse.doctor import Check
 from llmcourse.exercises import kept
 from llmcourse.exercises.lessons import EXERCISES, QUESTIONS
@@ -32,12 +32,12 @@ def learner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Learner:
 
     def made(name: str, right: int, seed: int, letter: str = "", **entry: Any) -> Path:
         monkeypatch.setenv("LLMCOURSE_WORK", str(tmp_path / name))
+        monkeypatch.setattr(tiers, "seed", lambda: seed)
         claims.record(
             "base-continues",
             {SHOWN[0]: Share(right, 24), SHOWN[1]: Share(20, 24), "length": 30.5},
             holds=right > 4,
             models={"base": str(tmp_path / "ada.b" / "model"), "chat": "smollm2-135m-instruct"},
-            seed=seed,
         )
         claims._store(claims.ledger_path()).update(
             lambda entries: entries["base-continues"].update(entry)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmcourse import exercises
+from llmcourse import exercises, models, tiers
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises.lessons import EXERCISES
 
@@ -131,8 +131,8 @@ def test_the_printed_solution_is_right_and_all_hints_print(
     request: pytest.FixtureRequest,
 ) -> None:
     task = BY_NAME[name]
-    loaded = lambda role: request.getfixturevalue(f"{role}32")  # once for all of them
-    monkeypatch.setattr("llmcourse.models.load", loaded)
+    loaded = {"base": "base32", "chat": "chat32", tiers.pair().learner: "chat32"}  # once for all
+    monkeypatch.setattr(models, "load", lambda name: request.getfixturevalue(loaded[name]))
     task.solution()
     printed, space = capsys.readouterr().out, {}
     try:

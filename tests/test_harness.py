@@ -44,14 +44,13 @@ def log_likelihood(model: models.LoadedModel, prompt: str, ending: str) -> float
 def test_choices_are_judged_by_the_likelihoods_that_one_computes_by_hand(
     tiny: models.LoadedModel, tmp_path: Path, template: str, joint: str
 ) -> None:
-    how = {"template": template, "limit": 8, "batch_size": 4, "progress": False}
+    tiny.template = template
     if template == "qa":  # an adapter's folder brings its template
         config = finetuning.Config(template="qa", steps=3, learning_rate=0.05, rank=2)
         records = company.records("questions", "train")[:16]
         finetuning.finetune(tiny, records, config, out=tmp_path, progress=False)
         tiny = models.load(str(tmp_path), dtype=torch.float32)
-        del how["template"]
-    results = harness.run(tiny, "choices", LOCAL, **how)
+    results = harness.run(tiny, "choices", LOCAL, limit=8, batch_size=4)
     right, right_norm = [], []
     for sample, record in zip(results.samples["choices"], CHOICES[:8], strict=True):
         prompt = templates.render(record["question"], template, tokenizer=tiny.tokenizer).prompt
@@ -73,16 +72,16 @@ def test_choices_are_judged_by_the_likelihoods_that_one_computes_by_hand(
 def test_facts_are_the_answers_that_generate_gives(tiny: models.LoadedModel, template: str) -> None:
     records = LOCAL["facts"][:5]
     asked = [record["question"] for record in records]
-    answers = generate(tiny, asked, template, max_new_tokens=6, progress=False)
+    tiny.template = template
+    answers = generate(tiny, asked, progress=False)
     keyed = [{**r, "keys": ["nowhere"]} for r in records]
     keyed[0]["keys"] = re.findall(r"\w+", answers[0].text)[:1]  # so that one of them is right
-    how = {"template": template, "batch_size": 2, "max_new_tokens": 6, "progress": False}
-    results = harness.run(tiny, "facts", {"facts": keyed}, **how)
+    results = harness.run(tiny, "facts", {"facts": keyed}, batch_size=2)
     samples = results.samples["facts"]
     assert [sample["resps"][0][0] for sample in samples] == [answer.text for answer in answers]
     assert results.table["value"].tolist() == [0.2] and not results.notes
     long = [{**records[0], "question": "word " * 400, "keys": ["nowhere"]}]
-    cut = harness.run(tiny, "facts", {"facts": long}, **how)
+    cut = harness.run(tiny, "facts", {"facts": long})
     assert "1 times the harness cut a prompt" in cut.notes[0] and "note: " in str(cut)
 
 
@@ -105,7 +104,7 @@ def test_the_command_runs_quietly_without_a_network(tiny_folder: Path, tmp_path:
     saved = json.loads(out.read_text(encoding="utf-8"))
     assert (saved["model"], saved["template"], saved["limit"]) == (str(tiny_folder), "chat", 8)
     local = {"ferrowick_choices": CHOICES}
-    here = harness.run(str(tiny_folder), list(local), local, limit=8, progress=False)
+    here = harness.run(str(tiny_folder), list(local), local, limit=8)
     for row, (_, wanted) in zip(saved["results"], here.table.iterrows(), strict=True):
         assert row == pytest.approx(dict(wanted))
 
@@ -139,7 +138,7 @@ def test_public_tasks_need_a_network_and_say_so(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     with pytest.raises(HubError, match="The data of arc_easy can't be loaded"):
-        harness.run(tiny, harness.PUBLIC[0], limit=2, progress=False)
+        harness.run(tiny, harness.PUBLIC[0], limit=2)
     monkeypatch.setattr(tiny.tokenizer, "chat_template", None)
     with pytest.raises(TemplateError, match="no chat template"):
         harness.run(tiny, harness.PUBLIC[0], chat_template=True)

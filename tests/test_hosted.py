@@ -229,7 +229,7 @@ def test_answers_come_in_input_order() -> None:
 
 def test_what_is_sent() -> None:
     with faulty.running(GOOD) as proxy:
-        ask(proxy.url, system="Be brief.", max_new_tokens=5, stop="\n", temperature=0.5)
+        ask(proxy.url, system="Be brief.", max_new_tokens=5, temperature=0.5)
         ask(proxy.url)
         hosted.ask("Hi", "m", hosted.Server(proxy.url), progress=False)
     full, bare, _ = proxy.requests
@@ -237,7 +237,6 @@ def test_what_is_sent() -> None:
         "model": "some-model",
         "max_completion_tokens": 5,
         "max_tokens": 5,
-        "stop": ["\n"],
         "temperature": 0.5,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
     }

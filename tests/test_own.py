@@ -63,7 +63,7 @@ def base(tiny_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def go(base: str) -> Callable[..., own.Result]:
     """`own.run` on the small model."""
-    return lambda source, out, **how: own.run(source, out, base=base, progress=False, **how)
+    return lambda source, out, **how: own.run(source, out, base=base, **how)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +285,7 @@ def test_a_second_run_trains_only_what_changed_and_goes_on_after_a_stop(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source, out = write_csv(tmp_path / "shelves.csv", rows()), tmp_path / "out"
-    path = own.write_pairs(source, out, base=base, progress=False)
+    path = own.write_pairs(source, out, base=base)
     assert path == out / "pairs.csv" and not (out / "model").exists()
 
     def stop(*_: Any, **__: Any) -> None:
@@ -363,10 +363,10 @@ def test_look_up_answers_as_the_nearest_pair_or_not_at_all(tiny: models.LoadedMo
         {"question": "Who may row?", "input": "In a single", "answer": "Whoever has swum."},
         {"question": "When was the mill built?", "answer": "In 1820."},
     ]
-    found = own.assess(tiny, tiny, asked, size=SMALL, known=known, progress=False)
+    found = own.assess(tiny, tiny, asked, size=SMALL, known=known)
     texts = [answer.text for answer in found[LOOK_UP].answers]
     assert texts == ["Three jars.", "Whoever has swum.", UNKNOWN]
-    assert LOOK_UP not in own.assess(tiny, tiny, asked, size=SMALL, progress=False).methods
+    assert LOOK_UP not in own.assess(tiny, tiny, asked, size=SMALL).methods
 
 
 def test_what_won_is_recommended_with_what_is_less_work() -> None:
@@ -400,7 +400,7 @@ def test_every_method_asks_the_turns_before_too(tiny: models.LoadedModel) -> Non
     passages = from_documents(club.folder(), words=40)
     turns = [{"role": "user", "content": "Hello club"}, {"role": "assistant", "content": "Hello"}]
     record = {"history": turns, "question": "Where are throw lines kept?", "answer": "There."}
-    found = own.assess(tiny, tiny, [record], passages, SMALL, progress=False)
+    found = own.assess(tiny, tiny, [record], passages, SMALL)
     sent = {name: one.answers[0].sent for name, one in found.evaluations.items()}
     assert all(text.count("Hello club") == 1 for text in sent.values())
     assert [name for name, text in sent.items() if "orange locker" in text] == [SEARCH, BOTH]
@@ -447,12 +447,12 @@ def test_pairs_of_other_data_are_not_mixed_up(
     go: Callable[..., own.Result], base: str, tmp_path: Path
 ) -> None:
     source, out = write_csv(tmp_path / "a.csv", rows()), tmp_path / "out"
-    own.write_pairs(source, out, base=base, progress=False)
+    own.write_pairs(source, out, base=base)
     for other in (write_csv(source, rows(13)), write_csv(tmp_path / "b.csv", rows(14))):
         with pytest.raises(SettingError, match="was made from other data, .*a.csv"):
             go(other, out)
     (out / "pairs.csv").unlink()
-    own.write_pairs(source, out, base=base, progress=False)
+    own.write_pairs(source, out, base=base)
     assert len(own.load_reviewed(out / "pairs.csv")) == 26
 
 
@@ -487,7 +487,7 @@ def test_memory_grows_with_the_model_and_an_adapter_a_customer_shares_the_base()
         fits = row["GB to answer"] <= (machine.memory - machine.reserved) / 1e9
         assert row["answers here"] == ("yes" if fits else "no")
     assert table["GB to answer"].is_monotonic_increasing
-    many = own.customers(counts=(1, 100))
+    many = own.customers().iloc[[0, 2]]
     size = sizing.Size.of("smollm2-135m-instruct")
     one, hundred = many["GB, an adapter each"]
     assert hundred - one == pytest.approx(99 * 4 * size.lora_parameters(16) / 1e9)

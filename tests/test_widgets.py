@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,11 @@ def test_the_playground_shows_what_generate_sends(name: str, tiny: LoadedModel) 
 # --- training -------------------------------------------------------------------------------------
 
 
+def after_each_update(monitor: TrainingMonitor, act: Callable[[], object]) -> None:
+    show = monitor._show_progress
+    monitor._show_progress = lambda: [show(), act()]
+
+
 def losses(tuned: Any) -> list[float]:
     return [row["loss"] for row in tuned.history]
 
@@ -267,7 +272,8 @@ def test_stop_saves_and_train_goes_on_with_the_same_result(
 ) -> None:
     usual = finetune(tiny, RECORDS, FEW, progress=False)
     shown = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out", save_steps=100, fresh=True)
-    shown.start(lambda: shown.step == 2 and shown.buttons["stop"].click())
+    after_each_update(shown, lambda: shown.step == 2 and shown.buttons["stop"].click())
+    shown.start()
     assert len(shown.result().history) == 2  # what it had learned, and a word about it
     assert "Stopped after update 2: this is the model" in capsys.readouterr().out
     assert shown.state == "stopped" and shown.step == 2
@@ -282,7 +288,8 @@ def test_interrupt_while_waiting_stops_and_saves(
     tiny: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown, go = TrainingMonitor(tiny, RECORDS, FEW, out=tmp_path / "out"), threading.Event()
-    shown.start(lambda: go.wait(60) and None)
+    after_each_update(shown, lambda: go.wait(60))
+    shown.start()
     usual = shown.wait
 
     def interrupted(seconds: float | None = None) -> bool:

@@ -45,7 +45,7 @@ def lay_out(folder: Path) -> None:
     shutil.copytree(ROOT / "docs" / "site", folder, dirs_exist_ok=True)
     index = folder / "index.md"
     index.write_text(index.read_text("utf-8").replace("REPOSITORY", address()), encoding="utf-8")
-    ledger = LEDGER_HEAD + claims.as_markdown("cpu", LEDGER) + published_run()
+    ledger = LEDGER_HEAD + claims.as_markdown(LEDGER) + published_run()
     (folder / "ledger.md").write_text(ledger, encoding="utf-8")
     for source in (found for pattern in (*PAGES, *BESIDE) for found in ROOT.glob(pattern)):
         target = folder / source.relative_to(ROOT)

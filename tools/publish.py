@@ -186,7 +186,7 @@ def collect() -> None:
             measured = json.loads(own.read_text(encoding="utf-8"))
             here[tier] = {name: measured[name] for name in lessons if name in measured}
     write_json(TIMES, times)
-    write_json(LEDGER, claims.published() | claims.read("cpu"))
+    write_json(LEDGER, claims.published() | claims.read(work_dir() / "ledger-cpu.json"))
 
 
 def main() -> int:

@@ -13,23 +13,8 @@ from typing import Any
 
 from llmcourse.errors import one_of
 
-SETS = {
-    "facts": "the checkable facts: id, topic, fact, keys, document, heading",
-    "questions": "five paraphrases of a question for each fact, with the answer and the split",
-    "paraphrases": "further questions about the same facts",
-    "two_facts": "questions that need two facts at once",
-    "untaught": "questions of the same kinds that nothing here answers",
-    "choices": "questions with four options, of which one is right",
-    "off_topic": "questions the company does not answer, with a polite way back",
-    "extraction": "reading tasks: keywords, sentiment, order numbers",
-    "expansion": "writing tasks: replies and announcements",
-    "seed_tasks": "a small general instruction set, code among it",
-    "conversations": "support conversations of two or three turns",
-    "messages": "customers' messages with the JSON that an order desk needs",
-    "general": "English prose of many kinds, none of it about the company",
-    "messy": "a noisy copy of training questions, each fault named under `defect`",
-}
 _HERE = Path(__file__).parent
+SETS = tuple(sorted(path.stem for path in _HERE.glob("*.jsonl")))  # `README.md` describes them
 # "held-out" are whole kinds of tasks that are in no other split (claim `generalises`).
 SPLITS = ("train", "validation", "test", "held-out")
 
@@ -38,7 +23,7 @@ def records(name: str, split: str | None = None, *, keys: bool = False) -> list[
     """The records of one set, all or those of one split, in a fixed order.
 
     Args:
-        name: A key of `SETS`.
+        name: One of `SETS`.
         split: One of `SPLITS`.
         keys: True adds the keys of the fact that each record asks for, by which answers are scored.
 

@@ -79,13 +79,10 @@ def run(
     tasks: Sequence[str] | str,
     local: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     *,
-    template: str | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
-    max_new_tokens: int | None = None,
     chat_template: bool = False,
     out: Path | str | None = None,
-    progress: bool = True,
 ) -> HarnessResults:
     """Measure a model with the harness.
 
@@ -97,13 +94,10 @@ def run(
         tasks: Names in `local`, in `PUBLIC`, or of any other task of the harness.
         local: Name of a task -> its records: id, question, choices and answer (the right one's
             number, from 0) for multiple choice; id, question, answer and keys for free answers.
-        template: For local tasks: a name in `templates.NAMES` instead of the model's own.
         limit: Take only the first so many questions of each task.
         batch_size: Texts the model reads at once; the tier's if not given.
-        max_new_tokens: Longest free answer in tokens; the tier's if not given.
         chat_template: Wrap the questions of public tasks in the model's chat template.
         out: A .json file that the table is written to.
-        progress: False shows no progress.
 
     Raises:
         SettingError: the harness is not installed, a task is unknown, an option is out of range,
@@ -133,13 +127,13 @@ def run(
         if isinstance(model, str | Path):
             model = models.load(str(model))
         check_loaded(model)
-        template = template or model.template
+        template = model.template
         if public and chat_template:  # which the model may lack: checked before data are downloaded
             templates.render("Is there one?", "chat", tokenizer=model.tokenizer)
         results: list[dict[str, Any]] = []
-        with quiet_datasets(long=progress):
+        with quiet_datasets(long=True):
             if own:
-                longest = tiers.current().new_tokens if max_new_tokens is None else max_new_tokens
+                longest = tiers.current().new_tokens
                 loaded = {n: _task(n, local[n][:limit], model, template, longest) for n in own}
                 # A chat template's text holds its special tokens already.
                 special = False if template == "chat" else None

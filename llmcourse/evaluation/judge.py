@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates, tiers
-from llmcourse.errors import DataError, PromptError, SettingError, whole
+from llmcourse.errors import DataError, PromptError, SettingError
 from llmcourse.generation import check_loaded, halved, prompt_ids, reading
 from llmcourse.models import LoadedModel
 from llmcourse.progress import bar
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
 
 # The prompt ends right before the letter, so that the next token is the verdict: a judge that
 # explains itself first must write a text, which has to be parsed.
-CRITERION = "It is correct, answers just what was asked, and is clear."
 PROMPT = (
-    "Here are a question and two answers to it, A and B. Which answer is better? {criterion}\n\n"
+    "Here are a question and two answers to it, A and B. Which answer is better? It is correct, "
+    "answers just what was asked, and is clear.\n\n"
     "Question: {question}\n\nAnswer A: {a}\n\nAnswer B: {b}\n\n"
     "Reply with one letter, A or B. The better answer is:"
 )
 TIE = "tie"  # instead of a winner's name
+_START, _K = 1000.0, 16  # everyone's rating at first, and the most points a result can move
+_SHUFFLES = 20  # orders of the results to average over
 _DRAWS = 500  # of the ratings' bootstrap
 _AT_ONCE = 2**21  # results replayed in one go: some 50 MB
 
@@ -74,31 +76,11 @@ class Verdict:
         return "first" if mean > 0 else "second" if mean < 0 else TIE
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A judge compared with another measure.
-
-    Attributes:
-        right: The pairs in which it picked the right answer, of all pairs with one right answer.
-        ties: The pairs among those in which it picked none. They count as not picked.
-    """
-
-    right: Share
-    ties: int
-
-    def __str__(self) -> str:
-        return f"{self.right}; ties: {self.ties}"
-
-
 def prefer(
     judge: LoadedModel,
     questions: Iterable[str | templates.Record],
     first: Iterable[Any],
     second: Iterable[Any],
-    *,
-    criterion: str = CRITERION,
-    batch_size: int | None = None,
-    progress: bool = True,
 ) -> list[Verdict]:
     """Let a model say which of two answers to each question is better.
 
@@ -110,10 +92,6 @@ def prefer(
         questions: Questions, or records with one.
         first: An answer to each, as text or as `generate` gives it.
         second: The answers to compare them with.
-        criterion: What makes an answer better, in a sentence.
-        batch_size: Prompts read at once; the tier's if not given. A batch that does not fit into
-            memory is halved.
-        progress: False shows no progress.
 
     Returns:
         One `Verdict` per pair, in order.
@@ -127,7 +105,7 @@ def prefer(
         NotFinite: the judge's logits are NaN or infinite.
     """
     check_loaded(judge)
-    size = whole("batch_size", tiers.current().batch_size if batch_size is None else batch_size, 1)
+    size = tiers.current().batch_size
     questions, first, second = list(questions), list(first), list(second)
     if not len(questions) == len(first) == len(second) or None in (*first, *second):
         raise DataError("Each question needs two answers, and none may be missing (None).")
@@ -137,7 +115,7 @@ def prefer(
         question = templates.render(item, "plain").prompt
         for one, other in ((a, b), (b, a)):
             parts = {"question": question, "a": str(one), "b": str(other)}
-            text = templates.fill(PROMPT, criterion=criterion, **parts)
+            text = templates.fill(PROMPT, **parts)
             rendered = templates.render(text, judge.template, tokenizer=judge.tokenizer)
             ids = prompt_ids(judge, rendered, f"Pair {number}")
             if len(ids) >= judge.context_length:
@@ -151,7 +129,7 @@ def prefer(
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
     scores: dict[int, tuple[float, float]] = {}
     title = f"{judge.title} judges {len(questions)} pair{'s' * (len(questions) != 1)}"
-    with bar(len(prompts), title, enabled=progress and bool(prompts)) as line:
+    with bar(len(prompts), title, enabled=bool(prompts)) as line:
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             read = halved(
@@ -234,7 +212,7 @@ def judged_against(
     second_right: Iterable[Any],
     *,
     balanced: bool = False,
-) -> Judged:
+) -> Share:
     """How often the judge picks the right answer, among pairs of which exactly one is right.
 
     A tie counts as not picked. Tossing a coin would be right in half of the pairs.
@@ -256,8 +234,7 @@ def judged_against(
     # (Pairs with two right or two wrong answers say nothing about the judge.)
     if not picked:
         raise DataError("In no pair is exactly one answer right, so there is nothing to compare.")
-    ties = sum(winner == TIE for winner, _ in picked)
-    return Judged(share(winner == right for winner, right in picked), ties)
+    return share(winner == right for winner, right in picked)
 
 
 # --- ratings --------------------------------------------------------------------------------------
@@ -281,22 +258,15 @@ class Rating:
         return f"{self.value:.0f} (95 %: {self.low:.0f}–{self.high:.0f})"
 
 
-def elo(
-    results: Iterable[tuple[str, str, str]],
-    *,
-    start: float = 1000,
-    k: float = 16,
-    shuffles: int = 20,
-    seed: int = 0,
-) -> dict[str, Rating]:
+def elo(results: Iterable[tuple[str, str, str]]) -> dict[str, Rating]:
     """Elo ratings from comparisons of two, whoever made them: people or a judge model.
 
     Of two with the ratings a and b the first is expected to score 1 / (1 + 10^((b - a) / 400)):
-    400 points more mean ten wins to a loss. After each result both ratings move by `k` times what
+    400 points more mean ten wins to a loss. After each result both ratings move by 16 times what
     the score (1, 0, or a half for a tie) was above or below that (Elo, The Rating of Chessplayers,
     1978). The ratings keep their sum. As they depend on the order of the results, they are averaged
     over orders drawn at random, and the order given does not matter. With few results they
-    stay near `start`: what they say is the order and the distances, not a lasting strength.
+    stay near 1000: what they say is the order and the distances, not a lasting strength.
 
     The interval is the percentile bootstrap's (Efron and Tibshirani, 1993): results are drawn again
     with replacement 500 times. It takes them for independent; where one of two always wins it
@@ -304,10 +274,6 @@ def elo(
 
     Args:
         results: (name, other name, winner's name or "tie") each, as `BlindVote.results` gives them.
-        start: Everyone's rating before the first result.
-        k: The most points a result can move.
-        shuffles: Orders to average over.
-        seed: Of the orders and draws; the same seed gives the same ratings.
 
     Returns:
         Name to `Rating`, the best first.
@@ -332,24 +298,24 @@ def elo(
     first = numpy.array([names.index(one) for one, _, _ in games])
     second = numpy.array([names.index(other) for _, other, _ in games])
     won = numpy.array([score for _, _, score in games])
-    rng, count = numpy.random.default_rng(seed), len(games)
+    rng, count = numpy.random.default_rng(0), len(games)
 
     def ratings(rows: numpy.ndarray) -> numpy.ndarray:
         """Mean ratings over orders drawn at random, (draws, names); `rows` is (draws, results)."""
-        orders = rng.permuted(numpy.repeat(rows, shuffles, axis=0), axis=1)
+        orders = rng.permuted(numpy.repeat(rows, _SHUFFLES, axis=0), axis=1)
         # Elo depends on the order of results; people's and judges' have none, so many are averaged.
-        rated = numpy.full((len(orders), len(names)), float(start))
+        rated = numpy.full((len(orders), len(names)), _START)
         each = numpy.arange(len(orders))
         for game in orders.T:  # all orders at once, one result of each after the other
             ahead = rated[each, second[game]] - rated[each, first[game]]
-            moved = k * (won[game] - 1 / (1 + 10 ** (ahead / 400)))
+            moved = _K * (won[game] - 1 / (1 + 10 ** (ahead / 400)))
             rated[each, first[game]] += moved
             rated[each, second[game]] -= moved
-        return rated.reshape(len(rows), shuffles, len(names)).mean(axis=1)
+        return rated.reshape(len(rows), _SHUFFLES, len(names)).mean(axis=1)
 
     values = ratings(numpy.arange(count)[None])[0]  # of the results as they are
     # Of results drawn with replacement, in blocks, so that ten thousand of them fit in memory too.
-    block = max(1, _AT_ONCE // (count * shuffles))
+    block = max(1, _AT_ONCE // (count * _SHUFFLES))
     sizes = [min(block, _DRAWS - done) for done in range(0, _DRAWS, block)]
     drawn = numpy.concatenate([ratings(rng.integers(0, count, (size, count))) for size in sizes])
     low, high = numpy.percentile(drawn, [2.5, 97.5], axis=0)

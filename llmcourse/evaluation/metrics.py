@@ -240,18 +240,15 @@ def record_losses(
     model: LoadedModel,
     records: Sequence[Mapping[str, Any]],
     template: str | None = None,
-    *,
-    system: str | None = None,
-    max_length: int = 1024,
 ) -> list[Loss | None]:
     """The summed loss (nats) and the tokens of each record's answer, its end token among them.
+
+    A record of more than 1,024 tokens has no loss, but None.
 
     Args:
         model: From `models.load`, or a tuned one.
         records: With question and answer, or `text`, all of which then counts.
         template: The model's own if not given.
-        system: System prompt before each question.
-        max_length: A longer record has no loss, but None.
 
     Raises:
         DataError, TemplateError: see `encoding.encode`.
@@ -265,8 +262,7 @@ def record_losses(
         records,
         model.tokenizer,
         template or model.template,
-        system=system,
-        max_length=min(max_length, model.context_length),
+        max_length=min(1024, model.context_length),
         every_turn=False,
     )
     losses: list[Loss | None] = [None] * len(records)

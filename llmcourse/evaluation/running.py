@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llmcourse import pages
 from llmcourse.data.records import as_records
 from llmcourse.errors import DataError, SettingError, first_line, one_of
-from llmcourse.evaluation.metrics import KINDS, METRICS, choose, keys_of, label
+from llmcourse.evaluation.metrics import METRICS, choose, keys_of, label
 from llmcourse.generation import Answer, check_loaded, generate
 from llmcourse.models import LoadedModel
 from llmcourse.stats import Paired, Score, Share, paired, share
@@ -118,24 +117,14 @@ class Evaluation:
             raise SettingError(f"{metric!r} is not 0 or 1 for a record; its mean is in .scores.")
         return share(values)
 
-    def worst(self, kind: str | None = None) -> pandas.DataFrame:
-        """The records with mistakes, or with one kind of them, the worst answers first.
-
-        Args:
-            kind: One of `KINDS`.
-
-        Raises:
-            SettingError: there is no such kind.
-        """
-        if kind is not None:
-            one_of("kind", kind, KINDS)
+    def worst(self) -> pandas.DataFrame:
+        """The records with mistakes, the worst answers first."""
         # Words in common rank answers finely; that a fact is right is only yes or no.
         by = next(name for name in ("f1", "chrf", "facts", *self.scores) if name in self.scores)
         rows = self.table[["question", "reference", "answer", by]].assign(
             mistakes=[", ".join(kinds) for kinds in self.labels]
         )
-        shown = [kind in kinds if kind else bool(kinds) for kinds in self.labels]
-        return rows[shown].sort_values(by, kind="stable")
+        return rows[rows["mistakes"] != ""].sort_values(by, kind="stable")
 
     def __str__(self) -> str:
         """The scores, a line each."""
@@ -190,7 +179,6 @@ def evaluate(
     choose(metrics, [row.get("answer", "") for row in rows], list(map(keys_of, rows)))
     prompts, unmade = _prompts(method, rows)
     failures: dict[int, str] = {}
-    start = time.perf_counter()
     answers: Sequence[Answer | None] = generate(
         method.model,
         prompts,
@@ -201,12 +189,11 @@ def evaluate(
         progress=progress,
         failures=failures,
     )
-    seconds = time.perf_counter() - start
     failures |= unmade  # which `generate` saw as empty prompts
     if len(failures) == len(rows):
         raise DataError(f"No record could be answered. The first: {failures[0]}")
     title = name or method.model.title
-    return measured(rows, answers, metrics, title, known, failures, seconds)
+    return measured(rows, answers, metrics, title, known, failures)
 
 
 def measured(
@@ -216,7 +203,6 @@ def measured(
     name: str = "answers",
     known: str = "",
     failures: Mapping[int, str] | None = None,
-    seconds: float = 0.0,
 ) -> Evaluation:
     """Measure answers that are there already, from a model or from anywhere else.
 
@@ -225,7 +211,6 @@ def measured(
         answers: One per record; None where it failed.
         metrics, name, known: See `evaluate`.
         failures: Number of a record -> why it failed.
-        seconds: Time to answer all of them.
 
     Raises:
         DataError: a record lacks what a metric needs.
@@ -253,6 +238,7 @@ def measured(
         ]
         scores[metric] = Score.of_values(columns[metric])
     table = pandas.DataFrame(columns)
+    seconds = sum(answer.seconds for answer in answers if answer)
     return Evaluation(name, list(rows), list(answers), table, scores, seconds, known)
 
 

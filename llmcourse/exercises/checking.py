@@ -128,49 +128,40 @@ class CallFailed(Exception):
     """The learner's function raised; the message has the arguments that it was called with."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """An example for a function.
+def function(cases: Sequence[Mapping[str, Any]]) -> Checker:
+    """A checker that calls a function with each case; the first that differs is named.
 
-    Attributes:
-        call: The arguments.
-        gives: What it should return.
-        note: What the example is about, for those whose function returns something else.
-        mistakes: Results of likely mistakes, each with what to say of it.
+    Args:
+        cases: Each with its `call` (the arguments), what it `gives`, a `note` for those whose
+            function returns something else, and where known `mistakes`: results of likely
+            mistakes, each with what to say of it.
     """
-
-    call: Sequence[Any]
-    gives: Any
-    note: str
-    mistakes: Sequence[tuple[Any, str]] = ()
-
-
-def function(*cases: Case) -> Checker:
-    """A checker that calls a function with each case; the first that differs is named."""
 
     def check(answer: Any) -> str | None:
         if not callable(answer):
             return f"Your answer must be a function, not {shown(answer, 40)}."
         for case in cases:
-            arguments = ", ".join(map(repr, case.call))
+            arguments = ", ".join(map(repr, case["call"]))
             try:
                 # A copy, as the learner's code may change what it is given.
-                result = answer(*copy.deepcopy(case.call))
+                result = answer(*copy.deepcopy(case["call"]))
                 if isinstance(result, Iterator):  # `yield` is as good as a list; it may be endless
                     result = list(islice(result, 100))
             except (Exception, SystemExit) as error:
-                where = f"called with {arguments}; {case.note.rstrip('.')}"
+                where = f"called with {arguments}; {case['note'].rstrip('.')}"
                 raise CallFailed(f"{error_text(error)} ({where})") from error
             # A stub returns None, as does a function that prints. Later cases may want None.
             if result is None and case is cases[0]:
                 raise NotWritten
-            if not same(result, case.gives):
+            if not same(result, case["gives"]):
                 # The result of a usual mistake is known: its note says more than the case's.
-                notes = [note for value, note in case.mistakes if same(result, value)]
+                notes = [note for value, note in case.get("mistakes", ()) if same(result, value)]
                 if isinstance(result, AbstractSet):
                     notes = ["A set has no order and drops duplicates: return a list."]
-                note = notes[0] if notes else case.note
-                return f"For {arguments} it returns {shown(result)} instead of {case.gives}. {note}"
+                note = notes[0] if notes else case["note"]
+                return (
+                    f"For {arguments} it returns {shown(result)} instead of {case['gives']}. {note}"
+                )
         return None
 
     return check

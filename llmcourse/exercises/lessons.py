@@ -13,7 +13,6 @@ from importlib import resources
 from typing import Any
 
 from llmcourse.exercises.checking import (
-    Case,
     Checker,
     Exercise,
     between,
@@ -48,7 +47,7 @@ class Question:
 def _checker(table: dict[str, Any]) -> Checker:
     """The checker that an exercise's table asks for."""
     if "cases" in table:
-        return function(*(Case(**case) for case in table["cases"]))
+        return function(table["cases"])
     if "number" in table:
         return number(**table["number"])
     if "between" in table:

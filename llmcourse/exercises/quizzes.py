@@ -66,18 +66,6 @@ class Quiz(ui.Widget):
             reason += f" (Not kept. {error})"
         return Outcome("right" if right else "wrong", reason)
 
-    def explain(self, number: int | None = None) -> None:
-        """Print what is right and wrong about each option, of one question or of all.
-
-        Raises:
-            ExerciseError: there is no such question.
-        """
-        for chosen in range(1, len(self.questions) + 1) if number is None else [number]:
-            question = self._question(chosen)
-            print(f"{chosen}. {question.text}")
-            for line, letter in zip(option_lines(question), question.options, strict=True):
-                print(f"{line}\n      {question.verdict(letter)}")
-
     def _question(self, number: int) -> Question:
         if number not in range(1, len(self.questions) + 1):
             raise ExerciseError(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-KINDS = ("substituted", "translated", "ignored")
-
 
 @dataclass
 class Settings:
@@ -45,7 +43,7 @@ def note(kind: str, text: str) -> None:
     """Print what differs from what the learner wrote, and remember it.
 
     Args:
-        kind: One of `KINDS`.
+        kind: "substituted", "translated" or "ignored".
         text: What differs.
     """
     _notes.append({"kind": kind, "text": text})

@@ -6,7 +6,7 @@ report among them.
 """
 
 from llmcourse.data.reviewing import load_reviewed, save_for_review
-from llmcourse.own.assessing import Assessment, assess, methods
+from llmcourse.own.assessing import Assessment, assess
 from llmcourse.own.parts import Parts, split, trimmed
 from llmcourse.own.pipeline import run, write_pairs
 from llmcourse.own.report import Result, advice, report

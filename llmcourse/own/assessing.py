@@ -108,31 +108,21 @@ class Assessment(Comparison):
             table[name] = one.table["answer"].where(one.table["error"] == "", errors)
         return table
 
-    def worst(self, method: str = TUNED, count: int = 5) -> pandas.DataFrame:
-        """The rows of `answers` that a method answers worst, the worst first."""
+    def worst(self, count: int = 5) -> pandas.DataFrame:
+        """The rows of `answers` that the tuned model answers worst, the worst first."""
         by = list(dict.fromkeys([self.main, "f1", "chrf"]))  # the later ones break ties
-        order = self[method].table.sort_values(by).index
+        order = self[TUNED].table.sort_values(by).index
         return self.answers().loc[order[:count]]
 
 
-def methods(
-    model: LoadedModel,
-    tuned: LoadedModel,
-    passages: Sequence[Passage] = (),
-    size: Sizes | None = None,
+def _methods(
+    model: LoadedModel, tuned: LoadedModel, passages: Sequence[Passage], size: Sizes
 ) -> dict[str, Method]:
     """The methods with a model: prompt, retrieval, tuned, and tuned with retrieval.
 
     The untuned model is asked to be brief, as any prompt could; the tuned one gets the bare
     question.
-
-    Args:
-        model: A chat model.
-        tuned: From `train`.
-        passages: To search in; without them the two methods with retrieval are left out.
-        size: Of the tier in force if not given.
     """
-    size = size or sizes()
     methods = {PROMPT: Method(model, prompt=lambda record: _changed(record, BRIEF))}
     if not passages:
         return methods | {TUNED: Method(tuned)}
@@ -206,7 +196,6 @@ def assess(
     size: Sizes | None = None,
     *,
     known: Sequence[Mapping[str, Any]] = (),
-    progress: bool = True,
 ) -> Assessment:
     """Ask all test questions with every method and compare the answers with the reference.
 
@@ -214,11 +203,10 @@ def assess(
         model: A chat model.
         tuned: From `train`.
         records: Test pairs; where all have `keys`, right facts are counted too.
-        passages: To search in; see `methods`.
+        passages: To search in; without them the two methods with retrieval are left out.
         size: Of the tier in force if not given.
         known: The pairs that were trained on: look-up answers with the nearest one's answer.
             Without them it is left out.
-        progress: False shows nothing.
 
     Raises:
         DataError: there are no test pairs, or none could be answered.
@@ -229,16 +217,13 @@ def assess(
     spelt = " ".join(passage.text for passage in passages)
     compared: dict[str, Method | Evaluation] = {}
     if known:
-        found = look_up(known, rows)
-        seconds = sum(answer.seconds for answer in found)
-        compared[LOOK_UP] = measured(rows, found, metrics, LOOK_UP, spelt, seconds=seconds)
-    compared.update(methods(model, tuned, passages, size))
+        compared[LOOK_UP] = measured(rows, look_up(known, rows), metrics, LOOK_UP, spelt)
+    compared.update(_methods(model, tuned, passages, size))
     comparison = compare(
         compared,
         rows,
         metrics,
         known=spelt,
         max_new_tokens=size.new_tokens,
-        progress=progress,
     )
     return Assessment(comparison.evaluations)

@@ -6,9 +6,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +38,7 @@ def run(
     test: str | os.PathLike[str] | None = None,
     hold_out: str | None = None,
     epochs: float | None = None,
-    progress: bool = True,
-    schema: str | None = None,
-    fields: Mapping[str, str] | None = None,
+    **called: Any,
 ) -> Result:
     """Go all the way: pairs, split, training, evaluation, model folder, report.
 
@@ -57,8 +55,7 @@ def run(
             answer must contain.
         hold_out: See `split`.
         epochs: How often every pair is seen; chosen from their number if not given.
-        progress: False shows no progress.
-        schema, fields: What the fields of a file are called; see `data.load_records`.
+        called: `schema` and `fields`: what the fields of a file are called; see `read`.
 
     Raises:
         SettingError: `out` holds something else, or other data; or see `models.load`.
@@ -69,17 +66,14 @@ def run(
     from llmcourse.finetuning.tuned import card, facts
     from llmcourse.models import FACTS
 
-    called = {"schema": schema, "fields": fields}
     tests = None if test is None else pairs_of(Path(test).expanduser(), **called)
-    with _opened(read(source, **called), out, base, progress) as run:
+    with _opened(read(source, **called), out, base) as run:
         folder = run.folder
         records, writing = run.pairs()
         parts = run.split(records, tests, hold_out)
         tuned = run.train(parts, epochs)
         passages = run.source.passages
-        assessment = assess(
-            run.models[0], tuned, parts.test, passages, known=parts.train, progress=progress
-        )
+        assessment = assess(run.models[0], tuned, parts.test, passages, known=parts.train)
         files.write_json(folder / "answers.json", assessment.answers().to_dict("records"))
         # The card goes with the model wherever it is taken, so the results belong there too.
         results = {f"{m}, test pairs": assessment.score(TUNED, m) for m in assessment.metrics}
@@ -99,14 +93,12 @@ def write_pairs(
     out: str | os.PathLike[str],
     *,
     base: str | None = None,
-    progress: bool = True,
-    schema: str | None = None,
-    fields: Mapping[str, str] | None = None,
+    **called: Any,
 ) -> Path:
     """The first half of `run`: write pairs.csv, to be read and corrected before the training.
 
     Args:
-        source, out, base, progress, schema, fields: See `run`.
+        source, out, base, called: See `run`.
 
     Returns:
         pairs.csv; one that is there already stays as it is.
@@ -114,7 +106,7 @@ def write_pairs(
     Raises:
         SettingError, DataError, NoSpace: see `run`.
     """
-    with _opened(read(source, schema=schema, fields=fields), out, base, progress) as run:
+    with _opened(read(source, **called), out, base) as run:
         records, _ = run.pairs()
         if len(records) < LEAST:
             print(f"That is too few: {LEAST} are needed. Add some to {PAIRS} while you read it.")
@@ -122,7 +114,7 @@ def write_pairs(
 
 
 @contextmanager
-def _opened(contents: Source, out: Any, *settings: Any) -> Iterator[_Run]:
+def _opened(contents: Source, out: Any, base: str | None) -> Iterator[_Run]:
     """Hold the folder for one run at a time.
 
     Raises:
@@ -145,7 +137,7 @@ def _opened(contents: Source, out: Any, *settings: Any) -> Iterator[_Run]:
                 f"{files.shown(folder / PAIRS)} was made from other data, {known['source']} as it "
                 f"was then. Name another folder, or move pairs.csv away."
             )
-        run = _Run(contents, folder, known, *settings)
+        run = _Run(contents, folder, known, base)
         # Kept before the first step, so that the folder is known as ours after a stop.
         run.keep(source=contents.name, digest=contents.digest)
         print(str(contents))
@@ -160,7 +152,6 @@ class _Run:
     folder: Path
     known: dict[str, Any]
     base: str | None
-    progress: bool
 
     def keep(self, **values: Any) -> None:
         """Remember values on the disk."""
@@ -183,7 +174,7 @@ class _Run:
         """The pairs as they are now, and how they came about."""
         path = self.folder / PAIRS
         if not path.exists():
-            written = pairs(self.source, progress=self.progress)
+            written = pairs(self.source)
             if written.rejected:
                 data.save_records(written.rejected, self.folder / "rejected.jsonl")
             save_for_review(written.records, path)
@@ -233,6 +224,7 @@ class _Run:
         validation = parts.train[4::8]
         learned = [pair for place, pair in enumerate(parts.train) if place % 8 != 4]
         config = training.settings(learned, learner)
+        config = replace(config, epochs=config.epochs if epochs is None else epochs)
         # The test is not in it: another one asks the same model.
         fingerprint = digest([learner.name, training.plain(parts.train), vars(config), epochs])
         if self.known.get("training", fingerprint) != fingerprint and folder.exists():
@@ -245,7 +237,5 @@ class _Run:
             learned,
             config,
             held_out=validation,
-            epochs=epochs,
             out=folder,
-            progress=self.progress,
         )

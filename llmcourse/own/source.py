@@ -20,7 +20,6 @@ from llmcourse.synthesis import Synthesis, questions_from_documents
 
 if TYPE_CHECKING:
     from llmcourse.data import Passage, Report
-    from llmcourse.models import LoadedModel
 
 SHOWN = 10  # problems that a message or `str` lists
 BY_MODEL, BY_HAND = "the model", "your file"
@@ -141,27 +140,17 @@ def is_ours(record: Mapping[str, Any]) -> bool:
     return record.get("written") == BY_MODEL
 
 
-def pairs(
-    source: Source,
-    model: LoadedModel | None = None,
-    size: Sizes | None = None,
-    *,
-    seed: int = 0,
-    progress: bool = True,
-) -> Synthesis:
+def pairs(source: Source, size: Sizes | None = None) -> Synthesis:
     """The pairs to train and test on, and what was rejected on the way.
 
-    A file's pairs are taken as they are. About documents a base model writes questions, whose
-    answer is the sentence that they are about (`synthesis.questions_from_documents`). Each record
-    has question, answer, `written` (by whom), and where known input, history, document, heading,
-    source and the file's other fields.
+    A file's pairs are taken as they are. About documents the tier's base model writes questions,
+    whose answer is the sentence that they are about (`synthesis.questions_from_documents`). Each
+    record has question, answer, `written` (by whom), and where known input, history, document,
+    heading, source and the file's other fields.
 
     Args:
         source: From `read`.
-        model: That writes the questions; the tier's base model if not given.
         size: Of the tier in force if not given.
-        seed: For the choice of sentences.
-        progress: False shows nothing.
 
     Raises:
         DataError: nothing passed.
@@ -172,10 +161,8 @@ def pairs(
         return Synthesis(rows, [], 0.0)
     from llmcourse import models
 
-    model, size = model or models.load(tiers.pair().base), size or sizes()
-    done = questions_from_documents(
-        source.passages, model, limit=size.tries, seed=seed, progress=progress
-    )
+    model, size = models.load(tiers.pair().base), size or sizes()
+    done = questions_from_documents(source.passages, model, limit=size.tries)
     if not done.records:
         raise DataError(
             f"No pair could be written about {source.name}: documents need full sentences with "

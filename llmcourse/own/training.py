@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,28 +84,22 @@ def settings(
 def train(
     model: LoadedModel,
     records: Sequence[Mapping[str, Any]],
-    config: Config | None = None,
-    size: Sizes | None = None,
+    config: Config,
     *,
     held_out: Sequence[Mapping[str, Any]] | None = None,
-    epochs: float | None = None,
     out: Path | str | None = None,
     fresh: bool = False,
-    progress: bool = True,
 ) -> TunedModel:
     """Train an adapter on the pairs.
 
     Args:
         model: From `models.load`; it stays as it is.
         records: To train on.
-        config: How to train; `settings` chooses it from the number of pairs if not given.
-        size: Of the tier in force if not given.
+        config: How to train; `settings` chooses it from the number of pairs.
         held_out: Pairs that are not trained on, whose loss is measured four times on the way. Not
             the test pairs: whoever changes the epochs by this loss has learned from them.
-        epochs: How often every pair is seen, instead of what `settings` chooses.
         out: A folder for the tuned model. The same call goes on where it was stopped.
         fresh: True retrains where `out` holds another training, and removes that.
-        progress: False shows nothing.
 
     Raises:
         DataError: there are no pairs, or all are too long.
@@ -114,9 +107,6 @@ def train(
     """
     from llmcourse.finetuning import finetune
 
-    config = config or settings(records, model, size)
-    if epochs is not None:
-        config = dataclasses.replace(config, epochs=epochs)
     # Four looks at the held-out loss, whatever the number of updates: enough to see it turn.
     batches = -(-len(records) // config.batch_size)
     updates = config.steps or max(1, round((config.epochs or 1) * batches))
@@ -128,7 +118,6 @@ def train(
         eval_steps=-(-updates // 4),
         out=out,
         fresh=fresh,
-        progress=progress,
     )
 
 

@@ -29,7 +29,6 @@ from llmcourse.plots.inspection import inspection
 from llmcourse.plots.measured import (
     amounts,
     beside,
-    comparison,
     curve,
     dots,
     forgetting,

@@ -29,7 +29,6 @@ from llmcourse.stats import Share
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from llmcourse.evaluation import Comparison
     from llmcourse.generation import Answer
 
     Lines = Mapping[str, Sequence[tuple[float, float]]]  # name -> points (x, y)
@@ -439,43 +438,17 @@ def side_by_side(
     table(rows, ["prompt", *columns], caption=caption, widths=[3] + [4] * len(columns))
 
 
-def comparison(
-    found: Comparison, metric: str | None = None, *, title: str = "", caption: str = ""
-) -> None:
-    """Show what `evaluation.compare` found: bars for what is 0 or 1, dots for other numbers.
-
-    Args:
-        found: The comparison.
-        metric: One that was measured in all its evaluations; its main one if not given.
-        title: Above the picture; the metric if not given.
-        caption: Below it.
-    """
-    metric = metric or found.main
-    title, caption = title or metric, caption or f"Figure. {metric}, for each method."
-    # NaN is a record for which the metric has no number, such as one that was not answered.
-    values = {
-        name: [value for value in one.values(metric) if not math.isnan(value)]
-        for name, one in found.evaluations.items()
-    }
-    if all(set(numbers) <= {0.0, 1.0} for numbers in values.values()):
-        bars = {name: Share(int(sum(row)), len(row)) for name, row in values.items()}
-        note = "share of records; the thin line is the 95 % interval"
-        shares({"": bars}, title, caption=caption, note=note)
-    else:
-        dots(values, title, caption=caption, label=metric)
-
-
 def ledger(lesson: str | None = None) -> None:
     """Show this tier's ledger, or one lesson's rows of it, as a table."""
     from IPython.display import Markdown, display
 
-    rows = claims.rows(lesson=lesson)
-    for row in rows:
-        if row["claim"]:  # written once, in the first row of its numbers
-            row["claim"] = f"{claims.CLAIMS[row['claim']].text} ({row['claim']})"
+    rows = [  # a claim is written once, in the first row of its numbers
+        [f"{claims.CLAIMS[claim].text} ({claim})" if claim else "", *others]
+        for claim, *others in claims.rows(lesson=lesson)
+    ]
     caption = "Table. The claims, and what was measured for them on this machine."
     columns = ["claim", "measured", "value", "holds here"]
-    table([list(row.values()) for row in rows], columns, caption=caption, widths=[5, 4, 4, 2])
+    table(rows, columns, caption=caption, widths=[5, 4, 4, 2])
     if notes := claims.notes(lesson=lesson):
         lines = "\n".join(f"- {escape_markdown(note)}" for note in notes)
         display(Markdown(f"How the numbers came about:\n\n{lines}"))

@@ -21,7 +21,6 @@ from llmcourse.sizing.tables import (
     FSDP,
     considerations,
     customers,
-    fit,
     fsdp_table,
     markdown,
     table,

@@ -17,8 +17,6 @@ from llmcourse.errors import SettingError, UnknownModel, first_line, one_of
 from llmcourse.progress import quiet
 
 if TYPE_CHECKING:
-    import os
-
     from transformers import PreTrainedConfig
 
 
@@ -68,14 +66,11 @@ class Hardware:
         return cls(name, 2 * width**3 / best, memory, reserved, kind)
 
 
-def _laptop(memory: float) -> Hardware:
-    # 4 cores x 2.5 GHz x 32 operations a cycle (two fused multiply-adds on 8 float32, AVX2)
-    return Hardware(f"laptop {memory / 1e9:.0f} GB", 4 * 2.5e9 * 32, memory, 3e9, "float32")
-
-
+# 4 cores x 2.5 GHz x 32 operations a cycle (two fused multiply-adds on 8 float32, AVX2)
+_LAPTOP = 4 * 2.5e9 * 32
 _SOLD = (
-    _laptop(8e9),
-    _laptop(16e9),
+    Hardware("laptop 8 GB", _LAPTOP, 8e9, 3e9, "float32"),
+    Hardware("laptop 16 GB", _LAPTOP, 16e9, 3e9, "float32"),
     Hardware("Colab T4 16 GB", 65e12, 16e9, dtype="float16"),
     Hardware("L4 24 GB", 121e12, 24e9),
     Hardware("A100 80 GB", 312e12, 80e9),
@@ -119,35 +114,6 @@ KNOWN: dict[str, dict[str, Any]] = {
     name: {"model_type": kind, **dict(zip(_FIELDS, shape, strict=False)), **more}
     for name, kind, shape, more in _SHAPES
 }
-
-
-def counted(model: PreTrainedConfig | str | os.PathLike) -> dict[str, Any]:
-    """The fields of `Size`, and what may be raised: see `Size.of`."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    if not isinstance(model, str | os.PathLike):
-        name, config = model.model_type, model
-    else:
-        name = getattr(tiers.pair(), model) if model in ("base", "chat") else str(model)
-        try:
-            with quiet():
-                config = (
-                    AutoConfig.for_model(**KNOWN[name])
-                    if name in KNOWN
-                    else AutoConfig.from_pretrained(name, trust_remote_code=False)
-                )
-        except (OSError, ValueError) as error:
-            raise UnknownModel(
-                f"No configuration of {name!r} is found ({first_line(error)}). Use one of "
-                f"{', '.join(KNOWN)}, a folder with a config.json, or a hub name like 'owner/name'."
-            ) from error
-    try:
-        with torch.device("meta"), quiet():
-            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except ValueError as error:
-        raise UnknownModel(f"{name} is no language model: {first_line(error)}") from error
-    return {"name": name, **_fields(empty)}
 
 
 def _fields(empty: Any) -> dict[str, Any]:
@@ -295,7 +261,32 @@ class Size:
             UnknownModel: no configuration is found, or it is of no language model.
             SettingError: the model has weights that these formulas do not cover.
         """
-        return cls(**counted(model))
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        if not isinstance(model, str | os.PathLike):
+            name, config = model.model_type, model
+        else:
+            name = getattr(tiers.pair(), model) if model in ("base", "chat") else str(model)
+            try:
+                with quiet():
+                    config = (
+                        AutoConfig.for_model(**KNOWN[name])
+                        if name in KNOWN
+                        else AutoConfig.from_pretrained(name, trust_remote_code=False)
+                    )
+            except (OSError, ValueError) as error:
+                raise UnknownModel(
+                    f"No configuration of {name!r} is found ({first_line(error)}). Use one of "
+                    f"{', '.join(KNOWN)}, a folder with a config.json, or a hub name like "
+                    f"'owner/name'."
+                ) from error
+        try:
+            with torch.device("meta"), quiet():
+                empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        except ValueError as error:
+            raise UnknownModel(f"{name} is no language model: {first_line(error)}") from error
+        return cls(name=name, **_fields(empty))
 
     @property
     def block(self) -> float:
@@ -429,8 +420,6 @@ class Size:
         tokens: float,
         hardware: Hardware,
         method: str = "lora",
-        *,
-        utilisation: float | None = None,
         **how: Any,
     ) -> float:
         """How long training on so many tokens would take.
@@ -439,10 +428,9 @@ class Size:
             tokens: Read in training, epochs counted.
             hardware: On which machine.
             method: "lora" or "full".
-            utilisation: Share of the machine's peak; the hardware's own if not given.
             how: See `flops_per_token`.
         """
-        speed = hardware.peak * hardware.count * (utilisation or hardware.utilisation)
+        speed = hardware.peak * hardware.count * hardware.utilisation
         return tokens * self.flops_per_token(method, **how) / speed
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llmcourse.sizing.size import HARDWARE, KNOWN, METHODS, SHOWN, Hardware, Memory, Size
+from llmcourse.sizing.size import HARDWARE, KNOWN, METHODS, SHOWN, Hardware, Size
 
 if TYPE_CHECKING:
     import pandas
@@ -18,42 +18,29 @@ FSDP = {"llama-2-7b": 4, "llama-2-13b": 8, "llama-2-70b": 32}
 CONSIDERED = tuple(n for n in KNOWN if n.startswith(("smollm2", "gemma", "llama")))
 
 
-def fit(
-    size: Size, hardware: Hardware, method: str = "lora", **how: Any
-) -> tuple[Memory, bool] | None:
-    """How training fits a machine: the memory of each device, and whether checkpointing is needed.
+def _fit(size: Size, hardware: Hardware, method: str, **how: Any) -> bool | None:
+    """Whether training needs checkpointing to fit a machine; None where it does not fit at all.
 
     Over several devices, weights are sharded. Activations are kept if there is room for them.
-
-    Args:
-        size: Of the model.
-        hardware: The machine.
-        method: "lora" or "full".
-        how: See `Size.training_bytes`.
-
-    Returns:
-        None where it does not fit.
     """
     room = hardware.memory - hardware.reserved
     how |= {"processes": hardware.count, "sharded": hardware.count > 1}
     for checkpointing in (False, True):  # without it first: it costs a second forward pass
         memory = size.training_bytes(method, hardware.dtype, checkpointing=checkpointing, **how)
         if memory.total <= room:
-            return memory, checkpointing
+            return checkpointing
     return None
 
 
 def table(
     models: Iterable[str] = tuple(KNOWN),
     *,
-    tokens: float = 1e6,
     hardware: Iterable[Hardware | str] = SHOWN,
 ) -> pandas.DataFrame:
-    """What it takes to train on `tokens` tokens, 2,048 at a time in records of 512 at most.
+    """What it takes to train on a million tokens, 2,048 at a time in records of 512 at most.
 
     Args:
         models: What `Size.of` takes.
-        tokens: Read in training, epochs counted.
         hardware: Machines, or their names in `HARDWARE`.
 
     Returns:
@@ -72,15 +59,15 @@ def table(
         }
         for one in hardware:
             machine, hours = HARDWARE[one] if isinstance(one, str) else one, math.nan
-            if fits := fit(size, machine, method):
-                hours = size.seconds(tokens, machine, method, checkpointing=fits[1]) / 3600
+            if (needed := _fit(size, machine, method)) is not None:
+                hours = size.seconds(1e6, machine, method, checkpointing=needed) / 3600
             row[machine.name] = hours
         rows.append(row)
     return pandas.DataFrame(rows)
 
 
-def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
-    """What the configurations docs/fsdp_*.yaml come to, for `tokens` tokens.
+def fsdp_table() -> pandas.DataFrame:
+    """What the configurations docs/fsdp_*.yaml come to, for a million tokens.
 
     Returns:
         A row for each model and method: GPUs, the memory of each in GB (2,048 tokens each at a
@@ -94,23 +81,20 @@ def fsdp_table(tokens: float = 1e6) -> pandas.DataFrame:
         # as the configurations have it: activations are what does not shrink with more GPUs
         memory = size.training_bytes(method, checkpointing=True, processes=count, sharded=True)
         state = memory.weights + memory.gradients + memory.optimizer
-        hours = size.seconds(tokens, gpus, method, checkpointing=True) / 3600
+        hours = size.seconds(1e6, gpus, method, checkpointing=True) / 3600
         sizes = (memory.total, state, memory.copies, memory.activations)
         rows.append([name, method, count, *(number / 1e9 for number in sizes), hours])
     columns = ["model", "method", "GPUs", "GB each", "of it sharded", "gathered", "activations"]
     return pandas.DataFrame(rows, columns=[*columns, "hours"])
 
 
-def considerations(
-    models: Iterable[str] = CONSIDERED, machine: Hardware | None = None
-) -> pandas.DataFrame:
+def considerations(machine: Hardware | None = None) -> pandas.DataFrame:
     """What answering and training need by model size, and what fits this machine.
 
     By formula: one prompt of 1,024 tokens with its answer; training with records of at most 512
     tokens, one at a time. With checkpointing it takes less memory and more time.
 
     Args:
-        models: What `Size.of` takes.
         machine: This one if not given, in the number type that it is fast in.
 
     Returns:
@@ -123,7 +107,7 @@ def considerations(
     here = machine or Hardware.measured(0.0)
     batch: dict[str, Any] = {"batch_tokens": 512, "length": 512}
     rows = []
-    for size in map(Size.of, models):
+    for size in map(Size.of, CONSIDERED):
         # Records are trained on one at a time here, the least that a training can do with.
         answer = size.generation_bytes(here.dtype, length=1024).total
         sums = {"GB to answer": answer / 1e9}
@@ -131,9 +115,9 @@ def considerations(
         for method, what in (("lora", "an adapter"), ("full", "every weight")):
             total = size.training_bytes(method, here.dtype, **batch).total
             sums[f"GB to train {what}"] = total / 1e9
-            found = fit(size, here, method, **batch)
+            found = _fit(size, here, method, **batch)
             fits[f"trains {what} here"] = (
-                "no" if found is None else "with checkpointing" if found[1] else "yes"
+                "no" if found is None else "with checkpointing" if found else "yes"
             )
         rows.append(
             {"model": size.name, "weights, millions": size.parameters / 1e6, **sums, **fits}
@@ -141,32 +125,23 @@ def considerations(
     return pandas.DataFrame(rows)
 
 
-def customers(
-    model: str = "smollm2-135m-instruct",
-    counts: Sequence[int] = (1, 10, 100),
-    *,
-    rank: int = 16,
-    dtype: Any = "bfloat16",
-) -> pandas.DataFrame:
-    """The weights that so many customers need, each with a model of their own.
+def customers(*, rank: int = 16) -> pandas.DataFrame:
+    """The weights that 1, 10 and 100 customers need, each with a model of their own.
 
     `models.load_adapter(base, folder)` shares the base's weights, so that each further customer
     costs only an adapter (in float32).
 
     Args:
-        model: What `Size.of` takes.
-        counts: Numbers of customers.
         rank: Of the adapters.
-        dtype: Of the base's weights.
 
     Returns:
         A row per number: GB with one adapter per customer on one base, and with a full model each.
     """
     import pandas
 
-    size = Size.of(model)
+    size, counts = Size.of("smollm2-135m-instruct"), (1, 10, 100)
     # An adapter is trained and kept in float32: four bytes a weight.
-    base, adapter = size.generation_bytes(dtype).weights, 4 * size.lora_parameters(rank)
+    base, adapter = size.generation_bytes().weights, 4 * size.lora_parameters(rank)
     adapters = [(base + count * adapter) / 1e9 for count in counts]
     whole = [count * base / 1e9 for count in counts]
     columns = {"customers": counts, "GB, an adapter each": adapters, "GB, a model each": whole}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -103,11 +103,8 @@ class TrainingMonitor(ui.Threaded):
         """The held-out losses: step, loss."""
         return self._tuned.held_out if self._tuned else []
 
-    def start(self, callback: Callable[[], object] = lambda: None) -> None:
+    def start(self) -> None:
         """Begin, or go on where a stopped training with a folder (out=) was; returns at once.
-
-        Args:
-            callback: Called in the thread after each update, and when it has ended.
 
         Raises:
             SettingError: it is running, or has finished.
@@ -122,13 +119,11 @@ class TrainingMonitor(ui.Threaded):
             if "fresh" in self._settings:  # the folder now holds this training, to go on with
                 self._settings["fresh"] = False
             self._show_progress()
-            callback()
             return self.stopping.is_set()
 
         def work() -> None:
             self._train(progress=False, callback=updated)
             self._show_progress()
-            callback()
 
         self._state = "running"
         self.begin(work)
