@@ -352,9 +352,7 @@ def _load(source: str, called: dict[str, Any]) -> tuple[Any, Any, list[dict[str,
         skipped = [vars(problem) for problem in found.skipped]
         for guess in found.guessed:
             print(f"note: {guess}", file=sys.stderr)
-        given = [
-            {"text": p.text, "document": p.document, "heading": p.heading} for p in found.passages
-        ]
+        given = [passage.record() for passage in found.passages]
         called = {"schema": "text"}
     records, problems = data.load_records(given, **called, strict=False)
     return records, problems, skipped

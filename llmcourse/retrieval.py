@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import tiers
@@ -309,6 +309,5 @@ def prompt_with(
 
 def _shown(passage: Passage) -> str:
     """A passage below its document's name and its heading: "it" means nothing without them."""
-    name = PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
-    above = ": ".join(part for part in (name.strip(), passage.heading.strip()) if part)
+    above = ": ".join(part for part in (passage.title, passage.heading.strip()) if part)
     return f"[{above}]\n{passage.text}" if above else passage.text

@@ -7,7 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from llmcourse.data.converting import CONVERTED, converted
 from llmcourse.data.patterns import readable, ungarbled
@@ -46,6 +46,15 @@ class Passage:
     heading: str
     document: str
     number: int
+
+    @property
+    def title(self) -> str:
+        """The document's name in words."""
+        return PurePosixPath(self.document).stem.replace("-", " ").replace("_", " ").strip()
+
+    def record(self) -> dict[str, str]:
+        """The passage as a record with a text."""
+        return {"text": self.text, "document": self.document, "heading": self.heading}
 
 
 @dataclass(frozen=True)

@@ -9,5 +9,5 @@ result is a folder that `models.load` reads (`tuned`).
 from llmcourse.finetuning.adapters import merge, with_adapter
 from llmcourse.finetuning.runner import finetune
 from llmcourse.finetuning.settings import Config, suggest
-from llmcourse.finetuning.tuned import TrainingStopped, TunedModel, save
+from llmcourse.finetuning.tuned import TrainingStopped, TunedModel
 from llmcourse.loss import completion_loss, mean_loss

@@ -73,8 +73,31 @@ class TunedModel(LoadedModel):
         return read / self.seconds if self.seconds else 0.0
 
     def save(self, folder: Path | str, results: Mapping[str, Any] | None = None) -> Path:
-        """Save the adapter, or the complete model, with a model card; see `finetuning.save`."""
-        return save(self, folder, results)
+        """Save the adapter, or the complete model, with a model card, for `models.load(folder)`.
+
+        Args:
+            folder: New or empty, or holding a tuned model's folder to be replaced by this one.
+            results: Measured numbers for the card, name by name, say an accuracy.
+
+        Raises:
+            SettingError: the folder holds something else.
+            NoSpace: the disk is full.
+        """
+        target = Path(folder).expanduser()
+        used = target.is_file() or (target.is_dir() and any(target.iterdir()))
+        # `tuned.json` tells a tuned model's folder from a thesis
+        if used and not is_saved(target):
+            raise SettingError(
+                f"{files.shown(target)} holds something else already, and nothing of it is "
+                f"overwritten. Name another folder, new or empty."
+            )
+        with files.new_folder(target) as draft:
+            here = self.folder is not None and self.folder.resolve() == target.resolve()
+            if here and (target / RUN).is_file():
+                shutil.copyfile(target / RUN, draft / RUN)  # it stays the folder of that training
+            write(self, draft, results)
+        self.folder = target
+        return target
 
     def recorded(self) -> dict[str, Any]:
         """What was seen during training, as JSON can hold it."""
@@ -100,35 +123,6 @@ class TrainingStopped(CourseError):
     def __init__(self, message: str, model: TunedModel, step: int, by_user: bool = False) -> None:
         super().__init__(message)
         self.model, self.step, self.by_user = model, step, by_user
-
-
-def save(tuned: TunedModel, folder: Path | str, results: Mapping[str, Any] | None = None) -> Path:
-    """Save a tuned model so that `models.load(folder)` answers as it does.
-
-    Args:
-        tuned: From `finetune`.
-        folder: New or empty, or holding a tuned model's folder to be replaced by this one.
-        results: Measured numbers for the card, name by name, say an accuracy.
-
-    Raises:
-        SettingError: the folder holds something else.
-        NoSpace: the disk is full.
-    """
-    target = Path(folder).expanduser()
-    used = target.is_file() or (target.is_dir() and any(target.iterdir()))
-    # `tuned.json` tells a tuned model's folder from a thesis
-    if used and not is_saved(target):
-        raise SettingError(
-            f"{files.shown(target)} holds something else already, and nothing of it is "
-            f"overwritten. Name another folder, new or empty."
-        )
-    with files.new_folder(target) as draft:
-        here = tuned.folder is not None and tuned.folder.resolve() == target.resolve()
-        if here and (target / RUN).is_file():
-            shutil.copyfile(target / RUN, draft / RUN)  # it stays the folder of that training
-        write(tuned, draft, results)
-    tuned.folder = target
-    return target
 
 
 def write(tuned: TunedModel, folder: Path, results: Mapping[str, Any] | None = None) -> None:

@@ -65,9 +65,7 @@ class Source:
             tokenizer: Counts lengths in tokens; None counts words.
         """
         # A passage is looked at as a record with a text; where it is from names it in examples.
-        texts = [
-            {"text": p.text, "document": p.document, "heading": p.heading} for p in self.passages
-        ]
+        texts = [passage.record() for passage in self.passages]
         name = Path(self.name).name or self.name
         return data.inspect(texts or self.records, tokenizer=tokenizer, name=name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from llmcourse import retrieval
@@ -178,13 +177,7 @@ def sentences(text: str) -> list[str]:
 
 def topic(passage: Passage) -> str:
     """What a passage is about: its document's name and its heading."""
-    name = _title(passage)
-    return f"{name}, {passage.heading}" if passage.heading else name
-
-
-def _title(passage: Passage) -> str:
-    """The name of a passage's document."""
-    return PurePosixPath(passage.document).stem.replace("-", " ").replace("_", " ")
+    return f"{passage.title}, {passage.heading}" if passage.heading else passage.title
 
 
 def _beginnings(sentence: str) -> list[str]:
@@ -223,7 +216,7 @@ def _trouble(question: str, word: str, passage: Passage, source: str, pool: Pool
 def _from_headings(passages: Sequence[Passage], sieve: Sieve) -> None:
     pool = Pool()
     for passage in passages:
-        question = f"What does “{_title(passage)}” say about “{passage.heading}”?"
+        question = f"What does “{passage.title}” say about “{passage.heading}”?"
         answer = " ".join(sentences(passage.text)[:2])
         reason = first_reason(
             ("has no heading", not passage.heading),
