@@ -278,6 +278,7 @@ def test_stop_saves_and_train_goes_on_with_the_same_result(
     assert "Stopped after update 2: this is the model" in capsys.readouterr().out
     assert shown.state == "stopped" and shown.step == 2
     assert "Stopped. 2 of 4 updates." in texts(shown) and "is kept in" in texts(shown)
+    del shown._show_progress  # nobody clicks any more
     shown.buttons["start"].click()
     tuned = shown.result()
     assert shown.state == "finished" and tuned.folder == tmp_path / "out"
