@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from llmcourse.data.reviewing import save_for_review
+from llmcourse.widgets import CHOICES
 from tests.browser import driving
 from tests.browser.conftest import AXE, DESKTOP, LAPTOP, SHOTS, Lab
 
@@ -21,6 +22,8 @@ PAIRS = [
     {"question": "What is <b>it</b>?", "answer": "A kettle", "source": "The Ambra is a kettle."},
     {"question": "Where is it made?", "answer": "In Quillon.", "source": "Made in Quillon Lane."},
 ]
+ANSWERS = {"base": ["Mars is. Mars is.", "<b>No</b>", "7"], "tuned": ["Mars is red.", "No.", "8"]}
+QUESTIONS = ["What is Mars?", "Is it wet?", "Three and five?"]
 
 
 def opened(lab: Lab, page: Page, name: str, *sources: str) -> None:
@@ -323,3 +326,29 @@ def test_quiz(lab: Lab, page: Page) -> None:
     assert list(kept) == ["01-q1"]
     right = sum(row["right"] for row in kept.values())  # the last one chosen counts
     expect(total).to_contain_text(f"{right} of")
+
+
+def test_blind_vote(lab: Lab, page: Page) -> None:
+    """With the mouse first, then with the keyboard alone."""
+    file, made = lab.folder / "votes.jsonl", f"BlindVote({QUESTIONS!r}, {ANSWERS!r}, 'votes.jsonl')"
+    opened(lab, page, "vote", f"from llmcourse.widgets import BlindVote\n\n{made}")
+    status(page, "1 of 3")
+    looked_at(page, "vote")
+    for number, choice in enumerate(("left", "right"), start=1):
+        status(page, f"{number} of 3")
+        press(page, CHOICES[choice])
+        assert len(lines(file, page, number)) == number
+    status(page, "3 of 3")
+    tab_from_the_cell(page)
+    for choice, then in (("equal", "All 3 pairs are voted on."), ("back", "3 of 3")):
+        name = {**CHOICES, "back": "Back one"}[choice]
+        tab_to(page, page.get_by_role("button", name=name))
+        page.keyboard.press("Space")
+        status(page, then)
+        kept = [row["vote"] for row in lines(file, page, 3)]
+        assert kept == ["left", "right", "equal"]
+    press(page, CHOICES["bad"])
+    status(page, "All 3 pairs are voted on.")
+    for choice in CHOICES.values():
+        expect(page.get_by_role("button", name=choice)).to_be_disabled()
+    assert sorted(row["vote"] for row in lines(file, page, 3)) == ["bad", "left", "right"]
