@@ -26,15 +26,15 @@ def base_continues(run: Run) -> dict[str, Any]:
     """Instructions: the base model goes on, the chat model answers and ends."""
     records = [{"question": text} for text in prompts.INSTRUCTIONS[: run.size.questions]]
     measure = measuring(
-        longest=LONGEST,
+        longest=2 * LONGEST,  # of an answer that ends, the end should be seen
         ends_by_itself=lambda a, _: a.finished,
         repeated_4_grams=lambda a, _: repeated_ngrams(a.text),
     )
     arms = {"base": plain(run, "base", "plain"), "chat": plain(run, "chat")}
     values = {
-        f"{name}: {metric}": found
+        f"{name}: {metric}": run.values(arm, "instructions", records, measure)[metric]
         for name, arm in arms.items()
-        for metric, found in run.values(arm, "instructions", records, measure).items()
+        for metric in ("ends by itself", "repeated 4 grams")
     }
     pairs = [
         ("chat: ends by itself", "base: ends by itself"),
@@ -47,7 +47,7 @@ def base_continues(run: Run) -> dict[str, Any]:
         pairs,
         holds=every(*(larger(*pair) for pair in pairs)),
         measured="share of outputs that end by themselves; share of repeated 4-grams",
-        setting=f"the same instructions, up to {LONGEST} tokens; two models of two families",
+        setting=f"the same instructions, up to {2 * LONGEST} tokens; two models of two families",
     )
 
 
@@ -60,14 +60,13 @@ def question_breeds_questions(run: Run) -> dict[str, Any]:
         contains_a_question=lambda a, _: "?" in a.text,
     )
     arms = {"base": plain(run, "base", "plain"), "chat": plain(run, "chat")}
+    kinds = ("starts with a question", "contains a question")
     values = {
-        f"{name}: {metric}": found
+        f"{name}: {metric}": run.values(arm, "questions", records, measure)[metric]
         for name, arm in arms.items()
-        for metric, found in run.values(arm, "questions", records, measure).items()
+        for metric in kinds
     }
-    pairs = [
-        (f"base: {m}", f"chat: {m}") for m in ("starts with a question", "contains a question")
-    ]
+    pairs = [(f"base: {metric}", f"chat: {metric}") for metric in kinds]
     return result(
         "question-breeds-questions",
         run,
