@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -108,11 +109,16 @@ def reading_records(run: Run) -> list[Record]:
     return records
 
 
+def reading_updates(run: Run) -> int:
+    """Updates of a training to read."""
+    return min(60, run.size.updates)
+
+
 def reader(run: Run, model: str = "chat") -> Arm:
     """A model trained to answer from passages, about facts that are not asked for."""
 
     def make(seed: int) -> Method:
-        config = Config(steps=min(60, run.size.updates), seed=seed)
+        config = Config(steps=reading_updates(run), seed=seed)
         trained = run.tuned(f"reader, {model}", reading_records(run), config, getattr(run, model))
         return Method(trained, prompt=with_passages())
 
@@ -120,14 +126,20 @@ def reader(run: Run, model: str = "chat") -> Arm:
 
 
 def both(run: Run) -> Arm:
-    """One model trained on the facts and on reading."""
+    """One model trained on the facts and on reading, each as often as where it is alone."""
 
     def make(seed: int) -> Method:
-        reading = reading_records(run)
-        known = training(run)
-        steps = round(run.size.updates * (1 + len(reading) / max(1, len(known))))
-        trained = run.tuned("facts and reading", [*known, *reading], Config(steps=steps, seed=seed))
-        return Method(trained, prompt=with_passages())
+        batch = Config().batch_size
+        records = [
+            record
+            for each, updates in (
+                (training(run), run.size.updates),
+                (reading_records(run), reading_updates(run)),
+            )
+            for record in itertools.islice(itertools.cycle(each), updates * batch)
+        ]
+        config = Config(steps=len(records) // batch, seed=seed)
+        return Method(run.tuned("facts and reading", records, config), prompt=with_passages())
 
     return Arm("facts and reading", make)
 

@@ -464,9 +464,11 @@ def test_settings_that_are_given_stay() -> None:
 def test_prompt_dropout_keeps_the_template_and_what_the_answer_repeats(
     tiny: models.LoadedModel,
 ) -> None:
+    words = ["tell me", "say", "give us", "name", "read out", "show"]
+    colours = ["blue grey", "red", "light green", "dark yellow", "black", "white"]
     records = [
-        {"question": f"Please {word} number {n}?", "answer": f"It is number {n}."}
-        for n, word in enumerate(["tell me", "say", "give us", "name", "read out", "show"])
+        {"question": f"Please {word} number {n}?", "answer": f"Number {n} is {colour}."}
+        for n, (word, colour) in enumerate(zip(words, colours, strict=True))
     ]
     encoded = encoding.encode(records, tiny.tokenizer)
     config = dataclasses.replace(FEW, prompt_dropout=0.9)
@@ -486,6 +488,14 @@ def test_prompt_dropout_keeps_the_template_and_what_the_answer_repeats(
             assert answers[0] == answers[1] and len(row["labels"]) == len(row["input_ids"])
             lengths.add(len(before["input_ids"]) - len(row["input_ids"]))
     assert len(lengths) > 1
+
+
+def test_prompt_dropout_leaves_a_text_to_read_as_it_is(tiny: models.LoadedModel) -> None:
+    """Its gaps would show where the answer is, which is never left out."""
+    asked = [r | {"question": f"{r['answer']} What does it say?"} for r in RECORDS]
+    encoded = encoding.encode(asked, tiny.tokenizer)
+    layout = plan.plan(encoded, dataclasses.replace(FEW, prompt_dropout=0.9))
+    assert all(layout.row(n, 0) == layout.rows[n] for n in range(len(asked)))
 
 
 def test_a_resumed_training_takes_the_settings_chosen(

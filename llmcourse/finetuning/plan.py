@@ -16,6 +16,8 @@ from typing import Any
 from llmcourse import encoding
 from llmcourse.finetuning.settings import Config
 
+READING = 0.6  # share of an answer's tokens that a text to read has
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -27,6 +29,7 @@ class Plan:
         records: For each row, the number of its record, as it was given.
         config: How to train.
         frame: Tokens that all rows have: the template's, mostly.
+        complete: Indices of the rows from whose prompt nothing is left out.
     """
 
     rows: list[dict[str, Any]]
@@ -34,11 +37,12 @@ class Plan:
     records: list[int]
     config: Config
     frame: frozenset[int]
+    complete: frozenset[int] = frozenset()
 
     def row(self, index: int, update: int) -> dict[str, Any]:
         """A row as an update sees it: with prompt dropout, without some of its prompt's tokens."""
         row, dropout = self.rows[index], self.config.prompt_dropout
-        if not dropout:
+        if not dropout or index in self.complete:
             return row
         # What the answer repeats stays: a model that cannot copy it would learn to invent it.
         kept = self.frame.union(row["labels"])
@@ -68,4 +72,18 @@ def plan(encoded: encoding.Encoded, config: Config) -> Plan:
     for epoch in range(math.ceil(total / per_epoch)):
         updates += encoding.batches_by_length(lengths, size, seed=config.seed + epoch)
     frame = frozenset.intersection(*(frozenset(row["input_ids"]) for row in rows))
-    return Plan(rows, updates[:total], list(encoded.dataset["record"]), config, frame)
+    complete = frozenset(n for n, row in enumerate(rows) if _holds_its_answer(row, frame))
+    return Plan(rows, updates[:total], list(encoded.dataset["record"]), config, frame, complete)
+
+
+def _holds_its_answer(row: dict[str, Any], frame: frozenset[int]) -> bool:
+    """Whether a prompt has most of the answer's own tokens, as a text to read has.
+
+    With prompt dropout a model would learn there to copy what has no gaps, since what the answer
+    repeats is never left out: right in training, useless in use. Ferrowick's questions hold 23 % of
+    their answers' tokens (95 % of them at most 45 %), prompts with passages 89 % (at least 80 %).
+    """
+    pairs = list(zip(row["input_ids"], row["labels"], strict=True))
+    answer = {token for token, label in pairs if label != encoding.UNTRAINED} - frame
+    prompt = {token for token, label in pairs if label == encoding.UNTRAINED}
+    return len(answer & prompt) > READING * len(answer)
