@@ -26,7 +26,7 @@ def base_continues(run: Run) -> dict[str, Any]:
     """Instructions: the base model goes on, the chat model answers and ends."""
     records = [{"question": text} for text in prompts.INSTRUCTIONS[: run.size.questions]]
     measure = measuring(
-        longest=2 * LONGEST,  # of an answer that ends, the end should be seen
+        longest=LONGEST,
         ends_by_itself=lambda a, _: a.finished,
         repeated_4_grams=lambda a, _: repeated_ngrams(a.text),
     )
@@ -47,7 +47,7 @@ def base_continues(run: Run) -> dict[str, Any]:
         pairs,
         holds=every(*(larger(*pair) for pair in pairs)),
         measured="share of outputs that end by themselves; share of repeated 4-grams",
-        setting=f"the same instructions, up to {2 * LONGEST} tokens; two models of two families",
+        setting=f"the same instructions, up to {LONGEST} tokens; two models of two families",
     )
 
 
