@@ -57,6 +57,7 @@ def test_wrong_use_exits_2_and_shows_usage(arguments: str, capsys: Capture) -> N
     ("arguments", "environment", "message"),
     [
         ("ask Hi --model bsae", {}, "Did you mean 'base'?"),
+        pytest.param("ask Hi --tokens 0", {}, "max_new_tokens=0", marks=pytest.mark.model),
         ("ask Hi", {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
         ("results", {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big'"),
         ("inspect nowhere.jsonl", {}, "nowhere.jsonl: no such file"),
