@@ -132,7 +132,14 @@ def test_the_printed_solution_is_right_and_all_hints_print(
 ) -> None:
     task = BY_NAME[name]
     loaded = {"base": "base32", "chat": "chat32", tiers.pair().learner: "chat32"}  # once for all
-    monkeypatch.setattr(models, "load", lambda name: request.getfixturevalue(loaded[name]))
+    usual = models.load
+
+    def load(name: str, **settings: Any) -> models.LoadedModel:
+        if settings:  # (the fixtures load as well)
+            return usual(name, **settings)
+        return request.getfixturevalue(loaded[name])
+
+    monkeypatch.setattr(models, "load", load)
     task.solution()
     printed, space = capsys.readouterr().out, {}
     try:
