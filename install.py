@@ -50,8 +50,8 @@ def set_up(wanted: dict) -> int:
     old = done_before() or {}
     STAMP.unlink(missing_ok=True)
     say("Setting up the course in .venv (once, a few minutes)")
-    # After a move, or with another Python, the paths inside .venv are wrong.
-    moved = any(old.get(key) not in (None, wanted[key]) for key in ("place", "python"))
+    # After a move the paths inside .venv are wrong.
+    moved = old.get("place") not in (None, wanted["place"])
     if (moved or not works()) and not make_venv():
         return 1
     if not install_torch():
@@ -110,7 +110,6 @@ def fingerprint() -> dict:
     """What the environment is made from; a change in any of it means installing again."""
     state = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in INPUTS}
     state["place"] = str(HERE)
-    state["python"] = ".".join(platform.python_version_tuple()[:2])
     return state
 
 

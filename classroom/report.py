@@ -127,21 +127,23 @@ def csv_text(found: Class) -> str:
     rows.writerow(["learner", "lesson", "item", "done", "tries", "first answer", "when"])
     for name, content in found.progress.items():
         done = progress_of(content)
-        # A spreadsheet would take a name that begins so for a formula.
-        shown = f"'{name}" if name[:1] in "=+-@\t\r" else name
         for lesson, tasks in EXERCISES.items():
             for task in tasks:
                 row = done.exercises.get(task.name, {})
                 yes, when = int(bool(row)), row.get("when", "")
-                rows.writerow([shown, lesson, task.name, yes, "", "", when])
+                rows.writerow([safe(name), lesson, task.name, yes, "", "", safe(when)])
             for question in QUESTIONS[lesson]:
                 row = done.quizzes.get(question.name, {})
                 given, when = first_letter(question, row), row.get("when", "")
                 yes, tries = int(row.get("right", False)), row.get("tries", "")
-                rows.writerow([shown, lesson, question.name, yes, tries, given, when])
-    return (
-        "\ufeff" + file.getvalue()
-    )  # without the mark, Excel reads letters of other alphabets wrongly
+                rows.writerow([safe(name), lesson, question.name, yes, tries, given, safe(when)])
+    # without the mark, Excel reads letters of other alphabets wrongly
+    return "\ufeff" + file.getvalue()
+
+
+def safe(text: str) -> str:
+    """A learner's text; a spreadsheet would take one that begins so for a formula."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
 
 
 def progress_of(content: Mapping[str, Any]) -> kept.Progress:

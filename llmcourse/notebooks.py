@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 ELSEWHERE = " (published times, of another machine; yours shows in the first lessons)"
+# nbconvert's page without the scripts that it fetches from another machine
+OFFLINE = (
+    '{% extends "lab/index.html.j2" %}{% block html_head_js %}{% endblock %}'
+    "{% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"
+)
 TOOLS = ("nbformat", "nbclient", "nbconvert", "ipykernel")  # packages that run notebooks
 
 
@@ -175,7 +180,8 @@ def run(
     check_ready(out, paths)
     tier, names = tiers.current().name, [path.stem for path in paths]
     own = own_times(tier)
-    expected, known = expected_seconds(names, tier), published_times(tier) | own
+    published = published_times(tier, number_type())
+    expected, known = expected_seconds(names, tier), published | own
     say(
         f"{len(paths)} lesson{'s' * (len(paths) != 1)} on the {tier} tier, "
         f"about {duration(sum(expected.values()))} in all{'' if own else ELSEWHERE}"
@@ -340,16 +346,23 @@ def execute(client: Any, tick: Callable[[], Any] = lambda: None) -> None:
             while not wait([running], timeout=0.1).done:
                 tick()
         except KeyboardInterrupt:
-            with suppress(psutil.Error, AttributeError):  # not started yet, or just ended
-                kernel = _kernel(client)
-                for process in [*kernel.children(recursive=True), kernel]:
-                    process.kill()
+            while not wait([running], timeout=0.1).done:  # the kernel may only be starting
+                with suppress(psutil.Error, AttributeError):
+                    kernel = _kernel(client)
+                    for process in [*kernel.children(recursive=True), kernel]:
+                        with suppress(psutil.NoSuchProcess):
+                            process.kill()
             raise
         running.result()
 
 
 def _kernel(client: Any) -> psutil.Process:
-    return psutil.Process(client.km.provisioner.pid)
+    pid = client.km.provisioner.pid
+    if pid is None:  # which psutil takes for this very process
+        raise psutil.NoSuchProcess(0)
+    process = psutil.Process(pid)
+    # in a virtual environment on Windows that is a launcher of the real one
+    return (process.children() or [process])[0] if os.name == "nt" else process
 
 
 def keep(notebook: NotebookNode, path: Path, out: Path) -> str:
@@ -376,9 +389,13 @@ def html_page(notebook: NotebookNode) -> str:
     nbconvert (7.17) writes this sentence instead of the alternative texts of outputs, so they are
     put back, picture by picture; tests/test_viewers.py compares them for every lesson.
     """
+    import jinja2
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(embed_images=True)
+    loaders = [jinja2.DictLoader({"offline.html.j2": OFFLINE})]
+    exporter = HTMLExporter(
+        embed_images=True, extra_loaders=loaders, template_file="offline.html.j2"
+    )
     exporter.log.setLevel("ERROR")  # it would warn of the missing texts
     page, _ = exporter.from_notebook_node(notebook)
     missing = 'alt="No description has been provided for this image"'
@@ -414,18 +431,11 @@ def open_lab(
     first = find(place)[0].relative_to(root).as_posix()
     if importlib.util.find_spec("jupyterlab") is None:
         raise NotebookError("JupyterLab is not installed: pip install jupyterlab")
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        f"--notebook-dir={root}",
-        f"--LabApp.default_url=/lab/tree/{first}",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.news_url=None",
-        "--ServerApp.contents_manager_class=llmcourse.lab.Lessons",
-        *["--no-browser"] * (not browser),
-        *options,
-    ]
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={root}"]
+    command += [f"--LabApp.default_url=/lab/tree/{first}", "--LabApp.news_url=None"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += ["--ServerApp.contents_manager_class=llmcourse.lab.Lessons"]
+    command += [*["--no-browser"] * (not browser), *options]
     if (not browser or "SSH_CONNECTION" in os.environ) and not options:
         print(
             "To open it from another machine, forward its port (ssh -L 8888:localhost:8888 …), or "
@@ -446,4 +456,9 @@ def open_lab(
     if not is_writable(Path(home)):
         for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
             environment[name] = str(writable_cache("jupyter") / name.lower())
-    return subprocess.call(command, env=environment)
+    with subprocess.Popen(command, env=environment) as server:
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:  # Jupyter got it too, and asks whether it is meant
+                continue

@@ -69,7 +69,6 @@ def _embedder_place(name: str) -> str:
     return str(folder / "model")
 
 
-@functools.lru_cache(maxsize=2)
 def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
     """An embedding model: the packaged one, a sentence-transformers folder, or a hub name.
 
@@ -78,6 +77,17 @@ def load_embedder(name: str = EMBEDDER) -> SentenceTransformer:
         UnknownModel: `name` can't be loaded.
     """
     place = _embedder_place(name)
+    return _loaded(name, place, _stamps(place))
+
+
+def _stamps(place: str) -> str:
+    """Sizes and times of a folder's weights: a model that is tuned again makes other vectors."""
+    stamps = [path.stat() for path in sorted(Path(place).glob("*.safetensors"))]
+    return repr([(s.st_size, s.st_mtime_ns) for s in stamps])
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(name: str, place: str, stamps: str) -> SentenceTransformer:
     try:
         with quiet():
             from sentence_transformers import SentenceTransformer
@@ -111,9 +121,7 @@ def embed(texts: Sequence[str], model: str = EMBEDDER, *, keep: bool = False) ->
     from safetensors.numpy import load_file, save_file
 
     place = _embedder_place(model)
-    # The size and time of a folder's weights: a model that is tuned again makes other vectors.
-    stamps = [path.stat() for path in sorted(Path(place).glob("*.safetensors"))]
-    key = repr([place, [(s.st_size, s.st_mtime_ns) for s in stamps], list(texts)])
+    key = repr([place, _stamps(place), list(texts)])
     path = cache_dir() / "embeddings" / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if keep and path.is_file():
         with suppress(Exception):  # damaged: they are computed again
@@ -190,7 +198,10 @@ class Index:
         found = []
         if self.by != "embeddings":
             words = _words(list(questions), return_ids=False)
-            found.append(numpy.stack([self._keywords.get_scores(each) for each in words]))
+            # (a question may have no words to search for)
+            none: Any = numpy.zeros(len(self.passages), dtype="float32")
+            scores = [self._keywords.get_scores(each) if each else none for each in words]
+            found.append(numpy.stack(scores))
         if self.by != "bm25":
             found.append(embed(questions, self.model) @ self._vectors.T)
         if len(found) == 1:

@@ -117,22 +117,24 @@ def larger(first: Iterable[float], second: Iterable[float]) -> bool | None:
     For numbers of different records. On the same records `paired` has more power.
 
     Returns:
-        True or False where the 95 % interval of the difference of the means leaves out zero,
-        None where it does not, or where there are fewer than two numbers on a side. The interval
-        is the percentile bootstrap's (Efron and Tibshirani, 1993).
+        True or False where a permutation test of the means has p below 5 % (all ways to deal the
+        numbers out to two sides, or 10,000 random ones; Good, 2005), None where it has not, or
+        where there are fewer than two numbers on a side.
 
     Raises:
         DataError: a side is empty, or has a number that is not finite.
     """
     import numpy
+    from scipy.stats import permutation_test
 
     one, two = (numpy.asarray(list(values), dtype=float) for values in (first, second))
     if not len(one) or not len(two) or not numpy.isfinite(numpy.concatenate([one, two])).all():
         raise DataError("Only finite numbers can be compared, and both sides need some.")
     if min(len(one), len(two)) < 2:  # one number says nothing about its spread
         return None
-    low, high = _bootstrap((one, two), lambda a, b, axis: a.mean(axis) - b.mean(axis))
-    return True if low > 0 else False if high < 0 else None
+    drawn = _draws(len(one) + len(two)) | {"permutation_type": "independent"}
+    test = permutation_test((one, two), lambda a, b, axis: a.mean(axis) - b.mean(axis), **drawn)
+    return None if test.pvalue >= LEVEL else bool(test.statistic > 0)
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ class Score:
         """The mean of one number per record; a record with NaN is left out.
 
         Where all numbers are 0 or 1 the interval is Wilson's, which is right for few records
-        too; else the percentile bootstrap's (Efron and Tibshirani, 1993) over records.
+        too; else the percentile bootstrap's (Efron and Tibshirani, 1993) over records, which is
+        too narrow for few: it holds about 83 % of means of 5 records, 91 % of 10.
 
         Raises:
             DataError: no record has a number.
@@ -184,24 +187,19 @@ class Score:
         Args:
             sums: One number per record.
             counts: What it was summed over, more than 0 in all.
-            transform: Applied to the ratio last, such as `math.exp` for a perplexity. Must rise.
+            transform: Applied to the ratio last, such as `numpy.exp` for a perplexity. Must rise.
         """
         import numpy
 
-        def transformed(value: float) -> float:
-            try:
-                return float(transform(value))
-            except OverflowError:  # a perplexity beyond what a float holds
-                return math.inf
-
         top, bottom = (numpy.asarray(numbers, dtype=float) for numbers in (sums, counts))
-        low = high = math.nan
+        ratios = [math.nan, top.sum() / bottom.sum(), math.nan]
         if len(top) > 1:
-            ends = _bootstrap(
+            ratios[::2] = _bootstrap(
                 (top, bottom), lambda a, b, axis: a.sum(axis) / b.sum(axis), paired=True
             )
-            low, high = map(transformed, ends)
-        return cls(transformed(top.sum() / bottom.sum()), low, high, len(top))
+        with numpy.errstate(over="ignore"):  # a perplexity beyond what a float holds is infinite
+            low, mean, high = (float(transform(ratio)) for ratio in ratios)
+        return cls(mean, low, high, len(top))
 
 
 @dataclass(frozen=True)

@@ -65,28 +65,27 @@ class Template:
 
     Attributes:
         prompt: Format string with `{system}` and `{question}`.
-        prompt_with_input: Used instead where the record has an input, which is `{input}`.
+        prompt_with_input: Used instead where the record has an input, which is `{input}`; if not
+            given, the input is a line below the question.
         system: Format string for a system prompt.
     """
 
     prompt: str
-    prompt_with_input: str
+    prompt_with_input: str = ""
     system: str = "{system}\n\n"
 
     def filled(self, system: str, question: str, extra: str = "") -> str:
         """One turn's prompt; a blank system prompt or input is none."""
-        pattern = self.prompt if is_blank(extra) else self.prompt_with_input
+        below = self.prompt_with_input or self.prompt.replace("{question}", "{question}\n{input}")
+        pattern = self.prompt if is_blank(extra) else below
         before = fill(self.system, system=system) if system else ""
         return fill(pattern, system=before, question=question, input=extra)
 
 
 TEMPLATES: dict[str, Template] = {
-    "plain": Template("{system}{question}", "{system}{question}\n{input}"),
+    "plain": Template("{system}{question}"),
     # Headings as many instruction data sets have them.
-    "qa": Template(
-        "{system}### Question:\n{question}\n\n### Answer:\n",
-        "{system}### Question:\n{question}\n{input}\n\n### Answer:\n",
-    ),
+    "qa": Template("{system}### Question:\n{question}\n\n### Answer:\n"),
     # What Alpaca-style models are trained with, letter for letter:
     # https://github.com/tatsu-lab/stanford_alpaca
     "alpaca": Template(
@@ -99,9 +98,7 @@ TEMPLATES: dict[str, Template] = {
     # Llama 2's chat models:
     # https://www.llama.com/docs/model-cards-and-prompt-formats/meta-llama-2/
     "llama2": Template(
-        "[INST] {system}{question} [/INST]",
-        "[INST] {system}{question}\n{input} [/INST]",
-        system="<<SYS>>\n{system}\n<</SYS>>\n\n",
+        "[INST] {system}{question} [/INST]", system="<<SYS>>\n{system}\n<</SYS>>\n\n"
     ),
 }
 NAMES = (*TEMPLATES, "chat")
@@ -228,6 +225,7 @@ def render(
 
     pattern = TEMPLATES[template]
     told = "\n\n".join(turn["content"] for turn in before if turn["role"] == "system")
+    end = getattr(tokenizer, "eos_token", None) or ""  # (not that of a chat template's turns)
     parts: list[str] = []
     users: list[str] = []  # of turns that no answer followed yet
     for turn in before:
@@ -237,7 +235,7 @@ def render(
             gap = "\n\n" if parts else ""
             parts += [
                 gap + pattern.filled(told, "\n".join(users)),
-                turn["content"] + controls.end,
+                turn["content"] + end,
             ]
             told, users = "", []  # the system prompt is in the first turn alone
     gap = "\n\n" if parts else ""
@@ -289,6 +287,11 @@ def _applied(tokenizer: Any, messages: Sequence[Mapping[str, str]], **options: A
     Raises:
         TemplateError: it refuses the messages.
     """
+    own = getattr(tokenizer, "chat_template", None)
+    if isinstance(own, str) and "strftime_now(" in own:
+        # A fixed day, that of Llama's own templates where no clock is given: with today's, the
+        # same records would be other tokens tomorrow, and a training would not go on.
+        options["chat_template"] = re.sub(r"strftime_now\([^)]*\)", "'26 Jul 2024'", own)
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **options)
     except Exception as error:  # a template is a program of the model's maker: anything may happen

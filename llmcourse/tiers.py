@@ -189,20 +189,21 @@ def device() -> torch.device:
     """
     import torch
 
+    # of several processes that `accelerate launch` has started, each has a GPU of its own
+    own = int(os.environ.get("LOCAL_RANK") or 0)
     chosen = os.environ.get("LLMCOURSE_DEVICE", "").strip().lower()
     if not chosen:
-        return torch.device("cuda" if current().name == "gpu" and has_cuda() else "cpu")
+        chosen = "cuda" if current().name == "gpu" and has_cuda() else "cpu"
     usable = {"cpu": True, "cuda": has_cuda(), "mps": torch.backends.mps.is_available()}
-    kind = chosen.split(":")[0]
-    if not usable.get(kind):
+    if not usable.get(chosen):
         here = ", ".join(name for name, there in usable.items() if there)
         raise SettingError(
-            f"LLMCOURSE_DEVICE={chosen!r} can't be used here. This machine has: {here}."
+            f"LLMCOURSE_DEVICE={chosen!r} can't be used here. This machine has: {here}. (Of "
+            f"several GPUs choose one by CUDA_VISIBLE_DEVICES=1, say.)"
         )
-    try:
-        return torch.device(chosen)
-    except RuntimeError as error:
-        raise SettingError(f"LLMCOURSE_DEVICE={chosen!r} is no device. Use e.g. {kind}.") from error
+    if chosen == "cuda":
+        return torch.device("cuda", own % torch.cuda.device_count())
+    return torch.device(chosen)
 
 
 def dtype(on: torch.device | None = None) -> torch.dtype:

@@ -95,6 +95,8 @@ def read(value: Any, system: Any = None) -> Turns:
     """
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = json.loads(value)
+    if hasattr(value, "tolist"):  # an array, as pandas has it from a .parquet file
+        value = value.tolist()
     if value in (None, "") or value != value:
         value = []
     if not isinstance(value, list | tuple):
@@ -131,13 +133,7 @@ def _say(turns: Turns, turn: Mapping[str, Any]) -> None:
         for role, name in zip(ROLES[1:], pair, strict=True):
             turns.say(role, _content(turn[name], turns))
         return
-    name = (
-        str(turn[role_key] if role_key else None)
-        .strip()
-        .casefold()
-        .replace(" ", "_")
-        .replace("-", "_")
-    )
+    name = str(turn.get(role_key)).strip().casefold().replace(" ", "_").replace("-", "_")
     if name not in _ROLE:
         raise ValueError(
             f"a turn needs a role and its text; its fields are {', '.join(map(str, turn)):.80}"

@@ -138,8 +138,8 @@ def has_keys(text: str, keys: Sequence[str]) -> bool:
         after = "" if UNSPACED.match(form[-1]) else _AFTER
         return bool(regex.search(f"{before}{regex.escape(form)}{after}", text))
 
-    forms = ([form.strip() for form in unified(key).split("|") if form.strip()] for key in keys)
-    return all(any(map(occurs, key)) for key in forms)
+    forms = ([" ".join(one.split()) for one in unified(key).split("|")] for key in keys)
+    return all(any(map(occurs, filter(None, key))) for key in forms)
 
 
 # --- two texts -----------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ def check(name: str, checks: Sequence[Check]) -> str:
     (see `tiers.seed`).
     """
     to_do = [f"{check.name}: {check.advice}" for check in checks if check.advice]
-    unpacked = [model for model in models.PACKAGED if not models.is_converted(model)]
+    wanted = {models.resolve(role) for role in models.ROLES} & models.PACKAGED.keys()
+    unpacked = [model for model in sorted(wanted) if not models.is_converted(model)]
     if unpacked and not to_do:
         to_do.append(f"{', '.join(unpacked)} not unpacked: run python -m llmcourse prefetch")
     if importlib.util.find_spec("jupyterlab") is None:

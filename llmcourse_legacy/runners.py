@@ -126,19 +126,12 @@ class AutocompleteRunner(BasicModelRunner):
         self._add(found, verbose)
 
     def load_data_from_jsonlines(
-        self, file_path: Any, keys: Sequence[str] | str | None = None, verbose: bool = False
+        self, file_path: Any, keys: Any = None, verbose: bool = False, *, columns: Any = None
     ) -> None:
-        """The same from a file of JSON lines."""
-        self.load_data(file_path, verbose, keys)
+        """The same from a file of JSON lines or a table; `columns` is another name of `keys`."""
+        self.load_data(file_path, verbose, keys or columns)
 
-    def load_data_from_csv(
-        self, file_path: Any, columns: Sequence[str] | str | None = None, verbose: bool = False
-    ) -> None:
-        """The same from a table."""
-        self.load_data(file_path, verbose, columns)
-
-    load_data_from_dataframe = load_data_from_csv
-    upload_file = load_data_from_jsonlines
+    load_data_from_csv = load_data_from_dataframe = upload_file = load_data_from_jsonlines
 
 
 class Lamini(BasicModelRunner):

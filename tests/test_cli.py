@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,7 +60,7 @@ def test_wrong_use_exits_2_and_shows_usage(arguments: str, capsys: Capture) -> N
     [
         ("ask Hi --model bsae", {}, "Did you mean 'base'?"),
         pytest.param("ask Hi --tokens 0", {}, "max_new_tokens=0", marks=pytest.mark.model),
-        ("ask Hi", {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' is no device"),
+        ("ask Hi", {"LLMCOURSE_DEVICE": "cpu:x"}, "LLMCOURSE_DEVICE='cpu:x' can't be used"),
         ("results", {"LLMCOURSE_TIER": "big"}, "LLMCOURSE_TIER='big'"),
         ("inspect nowhere.jsonl", {}, "nowhere.jsonl: no such file"),
         ("run 77", {}, "There is no lesson '77'"),
@@ -214,8 +216,9 @@ def test_lab_opens_the_first_lesson_without_news(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     called: list[tuple[list[str], dict[str, str]]] = []
+    server = nullcontext(SimpleNamespace(wait=lambda: 0))
     monkeypatch.setattr(
-        notebooks.subprocess, "call", lambda command, env: called.append((command, env)) or 0
+        notebooks.subprocess, "Popen", lambda command, env: called.append((command, env)) or server
     )
     assert cli_module.main(["lab", "--no-browser", "--", "--allow-root"]) == 0
     ((command, environment),) = called

@@ -76,7 +76,7 @@ def test_conda_uses_the_same_pins() -> None:
 
 def test_texts_name_the_pinned_torch() -> None:
     pinned = str(pins("requirements.txt")["torch"][0])
-    for name in ("README.md", "requirements.txt"):
+    for name in ("docs/guide.md", "requirements.txt"):
         named = set(re.findall(r"torch==([\d.]+\d)", (ROOT / name).read_text("utf-8")))
         assert named == {pinned}, name
 

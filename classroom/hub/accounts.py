@@ -1,7 +1,7 @@
 """Unix accounts for a class, as root: one for each name in a file, with a password of its own.
 
-    sudo python3 classroom/hub/accounts.py names.txt > passwords.csv
-    sudo python3 classroom/hub/accounts.py names.txt --remove
+    sudo sh -c 'umask 077; python3 classroom/hub/accounts.py /root/names.txt >> /root/passwords.csv'
+    sudo python3 classroom/hub/accounts.py /root/names.txt --remove
 
 One name a line: small letters, digits and hyphens. The passwords are printed once and kept nowhere.
 An account that exists already is left as it is. Home folders are private.
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import grp
+import os
 import pwd
 import re
 import secrets
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -67,12 +69,17 @@ def remove(name: str) -> None:
     """Remove an account of the group and all of its files.
 
     Raises:
-        ValueError: it is not one of a class.
+        ValueError: it is not one of a class, or can't be removed.
     """
     if name not in grp.getgrnam(GROUP).gr_mem:
         raise ValueError(f"{name} is not in the group {GROUP} and is left as it is.")
-    # Its mailbox, which most do not have, makes userdel print a line.
-    subprocess.run(["userdel", "--remove", name], check=True, stderr=subprocess.DEVNULL)
+    # userdel refuses an account that still runs something, an idle server say
+    subprocess.run(["pkill", "-KILL", "-u", name], check=False)
+    done = subprocess.run(
+        ["userdel", "--force", "--remove", name], stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        raise ValueError(f"{name} was not removed: {done.stderr.strip()}")
 
 
 def new_password() -> str:
@@ -87,6 +94,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         names = read_names(options.names)
+        if stat.S_ISREG(os.fstat(1).st_mode):  # a file of passwords: nobody else reads it
+            os.fchmod(1, 0o600)
         for name in names:
             if options.remove:
                 if exists(name):

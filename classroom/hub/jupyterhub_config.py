@@ -59,6 +59,9 @@ c.Spawner.environment = {
     "LLMCOURSE_CACHE": CACHE,
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": THREADS,
+    # `python` in terminals and in `!python` is the course's
+    "PATH": f"{PROGRAMS}:{os.environ.get('PATH', '/usr/local/bin:/usr/bin:/bin')}",
+    "VIRTUAL_ENV": str(PROGRAMS.parent),
     # Our kernel comes before the one of this name in the environment.
     "JUPYTER_PATH": str(HERE),
     # Two pools of memory instead of one per thread: a kernel gives more back.
@@ -76,6 +79,7 @@ c.Spawner.args = [
     "--MappingKernelManager.cull_busy=False",
     f"--TerminalManager.cull_inactive_timeout={IDLE}",
     f"--ServerApp.shutdown_no_activity_timeout={IDLE}",
+    "--ServerApp.terminado_settings={'shell_command': ['/bin/bash']}",  # a login shell resets PATH
 ]
 
 if Path("/run/systemd/system").is_dir():

@@ -1,5 +1,6 @@
 @echo off
 rem Set up the course from this folder, without a network: a double click is enough.
-py "%~dp0install_kit.py" %*
-if errorlevel 9009 python "%~dp0install_kit.py" %*
+set run=python
+for %%v in (3.11 3.12 3.13) do py -%%v -c "" >nul 2>&1 && set run=py -%%v
+%run% "%~dp0install_kit.py" %*
 pause

@@ -79,8 +79,9 @@ def set_up(kit: str, to: Path) -> None:
         raise KitError("The packages could not be installed; the message is above.")
     copy_models(kit, to, listed)
     shutil.rmtree(begun, ignore_errors=True)
-    activate = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
-    say(f"\nReady. From now on:\n    cd {to}\n    {activate}\n    python -m llmcourse lab")
+    # (no activation: most Windows laptops forbid its script)
+    python = r".venv\Scripts\python" if os.name == "nt" else ".venv/bin/python"
+    say(f'\nReady. From now on:\n    cd "{to}"\n    {python} -m llmcourse lab')
 
 
 # --- what the kit has -----------------------------------------------------------------------------
@@ -121,7 +122,8 @@ def choose(listed: dict, kit: str) -> list:
         raise KitError(
             f"The kit has packages for Python {', '.join(versions)} here, and this is Python "
             f"{python_version()}. Start it with another one: "
-            f"{'py -' if os.name == 'nt' else 'python'}{versions[-1]} {Path(__file__).name} {kit}"
+            f'{"py -" if os.name == "nt" else "python"}{versions[-1]} "{Path(__file__).resolve()}" '
+            f'"{kit}"'
         )
     raise KitError(
         f"The kit has packages for {', '.join(listed['targets'])}, and this is {target()}. Ask "
@@ -183,6 +185,8 @@ def get(kit: str, name: str, to: Path, listed: dict) -> None:
                     f"{name} could not be fetched ({error}). Start it again to go on."
                 ) from error
             time.sleep(2)
+    if part.stat().st_size < size:  # a server that closes the connection raises no error
+        raise KitError(f"{name} could not be fetched. Start it again to go on.")
     if digest(part) != sha256:
         part.unlink()
         raise KitError(damaged(name))
@@ -209,7 +213,7 @@ def copy_course(kit: str, to: Path, listed: dict) -> None:
                 continue
             get(kit, name, to / inside, listed)
     if kept:
-        say(f"Left as they are, since you changed them: {', '.join(kept)}")
+        say(f"Left as they are, though the kit has others: {', '.join(kept)}")
 
 
 def copy_models(kit: str, to: Path, listed: dict) -> None:

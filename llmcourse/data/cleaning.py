@@ -29,6 +29,8 @@ STEPS = (
     "near-duplicates",
     "contradictions",
 )
+# Two texts that differ in one of these say different things, however alike they are.
+_DECISIVE = re.compile(r"\d+|\b(?:no|not|never|nicht|kein\w*|pas|jamais)\b|n['’]t\b", re.IGNORECASE)
 NEAR = 0.9  # share of three-word shingles that question and answer must each have in common
 Settle = Callable[[list[dict[str, Any]]], int | None]
 Reasons = dict[int, tuple[str, str, str]]  # a record's place -> step, field, why it is left out
@@ -168,7 +170,10 @@ def _left_out(records: Dataset, steps: Sequence[str], settle: Settle | None) -> 
     out: Reasons = {}
     names = text_fields(records.column_names)
     texts = [texts_of(record) for record in records.select_columns(list(names))]
-    table = near_duplicates.keys(records)  # after fixing, so that what became the same is found
+    # after fixing, so that what became the same is found
+    table = mapped(
+        near_duplicates.compared(records), near_duplicates.batch_keys, near_duplicates.KEYS
+    ).to_pandas()
     if "blank" in steps:
         needed = [name for name in names if name not in ("input", "history")]
         for place in table.index[table.blank]:
@@ -194,10 +199,10 @@ def _left_out(records: Dataset, steps: Sequence[str], settle: Settle | None) -> 
 
 
 def _is_near(one: dict[str, str], other: dict[str, str]) -> bool:
-    """True where questions and answers are nearly the same and have the same numbers."""
+    """True where questions and answers are nearly the same, with the same numbers and negations."""
     parts = [(question_of(record), record.get("answer", "")) for record in (one, other)]
     for first, second in zip(*parts, strict=True):
-        if re.findall(r"\d+", first) != re.findall(r"\d+", second):
+        if _DECISIVE.findall(first) != _DECISIVE.findall(second):
             return False
         if first != second and jaccard(shingles(first), shingles(second)) < NEAR:
             return False

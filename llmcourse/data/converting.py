@@ -20,7 +20,6 @@ from llmcourse.progress import quiet
 
 # What markitdown (https://github.com/microsoft/markitdown) makes Markdown of.
 OFFICE = (".pdf", ".docx", ".pptx", ".xlsx", ".xls", ".epub", ".msg")
-_CUE = re.compile(r"^(?:\d+|WEBVTT.*|NOTE.*|STYLE|[\d:.,]+ *--> .*)$")  # a subtitle's number, time
 
 
 def converted(path: Path) -> tuple[str, list[str]]:
@@ -66,10 +65,12 @@ def _notebook(path: Path) -> str:
 
 def _subtitles(path: Path) -> str:
     """What is said, without numbers, times and repeated lines."""
-    lines = (
-        re.sub(r"<[^>]+>|\{[^}]+\}", "", one) for one in any_text(path.read_bytes())[0].split("\n")
-    )
-    said = [line.strip() for line in lines if line.strip() and not _CUE.match(line.strip())]
+    text = any_text(path.read_bytes())[0]
+    if path.suffix.lower() == ".vtt":  # its head, comments and styles are blocks
+        text = re.sub(r"(?:\A|\n\n)(?:WEBVTT|NOTE|STYLE).*(?:\n.+)*", "\n", text)
+    text = re.sub(r"(?m)^(?:\d+[ ]*\n)?[\d:.,]+ *--> .*$", "", text)
+    lines = (re.sub(r"<[^>]+>|\{[^}]+\}", "", one).strip() for one in text.split("\n"))
+    said = list(filter(None, lines))
     return " ".join(
         line for place, line in enumerate(said) if line not in said[max(0, place - 1) : place]
     )
@@ -85,9 +86,14 @@ def _mails(path: Path) -> tuple[str, list[str]]:
         with path.open("rb") as file:
             messages = [reader.parse(file)]
     texts, unread = [], []
-    for message in messages:
-        texts.append(_message(message, path.stem))
-        for part in message.iter_attachments():
+    for number, message in enumerate(messages, 1):
+        try:
+            texts.append(_message(message, path.stem))
+            parts = list(message.iter_attachments())
+        except Exception as error:  # one message's unknown charset or broken header stops no other
+            unread.append(f"message {number} is not read: {first_line(error)}")
+            continue
+        for part in parts:
             name = part.get_filename() or part.get_content_type()
             try:
                 texts.append(f"# {name}\n\n{_attached(part, Path(name).suffix.lower())}")

@@ -237,13 +237,13 @@ def _rows(paragraph: str, words: int) -> Iterator[str]:
     """
     lines = paragraph.splitlines()
     below = next((n for n, line in enumerate(lines[1:], 2) if _COLUMNS.fullmatch(line)), 0)
-    if not below or len(paragraph.split()) <= words or _FENCE.match(lines[0]):
+    if not below or size(paragraph) <= words or _FENCE.match(lines[0]):
         yield paragraph
         return
     names = lines[below - 2 : below]
     piece = lines[:below]  # text right above the table stays with its first rows
     for number, row in enumerate(lines[below:]):
-        if number and len(" ".join([*piece, row]).split()) > words:
+        if number and size("\n".join([*piece, row])) > words:
             yield "\n".join(piece)
             piece = names.copy()
         piece.append(row)
@@ -323,7 +323,9 @@ def _front_matter(lines: list[str]) -> int:
     if mark not in ("---", "+++") or not re.match(r"#|[\w-]+\s*[:=]", "".join(lines[1:2])):
         return 0
     ends = (n for n, line in enumerate(lines[1:], 2) if line.rstrip() in (mark, "..."))
-    return next(ends, 0)
+    end = next(ends, 0)
+    # (a rule above a heading begins no settings)
+    return end if any(re.match(r"[\w-]+\s*[:=]", line) for line in lines[1:end]) else 0
 
 
 def _fences(lines: list[str]) -> dict[int, int]:

@@ -15,6 +15,7 @@ from llmcourse.data import near_duplicates, patterns
 from llmcourse.data.near_duplicates import MOST_PAIRS, QUESTION, RECORD
 from llmcourse.data.records import as_records, question_of, text_fields, texts_of
 from llmcourse.data.tables import mapped, token_counts
+from llmcourse.words import size
 
 if TYPE_CHECKING:
     import pandas
@@ -121,7 +122,7 @@ def measured(
     questions: bool,
     workers: int | None,
 ) -> pandas.DataFrame:
-    """A row for each record: its `near_duplicates.keys`, lengths, and problems of `SHOWING`.
+    """A row for each record: its `near_duplicates.batch_keys`, lengths, and problems of `SHOWING`.
 
     Args:
         records: What `as_records` gives.
@@ -235,8 +236,9 @@ def leaks(
         held = measured(others, None, questions=True, workers=workers)
     elif "split" in records.column_names:
         splits = _splits(records)
-        held = table[[name not in ("", "train") for name in splits]]
-        table = table[[name == "train" for name in splits]]
+        trained = [name.startswith("train") for name in splits]
+        held = table[[bool(name) and not own for name, own in zip(splits, trained, strict=True)]]
+        table = table[trained]
     held = held[~held.blank]  # a blank question is in every data set
     known = held.question.isin(table.question)
     near: set[int] = set()
@@ -290,7 +292,7 @@ def languages(records: Dataset) -> tuple[dict[str, float], Finding]:
     found: dict[int, str] = {}
     for place, record in near_duplicates.rows(records, places):
         text = " ".join(texts_of(record).values())
-        if len(re.findall(r"[^\W\d_]{2,}", text)) >= 8:  # fewer words are often misjudged
+        if size(re.sub(r"[\W\d_]+", " ", text)) >= 8:  # fewer words are often misjudged
             language, probability = _identifier().classify(text[:2000])
             if probability >= 0.99:
                 found[place] = language

@@ -318,6 +318,7 @@ def _held(value: Mapping[str, Any]) -> Iterator[Any] | None:
     """The rows that a mapping holds in parts or columns; None where it is a row."""
     parts, keys = list(value.values()), {plain_name(name) for name in value}
     pair = schema_of(dict.fromkeys(keys)) not in (None, "text", "messages")
+    pair = pair or any(keys >= set(both.split("/")) for both in OTHER_PAIRS)
     columns = all(isinstance(p, list) and not turns.is_conversation(p) for p in parts)
     if pair and columns and len({len(p) for p in parts}) == 1:  # {"question": […], …}
         return (dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True))
@@ -335,17 +336,12 @@ def _held(value: Mapping[str, Any]) -> Iterator[Any] | None:
     }
     if len(lists) > 1:  # {"train": […], "test": […]}
         return ({"split": name, **row} for name, part in lists.items() for row in unwrapped(part))
+    if not lists:
+        return None
     # what stands beside the one list is true of each row in it, as an instruction of its instances
-    beside = _without(value, *lists)
-    return (
-        (
-            {**beside, **row} if isinstance(row, Mapping) else row
-            for part in lists.values()
-            for row in unwrapped(part)
-        )
-        if lists
-        else None
-    )
+    [(name, part)] = lists.items()
+    beside = _without(value, name)
+    return ({**beside, **row} if isinstance(row, Mapping) else row for row in unwrapped(part))
 
 
 def threaded(rows: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmcourse.data.records import OTHER_HISTORY, as_text, question_of, text_fields, texts_of
-from llmcourse.data.tables import mapped
 from llmcourse.templates import is_blank
 from llmcourse.words import UNSPACED
 
@@ -74,19 +73,6 @@ def number(text: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def keys(records: Dataset) -> pandas.DataFrame:
-    """What records are compared by: a row of numbers for each, in their order.
-
-    Columns: `blank` (whether the question, the answer or the text is); hashes of the
-    `record`, and of its `question`, `answer` and `context` (see `context_columns`) without case
-    and punctuation; and the MinHash bands of the record, `RECORD`.
-
-    Args:
-        records: What `as_records` gives.
-    """
-    return mapped(compared(records), batch_keys, KEYS).to_pandas()
-
-
 def compared(records: Dataset) -> Dataset:
     """The columns that count when records are compared, the records' own first."""
     own = text_fields(records.column_names)
@@ -96,7 +82,12 @@ def compared(records: Dataset) -> Dataset:
 def batch_keys(
     batch: dict[str, list[Any]], _: Any = None, *, questions: bool = False
 ) -> dict[str, Any]:
-    """The keys of a batch of records, as columns; `questions` adds the bands `QUESTION`."""
+    """What a batch of records is compared by, as columns; `questions` adds the bands `QUESTION`.
+
+    `blank` says whether the question, the answer or the text is; then come hashes of the `record`,
+    and of its `question`, `answer` and `context` (see `context_columns`) without case and
+    punctuation; and the MinHash bands of the record, `RECORD`.
+    """
     names = text_fields(batch)
     rows = [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
     records = [texts_of(row) for row in rows]

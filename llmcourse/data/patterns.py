@@ -25,18 +25,21 @@ _STREET = (
     "Street|St|Road|Rd|Lane|Ln|Avenue|Ave|Drive|Close|Court|Way|Place|Square|Terrace|Crescent|"
     "Boulevard|Blvd|Gardens|Row|Hill|Mews|Quay"
 )
-# Searched for in this order, so that a card's digits are not taken for a telephone number.
+# Searched for in this order, so that an IBAN's digits are not taken for a card's, nor a card's for
+# a telephone number.
 _FORMS: dict[str, re.Pattern[str]] = {
     "e-mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
+    "IBAN": re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
     "card": re.compile(
         r"(?<![\w.-])(?:(?:\d{4}[ -]){3}\d{1,4}|\d{4}[ -]\d{6}[ -]\d{5}|\d{13,16})(?![\w-])"
     ),
-    "IBAN": re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"),
     "phone": re.compile(
-        r"(?<![\w.,+-])(?:\+\d[\d ().-]{6,20}\d|\(?0\d{2,5}\)?(?:[ /-]\d{3,8}){1,3}"
+        r"(?<![\w.,+-])(?:(?:\+|00(?=[1-9]))\d[\d ().-]{6,20}\d"
+        r"|\(?0\d{2,5}\)?[ /-]\d{3,8}(?:[ /-]\d{2,8}){0,3}|0[1-9]\d{8,9}"
         r"|0\d(?:[ .]\d\d){4}|(?:\(\d{3}\) ?|\d{3}[-. ])\d{3}[-.]\d{4}"
         r"|(?<=phone )\d[\d /-]{4,14}\d|(?<=phone: )\d[\d /-]{4,14}\d"
-        r"|(?<=tel )\d[\d /-]{4,14}\d|(?<=tel\. )\d[\d /-]{4,14}\d|(?<=tel: )\d[\d /-]{4,14}\d)"
+        r"|(?<=tel )\d[\d /-]{4,14}\d|(?<=tel\. )\d[\d /-]{4,14}\d|(?<=tel: )\d[\d /-]{4,14}\d"
+        r"|(?<=tel\.: )\d[\d /-]{4,14}\d|(?<=telefon: )\d[\d /-]{4,14}\d)"
         r"(?![\w-])",
         re.IGNORECASE,
     ),
@@ -57,7 +60,7 @@ PERSONAL = tuple(_FORMS)
 _NOT_BEHIND = {
     "phone": re.compile(
         r"(?:order|case|part|serial|invoice|ref(?:erence)?|article|item|ticket|parcel|tracking|"
-        r"model)s?(?: number| no)?[.:#]? ?#?\(?$",
+        r"model|isbn)s?(?: number| no)?[.:#]? ?#?\(?$",
         re.IGNORECASE,
     ),
     "IP": re.compile(r"(?:version|release|firmware|latch|update|\bv)\.? ?$", re.IGNORECASE),
@@ -80,11 +83,15 @@ def personal(text: str, keep: Collection[str] = ()) -> tuple[str, list[str]]:
 
         def mask(match: re.Match[str], kind: str = kind) -> str:
             before = match.string[max(0, match.start() - 30) : match.start()]
-            own = any(piece in match[0].lower() for piece in kept)
-            if own or not _is_valid(kind, match[0], before):
+            found = match[0]
+            # what follows an IBAN ("… 3201 BIC") may look like its last group
+            while kind == "IBAN" and " " in found and not _is_valid(kind, found, before):
+                found = found.rpartition(" ")[0]
+            own = any(piece in found.lower() for piece in kept)
+            if own or not _is_valid(kind, found, before):
                 return match[0]
             kinds.append(kind)
-            return f"[{kind}]"
+            return f"[{kind}]{match[0][len(found) :]}"
 
         text = form.sub(mask, text)
     return text, kinds
@@ -106,7 +113,8 @@ def _is_valid(kind: str, piece: str, before: str) -> bool:
         doubled = [int(d) * (1 + place % 2) for place, d in enumerate(reversed(digits))]
         passes = sum(n - 9 if n > 9 else n for n in doubled) % 10 == 0
         grouped = re.fullmatch(r"(?:\d{4}[ -]){3}\d{1,4}", piece)
-        return digits[0] in "3456" and (passes or grouped is not None)
+        known = digits[0] in "3456" or "2221" <= digits[:4] <= "2720"  # the latter is Mastercard's
+        return known and (passes or grouped is not None)
     if kind == "IBAN":  # the check of ISO 13616: letters count from 10 on, the country comes last
         letters = re.sub(r"\s", "", piece)
         return int("".join(str(int(one, 36)) for one in letters[4:] + letters[:4])) % 97 == 1
@@ -228,7 +236,7 @@ def readable(page: str, gap: str = "\n", heading: str = "") -> str:
 _CLOSED = ("p", "div", "section", "aside", "span", "form", "dialog", "footer", "ul", "button")
 _HIDDEN = re.compile(
     r"(?:^|\n)hidden=(?!until)|aria-hidden=true|display: ?none|visibility: ?hidden"
-    r"|(?:id|class)=[^\n]{0,200}?(?:cookie[-_]?(?:banner|consent|notice|bar|popup|dialog)|gdpr|onetrust)",
+    r"|(?:id|class)=[^\n]{0,200}?(?:cookie[-_]?(?:banner|consent|notice|bar|popup|dialog)|gdpr[-_]?(?:banner|consent|notice|bar|popup|dialog)|onetrust)",
     re.IGNORECASE,
 )
 

@@ -154,13 +154,9 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], str]]:
     """A file, unpacked if need be, and its kind."""
     from fsspec.implementations.local import LocalFileSystem
 
-    kind = path.suffix.lower()
-    if kind in PACKED:
-        with LocalFileSystem().open(str(path), "rb", compression="infer") as file:
-            yield file, Path(path.stem).suffix.lower()
-    else:
-        with path.open("rb") as file:
-            yield file, kind
+    name = path.stem if path.suffix.lower() in PACKED else path.name
+    with LocalFileSystem().open(str(path), "rb", compression="infer") as file:
+        yield file, Path(name).suffix.lower()
 
 
 def _read_zip(path: Path) -> Iterator[Row]:
@@ -187,13 +183,13 @@ def _read_zip(path: Path) -> Iterator[Row]:
                     yield count, row
 
 
-def _of_several(name: str, rows: Iterable[Row]) -> Iterator[Any]:
+def _of_several(name: str, rows: Iterable[Row], column: str = "file") -> Iterator[Any]:
     """The rows of one of several files, marked with its name; a bad file stops no other."""
     try:
         for _, row in rows:
             if isinstance(row, Bad):
                 row = Bad(f"{name}: {row}")
-            yield {"file": name, **row} if isinstance(row, Mapping) else row
+            yield {column: name, **row} if isinstance(row, Mapping) else row
     except DataError as error:
         yield Bad(f"{name}: {str(error).rstrip('.')}")
 
@@ -230,7 +226,9 @@ def any_text(raw: bytes) -> tuple[str, str]:
         return text, ""
     import chardet
 
-    name = "mac_roman" if b"\r" in raw and b"\n" not in raw else chardet.detect(raw)["encoding"]
+    # (only what is not ASCII tells code pages apart, and it is slow)
+    sample = b"\n".join(line for line in raw.splitlines() if not line.isascii())[:20_000]
+    name = "mac_roman" if b"\r" in raw and b"\n" not in raw else chardet.detect(sample)["encoding"]
     try:
         return raw.decode(name or "cp1252"), name or "cp1252"
     except (UnicodeDecodeError, LookupError):
@@ -266,12 +264,12 @@ def _read_json(path: Path, file: IO[bytes]) -> Iterator[Row]:
 
 def _has_lines(pieces: list[bytes]) -> bool:
     """Whether the first line is complete by itself."""
-    first = next((piece.strip() for piece in pieces if piece.strip()), b"")
+    first = next((piece.strip() for piece in pieces if piece.strip()), b"").decode(errors="replace")
     try:
         json.loads(first)
         return True
     except (ValueError, RecursionError):
-        values = [] if first.startswith(b"[") else _values(decoded(first), True)
+        values = [] if first.startswith("[") else _values(first, True)
         return not any(isinstance(value, Bad) for _, value in values or [(0, Bad())])
 
 
@@ -380,7 +378,8 @@ def _csv_rows(lines: list[str], separator: str, start: int = 0) -> Iterator[tupl
     """
     while start < len(lines):
         begin = start
-        rows = csv.reader(itertools.islice(lines, begin, None), delimiter=separator, strict=True)
+        rest = (lines[n] for n in range(begin, len(lines)))  # (islice would walk from the start)
+        rows = csv.reader(rest, delimiter=separator, strict=True)
         try:
             for cells in rows:
                 decoded("".join(cells).encode("utf-8", "surrogateescape"))
@@ -417,9 +416,11 @@ def _read_sheets(path: Path, file: IO[bytes]) -> Iterator[Row]:
     count = 0
     for name, sheet in sheets.items():
         values = sheet.itertuples(index=False)
-        for _, row in _named(path, enumerate([_cell(value) for value in row] for row in values)):
+        rows = _named(path, enumerate([_cell(value) for value in row] for row in values))
+        several = _of_several(name, rows, "sheet") if len(sheets) > 1 else (row for _, row in rows)
+        for row in several:
             count += not isinstance(row, Note)
-            yield count, row | {"sheet": name} if isinstance(row, dict) and len(sheets) > 1 else row
+            yield count, row
     if any(not isinstance(v, str) and _cell(v) for s in sheets.values() for v in s.to_numpy().flat):
         yield 0, Note("numbers and dates of a spreadsheet are read as text")
 

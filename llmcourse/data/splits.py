@@ -72,7 +72,9 @@ def _groups(records: Dataset, group: str | None) -> Iterator[str]:
     if group is None:
         yield from (comparable(question_of(record)) for record in records)
     elif group in records.column_names:
-        yield from map(str, records[group])
+        # a blank cell says nothing of what belongs together
+        for name, record in zip(records[group], records, strict=True):
+            yield comparable(question_of(record)) if name in (None, "") else str(name)
     else:
         raise DataError(
             f"There is no column {group!r} to group by. There are: "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmcourse.errors import whole
 from llmcourse.progress import quiet_datasets
+from llmcourse.words import size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,7 +70,7 @@ def mapped(
 def token_counts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
     """The length of each text in tokens, without special tokens; None counts words."""
     if tokenizer is None:
-        return [len(text.split()) for text in texts]
+        return [size(text) for text in texts]
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if hasattr(backend, "encode_batch_fast") and not (backend.truncation or backend.padding):
         # (a call would make offsets and masks too, which nobody needs here)

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmcourse import templates
@@ -48,12 +49,12 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """Tokens in all rows."""
         return sum(self.dataset["length"])
 
-    @property
+    @cached_property
     def trained_tokens(self) -> int:
         """Tokens that the loss is computed on."""
         import pyarrow.compute as compute

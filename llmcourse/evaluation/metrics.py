@@ -197,12 +197,27 @@ def misspelt(text: str, known: str = "") -> set[str]:
     the dictionary is one letter away (Norvig's edit distance). Names and words with digits don't
     count: there is nothing to check their spelling by.
     """
-    dictionary = _dictionary()
+    dictionary, words = _dictionary(), _words(text)
+    # (its words are American: "colour", "metres", "organised")
+    unknown = {w for w in dictionary.unknown(words) if not dictionary.known([_american(w)])}
+    if len(words) > 5 and 2 * len(unknown) > len(words):
+        return set()  # another language
     return {
         word
-        for word in dictionary.unknown(_words(text) - _known_words(known))
+        for word in unknown - _known_words(known)
         if dictionary.known(dictionary.edit_distance_1(word))
     }
+
+
+def _american(word: str) -> str:
+    """A British word as Americans write it."""
+    for british, american in (
+        (r"our", "or"),
+        (r"(?<=[bt])re(s?)$", r"er\1"),
+        (r"ys(?=e|ing)", "yz"),
+    ):
+        word = re.sub(british, american, word)
+    return re.sub(r"is(?=e[ds]?$|ing$|ations?$)", "iz", word)
 
 
 def _words(text: str) -> set[str]:
@@ -301,4 +316,6 @@ def perplexity(model: LoadedModel, texts: Iterable[str]) -> Score:
             f"model can read. Cut it into parts."
         )
     sums, counts = zip(*known, strict=True)
-    return Score.of_ratio(sums, counts, math.exp)
+    import numpy
+
+    return Score.of_ratio(sums, counts, numpy.exp)

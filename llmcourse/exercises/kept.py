@@ -11,7 +11,10 @@ from llmcourse.files import Store, work_dir
 from llmcourse.progress import run_by_program
 
 # What an entry of each kind has; others are damaged.
-_FIELDS = {"exercises": {"when"}, "quizzes": {"answer", "right", "tries", "when"}}
+_FIELDS: dict[str, dict[str, type]] = {
+    "exercises": {"when": str},
+    "quizzes": {"answer": str, "right": bool, "tries": int, "when": str},
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,11 @@ def undamaged_entries(found: dict[str, Any]) -> dict[str, Any]:
     for part in _FIELDS.keys() & found.keys():
         rows = found[part].items() if isinstance(found[part], dict) else ()
         undamaged[part] = {
-            name: row for name, row in rows if isinstance(row, dict) and row.keys() >= _FIELDS[part]
+            name: row
+            for name, row in rows
+            if isinstance(row, dict)
+            and isinstance(row.get("first", ""), str)
+            and all(isinstance(row.get(key), kind) for key, kind in _FIELDS[part].items())
         }
     return undamaged
 

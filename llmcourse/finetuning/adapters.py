@@ -6,7 +6,6 @@ https://arxiv.org/abs/2106.09685). peft holds the adapter; `models.lora` makes i
 
 from __future__ import annotations
 
-import copy
 import statistics
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from llmcourse.errors import SettingError
 from llmcourse.finetuning.settings import RANK, Config
 from llmcourse.models import LoadedModel
-from llmcourse.models.lora import sharing, without_old_torchao
+from llmcourse.models.lora import copied, sharing, without_old_torchao
 from llmcourse.progress import quiet
 
 
@@ -57,9 +56,8 @@ def all_weights(model: LoadedModel) -> Any:
         SettingError: they are in 4 bits.
     """
     _require_numbers(model, 'train an adapter: method="lora"')
-    copied = copy.deepcopy(model.model).float()
-    copied.requires_grad_(True)  # also where an adapter had frozen them
-    return copied
+    model_copy = copied(model.model).float()
+    return model_copy.requires_grad_(True)  # also where an adapter had frozen them
 
 
 def _require_numbers(model: LoadedModel, way_out: str) -> None:
@@ -97,7 +95,7 @@ def merge(model: LoadedModel) -> LoadedModel:
         raise SettingError(f"{model.title} carries no adapter, so there is nothing to merge.")
     _require_numbers(model, "save the adapter, and load it without them: its base is the same")
     with quiet(), torch.no_grad():
-        plain = copy.deepcopy(model.model)
+        plain = copied(model.model)
         kind = plain.dtype
         plain = plain.float().merge_and_unload().to(kind).eval()
     plain.requires_grad_(True)  # peft had frozen them

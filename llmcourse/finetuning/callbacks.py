@@ -114,7 +114,10 @@ class Follow(TrainerCallback):
             return
         put_weights(self.tuned.model, self.start.of_kind("weights"))
         restore_optimizer(now["optimizer"], self.start.of_kind("optimizer"))
-        for _ in range(self.start.step):  # a rate depends on the number of its update alone
+        if self.start.state.get("scaler"):
+            now["optimizer"].scaler.load_state_dict(self.start.state["scaler"])
+        # a rate depends on the number of its update, less those that float16's scaler skipped
+        for _ in range(self.start.state.get("rates", self.start.step)):
             now["lr_scheduler"].step()
         state.global_step = self.start.step
 
@@ -148,7 +151,7 @@ class Follow(TrainerCallback):
         self.halted = any(processes.of_each(self.interrupted))
         ends = last or self.halted or self.stops_early
         if self.run and (ends or self.done % self.watch.save_steps == 0):
-            self._save(self.run, now["optimizer"])
+            self._save(self.run, now["optimizer"], now["lr_scheduler"].last_epoch)
         control.should_training_stop = ends
 
     # --- what they do -----------------------------------------------------------------------------
@@ -199,15 +202,20 @@ class Follow(TrainerCallback):
             end = " ■" if answer.finished else " …"
             self.line.write(f"step {self.done:>3}: {' '.join(answer.text.split())}{end}")
 
-    def _save(self, run: Run, optimizer: torch.optim.Optimizer) -> None:
+    def _save(self, run: Run, optimizer: torch.optim.Optimizer, rates: int) -> None:
         """Write a checkpoint; all processes take part. On a full disk the one before it stays."""
+        scaler = getattr(optimizer, "scaler", None)  # accelerate's, in float16 alone
         kinds = {
             "weights": complete_weights(self.tuned.model),
             "optimizer": optimizer_state(optimizer),
             "best": self.best,
         }
         tensors = {f"{kind}/{n}": t for kind, named in kinds.items() for n, t in named.items()}
-        state = self.tuned.recorded() | {"rng": processes.of_each(rng_state())}
+        state = self.tuned.recorded() | {
+            "rng": processes.of_each(rng_state()),
+            "rates": rates,
+            "scaler": scaler.state_dict() if scaler else None,
+        }
         checkpoint = Checkpoint(self.done, tensors, state)
         processes.of_first(lambda: run.save(checkpoint))
 

@@ -12,7 +12,6 @@ the rest is JSON.
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from typing import Any
 import numpy
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 
 from llmcourse import files
 from llmcourse.errors import SettingError, first_line
@@ -73,8 +72,10 @@ class Run:
         # A tensor may be a view of a larger one, or on a GPU: safetensors takes neither.
         tensors = {n: t.detach().cpu().contiguous() for n, t in checkpoint.tensors.items()}
         with files.new_folder(self.checkpoints / f"step-{checkpoint.step:08d}") as draft:
-            _write(draft / TENSORS, save(tensors))
-            _write(draft / STATE, json.dumps(checkpoint.state, ensure_ascii=False).encode())
+            save_file(tensors, draft / TENSORS)
+            state = json.dumps(checkpoint.state, ensure_ascii=False)
+            (draft / STATE).write_text(state, encoding="utf-8")
+            files.flush(draft / TENSORS, draft / STATE)
         for old in self._complete()[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -94,7 +95,10 @@ class Run:
         for folder in reversed(self._complete()):
             try:
                 state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-                return Checkpoint(_step(folder), load_file(folder / TENSORS), state), skipped
+                tensors = load_file(folder / TENSORS)
+                # copies: Windows removes no file that is still mapped into memory
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+                return Checkpoint(_step(folder), tensors, state), skipped
             except Exception as error:  # a damaged file fails in as many ways as there are bytes
                 skipped.append(f"{folder.name} ({first_line(error)})")
         return None, skipped
@@ -106,14 +110,6 @@ class Run:
 
 def _step(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write and flush, so that the rename that follows never reaches the disk first."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @contextmanager
@@ -152,8 +148,9 @@ def opened(folder: Path, description: Mapping[str, Any], fresh: bool = False) ->
         raise SettingError(f"{where} can't be written to: {first_line(error)}.") from error
     try:
         if used and fresh:
-            for path in folder.iterdir():
-                if path.name != LOCK:
+            # (what says that it is complete goes first, and RUN, by which it is known, is replaced)
+            for path in sorted(folder.iterdir(), key=lambda path: path.name != "tuned.json"):
+                if path.name not in (LOCK, RUN):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif used and (other := _differences(folder / RUN, description)):
             raise SettingError(
@@ -248,6 +245,7 @@ def rng_state() -> dict[str, Any]:
         "numpy": [name, keys.tolist(), *rest],
         "torch": torch.get_rng_state().tolist(),
         "cuda": torch.cuda.get_rng_state().tolist() if torch.cuda.is_available() else None,
+        "mps": torch.mps.get_rng_state().tolist() if torch.backends.mps.is_available() else None,
     }
 
 
@@ -259,3 +257,5 @@ def restore_rng_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state(torch.tensor(state["cuda"], dtype=torch.uint8))
+    if state.get("mps") and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(torch.tensor(state["mps"], dtype=torch.uint8))

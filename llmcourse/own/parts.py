@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -86,7 +87,9 @@ def split(
     rows: Rows = list(map(dict, records))
     if test is not None:
         return _parts(rows, list(map(dict, test)), "your own")
-    marked = _grouped(rows, lambda row: str(row.get("split", "")).strip().lower())
+    marked = _grouped(
+        rows, lambda row: re.sub("^training$", "train", str(row.get("split", "")).strip().lower())
+    )
     if {"train", "test"} <= set(marked):
         parts = _parts(marked["train"], marked["test"], "your own")
         if others := len(rows) - len(marked["train"]) - len(marked["test"]):

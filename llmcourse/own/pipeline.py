@@ -73,7 +73,8 @@ def run(
         parts = run.split(records, tests, hold_out)
         tuned = run.train(parts, epochs)
         passages = run.source.passages
-        assessment = assess(run.models[0], tuned, parts.test, passages, known=parts.train)
+        learned, _ = training.divided(parts.train)  # look-up knows what the tuned model does
+        assessment = assess(run.models[0], tuned, parts.test, passages, known=learned)
         files.write_json(folder / "answers.json", assessment.answers().to_dict("records"))
         # The card goes with the model wherever it is taken, so the results belong there too.
         results = {f"{m}, test pairs": assessment.score(TUNED, m) for m in assessment.metrics}
@@ -220,9 +221,7 @@ class _Run:
         that the advice goes by; the test questions are only asked at the end.
         """
         learner, folder = self.models[1], self.folder / MODEL
-        # (from the fifth on, so that five pairs have one as well)
-        validation = parts.train[4::8]
-        learned = [pair for place, pair in enumerate(parts.train) if place % 8 != 4]
+        learned, validation = training.divided(parts.train)
         config = training.settings(learned, learner)
         config = replace(config, epochs=config.epochs if epochs is None else epochs)
         # The test is not in it: another one asks the same model.

@@ -39,8 +39,11 @@ def first_reason(*rules: tuple[str, Any]) -> str:
     return next((reason for reason, applies in rules if applies), "")
 
 
-def instruction_trouble(text: str) -> str:
-    """What is wrong with the form of an instruction or question; "" if nothing is."""
+def instruction_trouble(text: str, *, grounded: bool = False) -> str:
+    """What is wrong with the form of an instruction or question; "" if nothing is.
+
+    One that is `grounded` is about a text, which may be about files and pictures.
+    """
     words = split_words(text)
     return first_reason(
         # Self-Instruct's limits are 3 and 150 words; a small model answers no request of 150.
@@ -52,7 +55,8 @@ def instruction_trouble(text: str) -> str:
         ("has a gap to fill in", re.search(r"__|\.\.\.|…", text)),
         (
             "asks for what text can't do",
-            content_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text),
+            not grounded
+            and (content_words(text.replace("-", " ")) & IMPOSSIBLE or _TO_DRAW.search(text)),
         ),
         ("repeats itself", repeated_ngrams(text, 3) > 0.2),
     )
