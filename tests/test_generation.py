@@ -137,13 +137,14 @@ def small_machine(rows: int, error: Exception) -> LoadedModel:
         seen.append(len(ids))
         return torch.cat([ids, torch.tensor([[7, 9]] * len(ids))], dim=1)
 
+    config = SimpleNamespace(max_position_embeddings=100, get_text_config=lambda: config)
     model = SimpleNamespace(
         device=torch.device("cpu"),
         dtype=torch.bfloat16,
         generate=run,
         seen=seen,
         generation_config=SimpleNamespace(eos_token_id=9),
-        config=SimpleNamespace(max_position_embeddings=100),
+        config=config,
         get_input_embeddings=lambda: SimpleNamespace(num_embeddings=10),
         get_output_embeddings=torch.nn.Identity,
         training=False,
