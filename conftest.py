@@ -48,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # It needs trl, which the course does without: `make peer` runs it in an environment that has trl.
 collect_ignore = ["notebooks/more/05_sfttrainer.ipynb"]
+# tests/test_exercises.py runs them, without a kernel each.
+collect_ignore_glob = ["notebooks/solutions/*.ipynb"]
+# The lessons run with the real models. What goes further runs with small random ones, but for the
+# notebook that stops a training halfway: a small one would be done before.
+MORE = Path(__file__).parent / "notebooks" / "more"
+REAL = ("05_save_resume_sizes",)
 
 # --- notebooks run with every connection but loopback refused ------------------------------------
 
@@ -62,6 +68,10 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
         if item.path.suffix == ".ipynb":
             patch.setenv("PYTHONPATH", GUARD)
             patch.setenv("LLMCOURSE_GUARD_LOG", str(GUARD_LOG))
+            if item.path.parent == MORE and item.path.stem not in REAL:
+                from tests.small_models import small_cache
+
+                patch.setenv("LLMCOURSE_CACHE", small_cache())
         return (yield)
 
 

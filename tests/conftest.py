@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -58,6 +59,13 @@ def no_deprecated_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(warnings, "warn", warn)
     yield
     assert not calls, "\n".join(calls)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections() -> None:
+    """A training calls gc.collect(), which would look at all that libraries made, for a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import torch
 from llmcourse import exercises, models, tiers
 from llmcourse.errors import ExerciseError
 from llmcourse.exercises.lessons import EXERCISES
+from tests.conftest import ROOT
+from tests.small_models import small_cache
 
 BY_NAME = {task.name: task for tasks in EXERCISES.values() for task in tasks}
 METHODS = {"prices": "retrieve", "voice": "fine-tune", "once": "prompt"}
@@ -157,6 +159,24 @@ def test_the_printed_solution_is_right_and_all_hints_print(
     assert task.hints[-1] in capsys.readouterr().out
     with pytest.raises(ExerciseError, match=f"{len(task.hints)} hints; 9 is none"):
         task.hint(9)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("lesson", EXERCISES)
+def test_the_solutions_notebook_runs(lesson: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With small models, so that only what a model measured may differ from what is right."""
+    monkeypatch.setenv("LLMCOURSE_CACHE", small_cache())
+    kinds: list[str] = []
+    check = exercises.Exercise.check
+
+    def noted(task: exercises.Exercise, answer: Any = ...) -> Any:
+        kinds.append(check(task, answer).kind)
+
+    monkeypatch.setattr(exercises.Exercise, "check", noted)
+    [path] = (ROOT / "notebooks" / "solutions").glob(f"{lesson}_*.ipynb")
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    exec("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"), {})
+    assert kinds[:2] == ["right"] * 2 and kinds[2] in ("right", "wrong") and len(kinds) == 3
 
 
 def test_an_answer_that_is_not_there_yet_is_not_tried() -> None:

