@@ -8,11 +8,9 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import ftfy
 import pytest
-from bs4 import BeautifulSoup
 
-from llmcourse import company, data, prompts
+from llmcourse import company
 from llmcourse.company import desk
 from llmcourse.errors import SettingError
 from llmcourse.words import has_keys
@@ -33,10 +31,6 @@ def grams(text: str, n: int = 3) -> set[tuple[str, ...]]:
     return {tuple(found[i : i + n]) for i in range(len(found) - n + 1)} or {tuple(found)}
 
 
-def openings(texts: list[str]) -> Counter[str]:
-    return Counter(" ".join(words(text)[:2]) for text in texts)
-
-
 def near_copies(texts: list[str], splits: list[str], share: float = 0.5) -> list[tuple[str, str]]:
     """Pairs of texts in different splits that share half (or `share`) or more of their 3-grams."""
     sets = [grams(text) for text in texts]
@@ -49,13 +43,6 @@ def near_copies(texts: list[str], splits: list[str], share: float = 0.5) -> list
         for gram in found:
             holders[gram].append(place)
     return pairs
-
-
-def test_near_copies_are_found() -> None:
-    text = "How long does the kettle take to boil a full litre of water?"
-    near = text.replace("full", "whole")
-    assert near_copies([text, near, "Who are you?"], ["train", "test", "test"]) == [(text, near)]
-    assert near_copies([text, near], ["train", "train"]) == []
 
 
 def test_the_data_card_tells_the_true_sizes() -> None:
@@ -109,24 +96,6 @@ def test_paraphrases_ask_for_their_fact_without_naming_it() -> None:
     assert kinds["more"] == kinds["untrained"] == kinds["reverse"] and len(kinds["more"]) >= 100
 
 
-@pytest.mark.parametrize(
-    ("name", "field", "split", "most"),
-    [
-        ("questions", "question", None, 0.06),
-        ("paraphrases", "question", None, 0.12),
-        ("untaught", "question", None, 0.13),
-        ("messages", "message", None, 0.04),
-        ("general", "text", None, 0.04),
-        ("seed_tasks", "instruction", "train", 0.06),
-    ],
-)
-def test_texts_open_in_many_ways(name: str, field: str, split: str | None, most: float) -> None:
-    """Natural language, not a template filled in: no two opening words are too frequent."""
-    texts = [record[field] for record in company.records(name, split)]
-    opening, count = openings(texts).most_common(1)[0]
-    assert count <= most * len(texts), opening
-
-
 def test_nothing_asked_stands_twice_or_nearly_so_in_another_split() -> None:
     """All splits of all that is asked, so that no set's test is another set's training."""
     records = [record for name in ASKED_SETS for record in RECORDS[name]]
@@ -135,26 +104,6 @@ def test_nothing_asked_stands_twice_or_nearly_so_in_another_split() -> None:
     for name in ASKED_SETS:
         asked = [" ".join(words(record["question"])) for record in RECORDS[name]]
         assert len(set(asked)) == len(asked), name
-
-
-def test_two_fact_questions_need_both_facts() -> None:
-    for record in RECORDS["two_facts"]:
-        first, second = (BY_ID[fact] for fact in record["facts"])
-        assert first["id"] != second["id"]
-        assert record["keys"] == first["keys"] + second["keys"]
-        assert has_keys(record["answer"], record["keys"]), record["id"]
-    for record in RECORDS["off_topic"]:
-        assert "Ferrowick" in record["answer"] and len(record["answer"].split()) <= 30
-
-
-def test_untaught_questions_are_about_every_document_and_name_no_answer() -> None:
-    documents = Counter(BY_ID[record["like"]]["document"] for record in RECORDS["untaught"])
-    assert documents == dict.fromkeys(company.documents(), 2)
-    asked = "\n".join(record["question"] for record in RECORDS["untaught"])
-    rest = [records for name, records in RECORDS.items() if name not in ("untaught", "general")]
-    told = "\n".join((*company.documents().values(), *company.web_pages().values(), str(rest)))
-    for term in ("megapixels", "kelvin", "Latch 4.3", "Latch 6", "F3", "R4", "P2", "light theme"):
-        assert has_keys(asked, [term]) and not has_keys(told, [term]), term
 
 
 def test_one_option_alone_is_right() -> None:
@@ -169,53 +118,6 @@ def test_one_option_alone_is_right() -> None:
     assert near_copies(asked, ["choices"] * len(CHOICES) + ["questions"] * len(QUESTIONS)) == []
 
 
-def figure(option: str) -> float:
-    return float(re.search(r"\d[\d.:]*", option)[0].replace(":", "."))
-
-
-def test_no_rule_that_knows_nothing_finds_the_right_option() -> None:
-    """Each place is right equally often, and neither length nor size gives the answer away."""
-    assert Counter(r["answer"] for r in CHOICES) == dict.fromkeys(range(4), len(CHOICES) // 4)
-    numbers = [r for r in CHOICES if all(re.search(r"\d", option) for option in r["choices"])]
-    assert len(numbers) >= 12
-    for records, measure in ((CHOICES, len), (numbers, figure)):
-        for choose in (max, min):
-            rule = [choose(range(4), key=lambda i: measure(r["choices"][i])) for r in records]
-            right = sum(place == r["answer"] for place, r in zip(rule, records, strict=True))
-            assert right <= 0.4 * len(records), (measure, choose, right)
-
-
-def test_reading_tasks_have_their_answers_in_the_text() -> None:
-    for record in RECORDS["extraction"]:
-        if record["task"] == "sentiment":
-            assert record["answer"] in {"positive", "negative", "neutral"}
-            continue
-        for piece in record["answer"].split(", "):
-            assert piece.lower() in record["input"].lower(), record
-        if record["task"] == "keywords":
-            assert len(set(record["answer"].split(", "))) == 3, record
-        else:
-            assert re.fullmatch(r"FW-\d{5}-[A-Z]", record["answer"]), record
-    labels = Counter(r["answer"] for r in company.records("extraction", "test"))
-    assert len({labels[label] for label in ("positive", "negative", "neutral")}) == 1, labels
-    numbers = re.findall(r"FW-\d{5}-[A-Z]", str([r["input"] for r in RECORDS["extraction"]]))
-    assert len(set(numbers)) == len(numbers)
-
-
-def test_each_split_has_every_kind_of_task() -> None:
-    for name, kinds, size in (("extraction", 3, 36), ("expansion", 2, 50)):
-        for split in ("train", "validation", "test"):
-            sizes = Counter(record["task"] for record in company.records(name, split))
-            assert len(sizes) == kinds
-        assert set(sizes.values()) == {size}  # of the test
-    train, test, held = (
-        Counter(record["kind"] for record in company.records("seed_tasks", split))
-        for split in ("train", "test", "held-out")
-    )
-    assert set(train) == set(test) and min(train.values()) >= 4 and set(test.values()) == {7}
-    assert held == {"code": 50, "compare": 50} and not set(held) & set(train)
-
-
 @pytest.mark.parametrize("name", ["extraction", "expansion", "seed_tasks"])
 def test_tasks_are_no_near_copies_across_splits(name: str) -> None:
     """As with the questions: 3-grams of instruction and input, and of a longer input by itself."""
@@ -225,17 +127,6 @@ def test_tasks_are_no_near_copies_across_splits(name: str) -> None:
     assert near_copies(asked, [record["split"] for record in records]) == []
     long = [record for record in records if len(words(record["input"])) >= 6]
     assert near_copies([r["input"] for r in long], [r["split"] for r in long]) == []
-
-
-def test_conversations_are_turns_in_order() -> None:
-    records = RECORDS["conversations"]
-    for record in records:
-        roles = [message["role"] for message in record["messages"]]
-        turns = roles[1:] if roles[0] == "system" else roles
-        assert turns == ["user", "assistant"] * (len(turns) // 2) and len(turns) >= 4, record["id"]
-    assert len({record["messages"][0]["content"] for record in records}) >= 10
-    asked = [" ".join(m["content"] for m in r["messages"] if m["role"] == "user") for r in records]
-    assert near_copies(asked, [record["split"] for record in records]) == []
 
 
 FIELDS = {
@@ -316,64 +207,6 @@ def test_messages_share_few_word_runs_with_each_other_and_with_the_tasks() -> No
         assert max(len(own & other) for other in added) <= 0.08 * len(own), record["id"]
 
 
-def test_training_messages_have_enough_of_each_label_and_the_first_100_stay_first() -> None:
-    records = company.records("messages", "train")
-    assert [record["id"] for record in records[:100]] == [f"m{n:03}" for n in range(1, 101)]
-    for field, least in (("product", 40), ("problem", 45), ("urgency", 50), ("request", 40)):
-        counts = Counter(record[field] for record in records)
-        assert set(counts) == {*FIELDS[field], None} and min(counts.values()) >= least, field
-    assert 0.1 <= sum(record["order"] is None for record in records) / len(records) <= 0.15
-
-
-def test_general_texts_are_prose_of_many_kinds_and_not_the_companys() -> None:
-    records = RECORDS["general"]
-    kinds = Counter(record["kind"] for record in records)
-    assert len(records) >= 100 and set(kinds.values()) == {8}
-    assert {record["kind"] for record in records[: len(kinds)]} == set(kinds)  # in turn
-    for record in records:
-        assert 60 <= len(record["text"].split()) <= 150, record["id"]
-        assert not set(FIELDS["product"]) & set(re.findall(r"\w+", record["text"])), record["id"]
-        assert "Ferrowick" not in record["text"]
-    texts = [record["text"] for record in records]
-    others = [f"{r['instruction']} {r['input']} {r['answer']}" for r in RECORDS["seed_tasks"]]
-    assert (
-        near_copies(texts + others, [*map(str, range(len(texts))), *["seed"] * len(others)]) == []
-    )
-
-
-def test_written_answers_keep_the_house_style_and_the_figures() -> None:
-    for record in RECORDS["expansion"]:
-        answer = record["answer"]
-        assert "!" not in answer and answer.endswith((".", "?")), record
-        assert 2 <= len(re.findall(r"[.?](?=\s|$)", answer)) <= 5, record
-        assert 25 <= len(answer.split()) <= 80, record
-        given, told = (set(re.findall(r"\d+", text)) for text in (record["input"], answer))
-        assert told <= given, record  # no figure is invented,
-        if record["task"] == "announcement" or "Staff note:" in record["input"]:
-            assert told == given, record  # and none is left out
-
-
-def test_seed_answers_are_short_plain_and_finished() -> None:
-    for record in RECORDS["seed_tasks"]:
-        answer = record["answer"]
-        assert answer == answer.strip() and len(answer.split()) <= 70, record
-        if record["kind"] == "code":
-            compile(answer, "seed", "exec")
-            continue
-        assert not re.search(r"[*#`_]|https?:", answer), record
-        assert len(answer.split()) >= 8, record
-        if record["kind"] not in ("list", "e-mail", "translate-style"):  # may end with a name
-            assert re.search(r"[.?!][\")]?$", answer), record
-
-
-def test_prompts_are_enough_for_a_published_run_and_instructions_end_open() -> None:
-    for texts in (prompts.INSTRUCTIONS, prompts.QUESTIONS):
-        assert len(texts) == 100 == len({" ".join(words(text)) for text in texts})
-        assert near_copies(list(texts), [*map(str, range(100))]) == []
-    assert all(text[-1].isalpha() for text in prompts.INSTRUCTIONS)
-    assert all(text.endswith("?") for text in prompts.QUESTIONS)
-
-
 def test_the_messy_copy_has_every_fault_and_is_made_by_its_script() -> None:
     spec = importlib.util.spec_from_file_location("messy", ROOT / "tools" / "messy.py")
     script = importlib.util.module_from_spec(spec)
@@ -400,47 +233,6 @@ def test_nothing_real_is_named() -> None:
         assert all("@ferrowick.example" in address for address in re.findall(r"\S+@\S+", text)), (
             path
         )
-
-
-PAGES = {
-    "ambra-kettle.html": ("products/ambra-kettle.md", "manuals/ambra-kettle-manual.md"),
-    "news.html": ("faq.md", "release-notes/latch-app-5.md"),
-    "returns.html": ("policies/returns.md",),
-}
-
-
-def test_web_pages_tell_the_documents_facts() -> None:
-    documents = "\n".join(company.documents().values())
-    assert list(company.web_pages()) == list(PAGES)
-    for name, page in company.web_pages().items():
-        soup = BeautifulSoup(ftfy.fix_text(page, unescape_html=False), "html.parser")
-        text = soup.article.get_text(" ", strip=True)
-        assert 120 <= len(text.split()) <= 250, name
-        facts = [fact for fact in FACTS if fact["document"] in PAGES[name]]
-        assert sum(has_keys(text, fact["keys"]) for fact in facts) >= 8, name
-        for number in re.findall(r"\d[\d.,]*\d|\d", text):
-            assert re.search(rf"(?<!\d){re.escape(number)}(?!\d)", documents), (name, number)
-
-
-def test_web_pages_are_as_dirty_as_a_scraper_leaves_them() -> None:
-    pages = company.web_pages()
-    lines = defaultdict(set)
-    for passage in data.from_documents(Path(company.__path__[0]) / "web"):
-        lines[passage.document].update(filter(None, passage.text.splitlines()))
-    assert len(set.intersection(*lines.values())) >= 5  # boilerplate
-    for name, page in pages.items():
-        soup = BeautifulSoup(page, "html.parser")
-        assert soup.head.style and soup.nav and soup.footer and len(soup.select("script")) >= 3
-        assert soup.select_one(".cookie") and soup.select_one(".ad"), name
-        json.loads(soup.find("script", type="application/ld+json").string)
-        hosts = re.findall(r"(?://|\w@)([\w.-]+)", page)
-        assert all(host.endswith(".example") for host in hosts), (name, hosts)
-        text = " ".join(lines[name])
-        assert "All rights reserved" in text and "Advertisement" in text
-        assert "cookies" in page and "cookies" not in text, "what asks for consent is left out"
-        assert "tally.push" not in text and "schema.example" not in text and "Basket" not in text
-    wrong = [name for name, page in pages.items() if re.search("â€|Â|Ã", page)]
-    assert wrong == ["ambra-kettle.html"]
 
 
 @pytest.mark.parametrize("options", [("fax",), ("facts", "exam")])

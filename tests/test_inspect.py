@@ -6,12 +6,11 @@ import json
 from typing import Any
 
 import datasets
-import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
 from llmcourse import company, data, models
-from llmcourse.data import near_duplicates, patterns
+from llmcourse.data import patterns
 from llmcourse.errors import SettingError
 
 GOOD = {"question": "Where is the station?", "answer": "Behind the market hall, on the left."}
@@ -148,26 +147,6 @@ def test_copies_are_counted_once_and_without_the_first(records: list, counts: tu
     assert tuple(map(report.count, COPIES)) == counts
 
 
-def test_minhash_finds_nearly_all_that_overlap() -> None:
-    """Of pairs that overlap by 0.7 or more, the bands miss less than three in a hundred."""
-    rng = np.random.default_rng(0)
-    first, second = [], []
-    for _ in range(300):
-        words = [f"w{n}" for n in rng.integers(0, 10**6, 60)]
-        first.append(" ".join(words))
-        words[int(rng.integers(3, 57))] = "other"
-        words[-1] = "end"
-        second.append(" ".join(words))
-    overlaps = [
-        near_duplicates.jaccard(*map(near_duplicates.shingles, pair))
-        for pair in zip(first, second, strict=True)
-    ]
-    assert 0.7 < min(overlaps) < 0.9
-    bands = near_duplicates.bands
-    assert (bands(first) == bands(second)).any(axis=1).mean() > 0.97
-    assert not (bands(first) == bands(second[::-1])).any(axis=1)[:100].any()
-
-
 def test_leaks_from_the_test_into_the_data() -> None:
     train = [GOOD, asks(LONG), asks("How much is it?")]
     test = [asks("where is THE station"), asks(LONG[:-8] + "a house."), asks("Is it far?")]
@@ -251,11 +230,6 @@ def test_lengths_in_tokens_are_the_tokenizers(tokenizer: PreTrainedTokenizerBase
 
 
 # --- how it works --------------------------------------------------------------------------------
-
-
-def test_hashes_are_the_same_on_every_machine() -> None:
-    assert near_duplicates.number("Ferrowick") == -89918596862276702
-    assert near_duplicates.number("\ud800") != near_duplicates.number("\ud801")
 
 
 # --- the report ----------------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
-import sys
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from llmcourse import data, models, plots
-from llmcourse.encoding import Collator, encode
+from llmcourse import models, plots
+from llmcourse.encoding import encode
 from llmcourse.errors import ClaimError, DataError, SettingError
 from llmcourse.generation import Answer
 from llmcourse.stats import Share
@@ -81,33 +79,11 @@ def test_diagrams_are_vector_and_carry_their_words(
     assert not live or BeautifulSoup(data["text/html"], "html.parser").img["alt"] == alt
 
 
-def test_parts_lie_end_to_end_and_those_that_are_nowhere_are_left_out(figures: list) -> None:
-    memory = {"full": {"weights": 4, "none": 0, "moments": 8}, "LoRA": {"moments": 1, "weights": 2}}
-    plots.stacked(memory, "T", caption="C.", label="GB")
-    bars = [(bar.get_x(), bar.get_width()) for bar in figures[0].patches]
-    assert bars == [(0, 4), (0, 2), (4, 8), (2, 1)]
-    legend = [text.get_text() for text in figures[0].get_legend().get_texts()]
-    assert legend == ["weights", "moments"]
-
-
 def test_an_axis_of_shares_ends_at_100_per_cent(figures: list) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plots.shares({"": {"base": Share(24, 24)}}, "T", caption="C.")
     assert figures[0].get_xlim() == (0, 1)
-
-
-def contrast(one: str, other: str) -> float:
-    """The contrast ratio of two colours (WCAG 2.2)."""
-
-    def light(colour: str) -> float:
-        colour = "#ffffff" if colour == "white" else colour
-        parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted((light(one), light(other)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_charts_say_their_numbers_in_words(shown: list) -> None:
@@ -144,30 +120,6 @@ def test_what_can_not_be_drawn_is_refused(shown: list) -> None:
     with pytest.raises(SettingError, match="lesson='99'"):
         plots.lesson_map("99")
     assert shown == []
-
-
-def test_names_are_drawn_as_they_are_and_a_point_alone_is_seen(figures: list) -> None:
-    curve({"_a": [(1, 2.0), (2, math.nan)], "b": [(1, math.nan), (2, 3.0), (3, 2.0)]})
-    single, line = figures[0].lines
-    assert single.get_marker() == "o" and line.get_marker() != "o"
-    assert [text.get_text() for text in figures[0].get_legend().get_texts()] == ["_a", "b"]
-    amounts({"$5": 1, r"a\$b": 2, "a\x00b": 3, "two\nlines": 4})
-    ticks = [label.get_text() for label in figures[1].get_yticklabels()]
-    assert ticks == [r"\$5", r"a\\$b", "a�b", "two\nlines"]  # matplotlib's own way to write "$"
-
-
-def test_of_many_labels_the_most_frequent_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = []
-    module = sys.modules["llmcourse.plots.inspection"]  # the package's name is the function
-    monkeypatch.setattr(module, "show", lambda *_: None)
-    monkeypatch.setattr(module, "table", lambda rows, *_, **__: kept.extend(rows))
-    rows = [
-        {"question": f"Where is shelf {n}?", "answer": f"In hall {n * n}.", "hall": f"hall {n % 7}"}
-        for n in range(60)
-    ]
-    plots.inspection(data.inspect(data.load_records(rows)))
-    assert [row[1] for row in kept] == [*(f"hall {n}" for n in range(5)), "2 others"]
-    assert kept[-1][2:] == ["16", "26.7 %"]
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -236,18 +188,6 @@ def test_a_row_shows_what_is_trained_on(shown: list, gemma: Any) -> None:
     assert "padding, ignored" not in data["text/html"]
 
 
-def test_a_batch_shows_its_padding(shown: list, gemma: Any) -> None:
-    rows = list(encode(TALK, gemma).dataset)
-    plots.tokens(Collator(gemma)(rows), gemma)
-    data, count = shown[0][0], rows[1]["length"] - rows[0]["length"]
-    assert f"[So it is.\nYes]<eos> (pad×{count})\n\n<bos>### Question:" in data["text/plain"]
-    padding = [text for tag, _, text in boxes(data["text/html"]) if tag == "i"]
-    assert padding == [f"&lt;pad&gt;×{count}"] and "padding, ignored" in data["text/html"]
-    for style in re.findall(r'<(?:span|b|u|i) style="([^"]*)"', data["text/html"]):
-        colours = dict(re.findall(r"(?:^|;)(color|background):([^;]+)", style))
-        assert contrast(colours["color"], colours["background"]) >= 4.5
-
-
 def test_the_end_token_of_a_prompt_is_not_the_one_trained_on(shown: list, smol: Any) -> None:
     plots.tokens(encode(TALK, smol, "chat").dataset[0], smol)
     ends = [title for _, title, text in boxes(shown[0][0]["text/html"]) if "im_end" in text]
@@ -290,28 +230,6 @@ def test_a_lessons_numbers_stand_beside_the_published_ones(
     (_, metadata), (caption, _) = shown
     assert "tuned: published 61 % of 100, yours 35 % (14 of 40" in metadata["image/png"]["alt"]
     assert "3 seeds" in caption.data and "python -m experiments paraphrases" in caption.data
-
-
-def test_forgetting_shows_each_arm_and_what_was_measured_here(
-    monkeypatch: pytest.MonkeyPatch, shown: list
-) -> None:
-    ends = {"low": 0.1, "high": 0.9, "n": 100}
-    arms = {
-        f"{name}: {what}": {"mean": mean, **ends}
-        for name, loss, right in (("untuned", math.log(20), 0.2), ("the rate", math.log(80), 0.75))
-        for what, mean in (("loss", loss), ("right", right))
-    }
-    found = {"arms": arms, "seeds": 3, "command": "python -m experiments forgetting"}
-    monkeypatch.setattr("llmcourse.claims.result", lambda claim: {"forgetting": found}[claim])
-    plots.forgetting({"the rate": (100.0, 0.5)}, caption="Figure. Both.")
-    (_, metadata), (caption, _) = shown
-    assert metadata["image/png"]["alt"].endswith(
-        "untuned: perplexity 20, 20 % right; the rate: perplexity 80, 75 % right, yours 100, 50 %."
-    )
-    assert "Hollow marks: your run. Published: 100 questions, 100 texts, 3 seeds" in caption.data
-    monkeypatch.setattr("llmcourse.claims.result", lambda claim: {})
-    plots.forgetting(caption="Figure. Both.")
-    assert len(shown) == 3 and "python -m experiments forgetting" in shown[-1][0].data
 
 
 def test_a_claim_that_was_not_published_yet_names_the_command(

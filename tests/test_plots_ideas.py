@@ -94,19 +94,6 @@ def test_a_picture_is_readable_in_the_palette_and_said_in_words(
         assert ("43 % (3 of 7)" in alt) == measured
 
 
-def test_an_adapter_is_drawn_to_scale(drawn: Drawn) -> None:
-    layers = {"q_proj": (576, 576), "v_proj": (192, 576), "gate_proj": (1536, 576)}
-    plots.low_rank(layers, rank=32)
-    figure, caption, alt = drawn[0]
-    assert misplaced(figure) == [] and strange_colours(figure) == set()
-    sizes = [(bar.get_height(), bar.get_width()) for bar in figure.axes[0].patches]
-    one = sizes[0][0] / 576
-    found = [tuple(round(side / one) for side in size) for size in sizes]
-    assert found == [m for o, i in layers.values() for m in ((o, i), (o, 32), (32, i))]
-    assert "v_proj: W 192 × 576, 110,592 frozen; 24,576 trained (22 %)" in alt
-    assert "rank 32" in caption
-
-
 @pytest.mark.model
 def test_a_conversation_shows_what_is_trained_on(drawn: Drawn) -> None:
     tokenizer = models.load_tokenizer("smollm2-135m-instruct")
@@ -122,22 +109,6 @@ def test_a_conversation_shows_what_is_trained_on(drawn: Drawn) -> None:
         assert said == " ".join(f"{text}<|im_end|>" for text in wrote)
         for turn in record["messages"]:
             assert turn["content"] in alt.replace("] [", " ")
-
-
-def test_the_checks_find_what_is_wrong() -> None:
-    draw = sketch.Sketch(4, 2)
-    draw.box(2, 2, 6, 4, "far too long for its box", base.BLUE)
-    draw.label(39, 18, "cut off at the edge")
-    draw.axes.texts[-1].set_in_layout(False)  # else the layout would make room for it
-    draw.label(20, 12, "one")
-    draw.label(20.4, 12.4, "other", color="#00FF00", fontsize=5)
-    draw.arrow(10, 12, 30, 12, color="red")
-    found = misplaced(draw.figure)
-    assert "too small: 'other'" in found and "cut off: 'cut off at the edge'" in found
-    assert "'one' lies on 'other'" in found
-    assert "'far too long for its box' runs over the edge of a box" in found
-    assert "a line crosses 'one'" in crossed(draw.figure)
-    assert strange_colours(draw.figure) == {"#00FF00", "#FF0000"}
 
 
 def test_a_gain_that_chance_may_have_made_says_so(drawn: Drawn) -> None:

@@ -58,16 +58,6 @@ def test_means_are_compared_with_their_uncertainty() -> None:
             larger([1, 2], wrong)
 
 
-def test_the_bootstrap_finds_the_usual_interval() -> None:
-    values = numpy.random.default_rng(3).normal(10, 2, 400)
-    score = Score.of_values(values)
-    half = 1.96 * values.std(ddof=1) / 20
-    assert score.mean == pytest.approx(values.mean())
-    assert score.low == pytest.approx(values.mean() - half, abs=0.05)
-    assert score.high == pytest.approx(values.mean() + half, abs=0.05)
-    assert score == Score.of_values(values), "the same at every call"
-
-
 def test_right_and_wrong_have_wilsons_interval_and_nan_is_left_out() -> None:
     score = Score.of_values([0.0] * 24 + [math.nan])
     assert score.total == 24

@@ -10,21 +10,6 @@ from llmcourse.errors import PromptError, TemplateError
 from llmcourse.templates import render
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        {"question": "Why?", "answer": "So."},
-        {"instruction": "Why?", "response": "So."},
-        {"instruction": "Why?", "output": "So."},
-        {"prompt": "Why?", "completion": "So."},
-    ],
-)
-def test_the_usual_field_names_are_known(record: dict) -> None:
-    rendered = render(record, "qa")
-    assert rendered.prompt == "### Question:\nWhy?\n\n### Answer:\n"
-    assert rendered.completion == "So."
-
-
 def test_alpaca_with_and_without_input() -> None:
     bare = render({"instruction": "Add", "output": "3"}, "alpaca").prompt
     assert "### Input:" not in bare

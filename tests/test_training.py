@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
     LlamaForCausalLM,
-    Trainer,
-    TrainingArguments,
     get_cosine_schedule_with_warmup,
 )
 
@@ -148,40 +146,11 @@ def by_hand(model: models.LoadedModel, layout: plan.Plan) -> list[float]:
     return found
 
 
-def by_trainer(model: models.LoadedModel, layout: plan.Plan, folder: Path) -> list[float]:
-    """The same with transformers' Trainer as it comes."""
-    torch.manual_seed(0)
-    adapted = finetuning.with_adapter(model, FEW)
-    arguments = TrainingArguments(
-        str(folder),
-        max_steps=6,
-        learning_rate=FEW.learning_rate,
-        per_device_train_batch_size=4,
-        lr_scheduler_type="cosine",
-        warmup_steps=FEW.warmup_of(6),
-        seed=0,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=True,
-        remove_unused_columns=False,
-        train_sampling_strategy="sequential",
-    )
-    rows = [layout.rows[index] for update in layout.updates for index in update]
-    trainer = Trainer(
-        adapted, arguments, train_dataset=rows, data_collator=encoding.Collator(model.tokenizer)
-    )
-    trainer.train()
-    return [row["loss"] for row in trainer.state.log_history if "loss" in row]
-
-
-def test_three_levels_give_one_result(
-    tiny: models.LoadedModel, tmp_path: Path, usual_losses: list[float]
+def test_written_by_hand_it_is_the_same_training(
+    tiny: models.LoadedModel, usual_losses: list[float]
 ) -> None:
     layout = plan.plan(encoding.encode(RECORDS, tiny.tokenizer), FEW)
     assert by_hand(tiny, layout) == pytest.approx(usual_losses, abs=1e-3)
-    assert by_trainer(tiny, layout, tmp_path) == pytest.approx(usual_losses, abs=1e-3)
 
 
 def test_memory_that_runs_out_halves_the_part(
