@@ -14,6 +14,7 @@ from llmcourse.generation import Answer
 from llmcourse.words import continues_the_sentence, is_question, repeated_ngrams, token_f1
 
 LONGEST = 80  # tokens of an output
+TO_THE_END = 160  # enough for half of the chat model's answers
 
 
 def plain(run: Run, model: str, template: str | None = None) -> Arm:
@@ -26,13 +27,13 @@ def base_continues(run: Run) -> dict[str, Any]:
     """Instructions: the base model goes on, the chat model answers and ends."""
     records = [{"question": text} for text in prompts.INSTRUCTIONS[: run.size.questions]]
     measure = measuring(
-        longest=LONGEST,
+        longest=TO_THE_END,
         ends_by_itself=lambda a, _: a.finished,
         repeated_4_grams=lambda a, _: repeated_ngrams(a.text),
     )
     arms = {"base": plain(run, "base", "plain"), "chat": plain(run, "chat")}
     values = {
-        f"{name}: {metric}": run.values(arm, "instructions", records, measure)[metric]
+        f"{name}: {metric}": run.values(arm, "instructions, to the end", records, measure)[metric]
         for name, arm in arms.items()
         for metric in ("ends by itself", "repeated 4 grams")
     }
@@ -47,7 +48,7 @@ def base_continues(run: Run) -> dict[str, Any]:
         pairs,
         holds=every(*(larger(*pair) for pair in pairs)),
         measured="share of outputs that end by themselves; share of repeated 4-grams",
-        setting=f"the same instructions, up to {LONGEST} tokens; two models of two families",
+        setting=f"the same instructions, up to {TO_THE_END} tokens; two models of two families",
     )
 
 
