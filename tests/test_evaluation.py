@@ -112,8 +112,9 @@ def test_compare_asks_all_the_same(tiny: models.LoadedModel) -> None:
     ready = evaluate(tiny, QUESTIONS, name="plain", **SHORT)
     both = compare({"plain": ready, "qa": Method(tiny, "qa")}, iter(QUESTIONS), **SHORT)
     assert both["plain"] is ready and both.table().index.tolist() == ["plain", "qa"]
-    test = both.test("plain", "qa", "f1")
-    assert test.wins + test.losses + test.ties == 5
+    test, rows = both.test("plain", "qa", "f1"), both.rows("plain", "qa", "f1")
+    assert test.wins + test.losses + test.ties == 5 and len(rows) == test.wins + test.losses
+    assert rows["difference"].is_monotonic_increasing
     other = evaluate(tiny, [{**q, "answer": "Something else."} for q in QUESTIONS], **SHORT)
     for one in (other, evaluate(tiny, QUESTIONS[:2], **SHORT)):
         with pytest.raises(DataError, match="different questions"):

@@ -294,6 +294,18 @@ class Comparison:
         metric = metric or self.main
         return paired(self[first].values(metric), self[second].values(metric))
 
+    def rows(self, first: str, second: str, metric: str | None = None) -> pandas.DataFrame:
+        """The records on which two methods differ, those that the first does worse on on top."""
+        metric = metric or self.main
+        one, two = self[first].table, self[second].table
+        shown = one[["question", "reference"]].assign(
+            **{first: one["answer"], second: two["answer"]},
+            difference=one[metric].astype(float) - two[metric].astype(float),
+        )
+        # NaN is a record that one of the two has no number for.
+        differ = shown["difference"].notna() & (shown["difference"] != 0)
+        return shown[differ].sort_values("difference", kind="stable")
+
 
 def compare(
     methods: Mapping[str, Method | LoadedModel | Evaluation],
