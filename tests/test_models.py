@@ -21,6 +21,7 @@ import torch
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from safetensors import SafetensorError
 
 from llmcourse import files, finetuning, generation, models, sizing, tiers
@@ -69,6 +70,23 @@ def test_the_two_models_and_their_tokenizers(base32: LoadedModel, chat32: Loaded
         # The vocabulary is in the tokenizer beneath, and not as Python objects besides.
         held = [value for value in vars(model.tokenizer).values() if isinstance(value, dict | list)]
         assert all(len(value) < 10_000 for value in held)
+
+
+def test_gemmas_tokenizer_is_transformers_own(base32: LoadedModel, tmp_path: Path) -> None:
+    """Ours is right under all versions; from 5.16 on that of transformers is right as well."""
+    gguf = tmp_path / "model.gguf"
+    packaged.join(models.part_paths(models.PACKAGED[GEMMA]), gguf, models.PACKAGED[GEMMA])
+    made = packaged.sentencepiece_tokenizer(gguf)
+    wanted = base32.tokenizer
+    if Version(transformers.__version__) >= Version("5.16"):
+        wanted = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file=gguf.name)
+    texts = [path.read_text(encoding="utf-8") for path in ROOT.glob("llmcourse/*.py")]
+    for text in [*texts, "\t\t x<start_of_turn>user\n\n\n<eos> \u2581   \u2581<unused5>"]:
+        ids = wanted(text).input_ids
+        assert made(text).input_ids == ids
+        for skipped in (True, False):
+            told = made.decode(ids, skip_special_tokens=skipped)
+            assert told == wanted.decode(ids, skip_special_tokens=skipped)
 
 
 def test_weights_kept_in_float32_are_the_same_ones_and_are_mapped(
