@@ -72,6 +72,8 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
                 from tests.small_models import small_cache
 
                 patch.setenv("LLMCOURSE_CACHE", small_cache())
+                # the lessons' trainings are on other models
+                patch.setenv("LLMCOURSE_WORK", str(Path(small_cache(), "work")))
         return (yield)
 
 

@@ -121,7 +121,7 @@ def test_nothing_that_is_asked_is_trained_on(run: Run) -> None:
 
 
 def test_seeds_are_averaged_before_questions_are_compared(tmp_path: Path) -> None:
-    run = Run(tmp_path, TINY, {})
+    run = Run(tmp_path, dataclasses.replace(TINY, seeds=2), {})
     arm = Arm("arm", lambda seed: seed)
     found = run.values(arm, "set", [{}, {}], lambda seed, rows: {"right": [float(seed), 1.0]})
     assert found == {"right": [0.5, 1.0]}

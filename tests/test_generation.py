@@ -40,7 +40,7 @@ def test_batched_answers_are_those_given_one_at_a_time(
 @pytest.mark.model
 def test_what_prompts_begin_with_is_read_once(role: str, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(f"{role}32")
-    prompts = [f"{SHOTS}{question}\nAnswer:" for question in QUESTIONS[:2]]
+    prompts = [f"{SHOTS}{question}\nAnswer:" for question in QUESTIONS[:4]]
     read = []
     hook = model.model.get_input_embeddings().register_forward_hook(
         lambda _, inputs, __: read.append(inputs[0].shape)

@@ -150,7 +150,8 @@ class TrainingMonitor(ui.Threaded):
         stopped = self.state == "stopped"
         try:
             while not self.wait(0.2):  # in short waits, which an interrupt can end
-                stopped = stopped or self.state == "stopping"
+                pass
+            stopped = stopped or self.stopping.is_set()  # by the button
         except KeyboardInterrupt:
             stopped = False
             self.stop()
