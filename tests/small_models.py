@@ -18,7 +18,7 @@ def small_cache() -> str:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from llmcourse import files, models
+    from llmcourse import files, models, progress
 
     made = Path(os.environ["LLMCOURSE_WORK"]) / "small-models"
     made.mkdir(parents=True)
@@ -32,7 +32,8 @@ def small_cache() -> str:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(target))
-        model.to(torch.bfloat16).save_pretrained(target)
+        with progress.quiet():
+            model.to(torch.bfloat16).save_pretrained(target)
     if (measured := files.cache_dir() / "bfloat16.json").exists():
         shutil.copy(measured, made)
     return str(made)
