@@ -14,7 +14,7 @@ from llmcourse.generation import Answer
 from llmcourse.words import continues_the_sentence, is_question, repeated_ngrams, token_f1
 
 LONGEST = 80  # tokens of an output
-TO_THE_END = 160  # enough for half of the chat model's answers
+TO_THE_END = 160  # as in lesson 01
 
 
 def plain(run: Run, model: str, template: str | None = None) -> Arm:

@@ -1,7 +1,7 @@
 """Unix accounts for a class, as root: one for each name in a file, with a password of its own.
 
-    sudo sh -c 'umask 077; python3 classroom/hub/accounts.py /root/names.txt >> /root/passwords.csv'
-    sudo python3 classroom/hub/accounts.py /root/names.txt --remove
+    sudo sh -c 'umask 077; python3 classroom/hub/accounts.py names.txt >> passwords.csv'
+    sudo python3 classroom/hub/accounts.py names.txt --remove
 
 One name a line: small letters, digits and hyphens. The passwords are printed once and kept nowhere.
 An account that exists already is left as it is. Home folders are private.
