@@ -153,3 +153,10 @@ def test_on_the_command_line(
     # a name is no formula for the spreadsheet that opens the table
     found = report.Class(progress={"=1+1": {"exercises": {}, "quizzes": {}, "ledger": {}}})
     assert "\n'=1+1,00," in report.csv_text(found)
+
+
+def test_an_edited_file_neither_stops_the_report_nor_brings_formulas() -> None:
+    good = {"answer": "A", "right": True, "tries": 1, "when": "x"}
+    found = kept.undamaged_entries({"quizzes": {"a": good, "b": good | {"right": "true"}}})
+    assert list(found["quizzes"]) == ["a"]
+    assert report.safe("=HYPERLINK(1)") == "'=HYPERLINK(1)" and report.safe("") == ""

@@ -242,3 +242,27 @@ def test_another_context_is_no_contradiction(more: dict, other: dict, contradict
     what = next(one.what for one in report.findings if one.kind == "contradictions")
     unread = not contradict and not {"input", "history", "Context"} & set(more)
     assert ("1 more differ in" in what) == unread
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("DE89 3704 0044 0532 0130 00", "[IBAN]"),
+        ("AT61 1904 3002 3457 3201 BIC BKAUATWW", "[IBAN] BIC BKAUATWW"),
+        ("2223000048410010", "[card]"),
+        ("0171/123 45 67", "[phone]"),
+        ("Tel.: 01711234567", "Tel.: [phone]"),
+        ("Order 0123 456 789 of 2019 2020", "Order 0123 456 789 of 2019 2020"),
+    ],
+)
+def test_a_number_is_masked_whole_and_as_what_it_is(text: str, masked: str) -> None:
+    assert patterns.masked(text) == masked
+
+
+def test_a_negation_makes_another_answer() -> None:
+    long = "You may return the kettle within thirty days if it is clean and in its box. " * 4
+    rows = [
+        {"question": "May I return it?", "answer": long},
+        {"question": "May I return it?", "answer": long.replace("You may", "You may not", 1)},
+    ]
+    assert "near-duplicates" not in set(data.clean(rows).changes["step"])

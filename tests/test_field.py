@@ -705,3 +705,17 @@ def test_generate_chat_and_evaluate_take_conversations(tiny: models.LoadedModel)
     assert result.table["reference"][0] == THEN and result.answers[0].sent == answers[0].sent
     with pytest.raises(TemplateError, match="no role is called 'robot'"):
         generation.generate(tiny, [role("robot", "Hi")])
+
+
+def test_one_bad_message_stops_no_other(tmp_path: Path) -> None:
+    odd = b"From a\nSubject: One\nContent-Type: text/plain; charset=iso-8859-8-i\n\nA\xe0\n\n"
+    good = b"From a\nSubject: Two\nContent-Type: text/plain\n\nThe ferry leaves at noon.\n"
+    (tmp_path / "all.mbox").write_bytes(odd + good)
+    passages = data.from_documents(tmp_path)
+    assert any("ferry" in passage.text for passage in passages)
+
+
+def test_a_record_with_a_list_of_its_own_stays_one(tmp_path: Path) -> None:
+    row = {"query": "Q0", "response": "A0", "tools": [{"name": "a", "answer": "X"}, {"name": "b"}]}
+    (tmp_path / "r.jsonl").write_text(json.dumps(row) + "\n")
+    assert data.load_records(tmp_path / "r.jsonl")["answer"][:] == ["A0"]

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from llmcourse import company, encoding, finetuning, loss, models
 from llmcourse.finetuning import completion_loss
 from llmcourse.loss import _HeadLoss
-from llmcourse.models.lora import adapter_layers, fast_layers
+from llmcourse.models.lora import adapter_layers, copied, fast_layers
 from tests.conftest import get_peft_model
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 83}
@@ -274,3 +274,15 @@ def test_the_usual_architectures_keep_the_fast_way() -> None:
     for name in ("llama", "gemma3", "capped", "gpt_neox", "bias"):
         assert loss.separate_head_agrees(random_model(name), torch.arange(9)[None]), name
     assert not loss.separate_head_agrees(random_model("scaled"), torch.arange(9)[None])
+
+
+def test_layers_are_fast_for_several_at_once_and_slow_in_copies(tiny: models.LoadedModel) -> None:
+    """A chat answers in a thread of its own while another cell asks, copies or trains."""
+    chat, cell = fast_layers(tiny.model), fast_layers(tiny.model)
+    chat.__enter__()
+    cell.__enter__()
+    twin = copied(tiny.model)
+    chat.__exit__(None, None, None)  # the first to come is the first to go
+    cell.__exit__(None, None, None)
+    for model in (twin, tiny.model):
+        assert not [layer for layer in model.modules() if "forward" in vars(layer)]

@@ -156,3 +156,9 @@ def test_a_passage_is_below_its_document_and_heading(
 ) -> None:
     hits = [Hit(data.Passage("It is loud.", heading, document, 1), 1.0)]
     assert prompt_with("Why?", hits) == f"{above}It is loud.\n\nAnswer from the text above. Why?"
+
+
+def test_a_question_without_search_words_finds_nothing_and_stops_no_other() -> None:
+    passages = [data.Passage("The kettle boils.", "", "a", 1), data.Passage("A lamp.", "", "b", 1)]
+    nothing, found = Index(passages, by="bm25").search_all(["Is it on?", "kettle"])
+    assert nothing == [] and found[0].passage.document == "a"

@@ -120,3 +120,8 @@ def test_more_questions_and_fewer_differences_show_smaller_gains() -> None:
     assert detectable(100, 0.5, differ=0.2) < detectable(100, 0.5)
     assert math.isnan(detectable(5, 0.0)), "five questions show nothing"
     assert math.isnan(detectable(100, 1.0))
+
+
+def test_two_numbers_a_side_show_nothing() -> None:
+    assert larger([1.0, 1.1], [1.2, 1.3]) is None
+    assert larger([1.0, 1.1, 1.2, 1.3], [2.0, 2.1, 2.2, 2.3]) is False
